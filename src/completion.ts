@@ -1,0 +1,180 @@
+/** The words every room speaks: a request for a completion, the events of its answer, and what it used. */
+
+import type { Nanos } from "./money.ts";
+
+/** A format on the network: how a request and its answer are written. Each has one codec, in `wires/`. */
+export type Wire = "openai-chat";
+
+/** A value as JSON has it. */
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+export type JsonObject = { [key: string]: Json };
+
+/** Where a top-level value stands in a JSON body: bytes [start, end). */
+export interface Span {
+  readonly start: number;
+  readonly end: number;
+}
+
+/**
+ * A body as it came, and where its top-level values stand, so that a field can be replaced without rebuilding the rest.
+ * Unknown fields survive because nothing is rebuilt.
+ */
+export interface RawBody {
+  readonly bytes: Buffer;
+  /** The value spans of top-level keys; of a repeated key the last, as JSON.parse has it. */
+  readonly spans: ReadonlyMap<string, Span>;
+}
+
+/** A request for a completion, as a door has decoded it. */
+export interface CompletionRequest {
+  readonly operation: "chat";
+  /** The wire `raw` is in, and the only one this caller's door can pass on without rebuilding. */
+  readonly wire: Wire | undefined;
+  /** The body as it came; absent when the door's messages are typed (gRPC). */
+  readonly raw: RawBody | undefined;
+  /** The model as the caller spelled it. */
+  readonly model: string;
+  /** Whether the caller wants the answer as it is produced. */
+  readonly stream: boolean;
+  /** Whether the caller wants usage at the end of a stream (`stream_options.include_usage`). */
+  readonly includeUsage: boolean;
+  /** The caller's own output cap per choice, whichever of its names it used. */
+  readonly outputTokensMax: number | undefined;
+  /** How many choices the caller wants; each may be as long as the cap. */
+  readonly choiceCount: number;
+  /** A number of tokens the input cannot exceed. Byte-level tokenizers never make more tokens than there are bytes. */
+  readonly inputTokensMax: number;
+  /** The application's own end user, if it named one. */
+  readonly endUser: string | undefined;
+  /** Tags the caller wants the spend booked under. */
+  readonly tags: readonly string[];
+  /** The body in OpenAI's chat shape, which is the neutral form; parsed when a codec first asks. */
+  chat(): JsonObject;
+}
+
+/** What a call consumed. Details are parts of the two totals, never on top of them. */
+export interface Usage {
+  /** Tokens read, cached ones included. */
+  readonly inputTokens: number;
+  /** Tokens written, reasoning included. */
+  readonly outputTokens: number;
+  readonly cacheReadInputTokens: number;
+  readonly cacheWriteInputTokens: number;
+  readonly reasoningOutputTokens: number;
+  /** Whether we counted because the provider did not say. */
+  readonly estimated: boolean;
+}
+
+/** A piece of a tool call. `id` and `name` come with its first piece. */
+export interface ToolCallDelta {
+  readonly index: number;
+  readonly id?: string;
+  readonly name?: string;
+  readonly arguments?: string;
+}
+
+/** The first event of a neutral answer. */
+export interface StartEvent {
+  readonly type: "start";
+  /** The provider's id of the completion. */
+  readonly id: string;
+  /** The model in the provider's words. */
+  readonly model: string;
+  /** Unix time, seconds. */
+  readonly createdS: number;
+}
+
+/** The next piece of one choice. */
+export interface DeltaEvent {
+  readonly type: "delta";
+  readonly choice: number;
+  readonly text?: string;
+  readonly reasoning?: string;
+  readonly refusal?: string;
+  readonly toolCalls?: readonly ToolCallDelta[];
+  readonly logprobs?: JsonObject;
+}
+
+/** The end of one choice. */
+export interface FinishEvent {
+  readonly type: "finish";
+  readonly choice: number;
+  /** The provider's reason in OpenAI's words: "stop", "length", "tool_calls", "content_filter", or its own. */
+  readonly reason: string;
+}
+
+/** Bytes in the caller's own wire, fit to be sent as they are: one or more whole SSE frames. */
+export interface RawEvent {
+  readonly type: "raw";
+  readonly bytes: Buffer;
+  /** Roughly how many output tokens the bytes hold, in case the provider never reports usage. */
+  readonly outputTokens: number;
+}
+
+/**
+ * The last event: the answer is whole. An answer that stops without it was cut off. In the pass-through lane `raw` is what
+ * remains to be sent: a unary answer's whole body, or a stream's closing frames.
+ */
+export interface EndEvent {
+  readonly type: "end";
+  /** What the provider reported; absent if it reported nothing. */
+  readonly usage: Usage | undefined;
+  /** The provider's id of the completion, where known. */
+  readonly responseId: string | undefined;
+  readonly raw: Buffer | undefined;
+}
+
+/**
+ * What a provider yields: either `start`, `delta`s, `finish`es and `end` (neutral), or `raw`s and `end` (pass-through, when
+ * the caller's wire is the deployment's). Nothing follows `end`. A failure is thrown, as a GatewayError.
+ */
+export type CompletionEvent = StartEvent | DeltaEvent | FinishEvent | RawEvent | EndEvent;
+
+/** What the gateway tells a door before anything else: the call is under way, and these facts belong in the head. */
+export interface AcceptedEvent {
+  readonly type: "accepted";
+  readonly callId: string;
+  readonly deploymentId: string;
+  readonly modelGroup: string;
+  /** Provider attempts so far. */
+  readonly attempts: number;
+  /** The caller's limits after this call, for `x-ratelimit-*`. */
+  readonly limits: readonly LimitState[];
+}
+
+/** How full one of the caller's limits is. */
+export interface LimitState {
+  readonly kind: "requests" | "tokens" | "parallel";
+  readonly ceiling: number;
+  readonly remaining: number;
+}
+
+/** What the gateway tells a door at the end of an answer, in place of the provider's `end`: it is booked. */
+export interface SettledEvent {
+  readonly type: "settled";
+  readonly usage: Usage;
+  readonly cost: Nanos;
+  readonly raw: Buffer | undefined;
+}
+
+/** What a door receives: `accepted`, then the provider's events, then `settled`. */
+export type CallEvent = AcceptedEvent | StartEvent | DeltaEvent | FinishEvent | RawEvent | SettledEvent;
+
+/** Who asks, and on what terms. */
+export interface Caller {
+  /** The virtual key as sent; undefined if none was. */
+  readonly token: string | undefined;
+  /** Our id of the request; on every response, log line and span. */
+  readonly requestId: string;
+  /** The door, "openai" or "connect" for instance. */
+  readonly door: string;
+  /** The route as the door names it, for spans and metrics: "/v1/chat/completions". */
+  readonly route: string;
+  /** W3C trace context, as it came. */
+  readonly traceparent: string | undefined;
+  readonly tracestate: string | undefined;
+  /** Tags from headers. */
+  readonly tags: readonly string[];
+  /** Aborts when the caller goes away or its deadline passes; `reason` is then a GatewayError. */
+  readonly signal: AbortSignal;
+}

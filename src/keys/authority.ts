@@ -1,0 +1,147 @@
+/** What a pod asks of the KeyService, in the pod's own words. */
+
+import type { Nanos } from "../money.ts";
+
+/** What a limit or budget belongs to; the names go into messages. */
+export type Scope = "key" | "team" | "team_member" | "user" | "organization" | "end_user" | "tag" | "model";
+
+/** A limit on how fast a key may be used. */
+export interface Limit {
+  readonly scope: Scope;
+  readonly scopeId: string;
+  readonly kind: "requests" | "tokens" | "parallel";
+  readonly ceiling: number;
+}
+
+/** A budget that calls are charged to. `max` undefined: no limit, only counted. */
+export interface Budget {
+  readonly budgetId: string;
+  readonly scope: Scope;
+  readonly scopeId: string;
+  readonly max: Nanos | undefined;
+}
+
+/** What a key may do. */
+export interface Grant {
+  readonly keyId: string;
+  readonly keyAlias: string | undefined;
+  readonly userId: string | undefined;
+  readonly teamId: string | undefined;
+  /** Empty: all. `*` wildcards allowed. */
+  readonly models: readonly string[];
+  readonly aliases: ReadonlyMap<string, string>;
+  readonly limits: readonly Limit[];
+  readonly budgets: readonly Budget[];
+  /** Unix time, milliseconds. */
+  readonly expiresAtMs: number | undefined;
+  readonly blocked: boolean;
+  /** The books' version this was read at. */
+  readonly version: bigint;
+  readonly tags: readonly string[];
+}
+
+/** Money lent to this pod. */
+export interface LeaseGrant {
+  readonly granted: Nanos;
+  /** Until it must be renewed, in milliseconds from when the request was sent. */
+  readonly ttlMs: number;
+  /** Until the budget period ends, likewise; undefined: never. */
+  readonly periodEndsMs: number | undefined;
+}
+
+/** Why no money was lent. */
+export interface BudgetRefusal {
+  readonly budget: Budget;
+  readonly spent: Nanos;
+  readonly reserved: Nanos;
+  /** Unix time, milliseconds; undefined: the budget never resets. */
+  readonly resetsAtMs: number | undefined;
+}
+
+export type LeaseAnswer =
+  | { readonly outcome: "granted"; readonly lease: LeaseGrant }
+  | { readonly outcome: "refused"; readonly refusal: BudgetRefusal }
+  | { readonly outcome: "ended" };
+
+export interface LeaseAsk {
+  /** A UUID; the same on retries. */
+  readonly requestId: string;
+  readonly leaseId: string;
+  readonly keyId: string;
+  readonly min: Nanos;
+  readonly want: Nanos;
+}
+
+export interface LeaseReturn {
+  readonly requestId: string;
+  readonly leaseId: string;
+  readonly amount: Nanos;
+  readonly close: boolean;
+}
+
+/** How a provider attempt ended, for the books. */
+export type SpendStatus = "success" | "failure" | "cancelled" | "unconfirmed";
+
+/** One booked provider attempt. All of it fits into the journal as JSON (bigints as decimal strings). */
+export interface SpendRecord {
+  readonly callId: string;
+  /** From 1. */
+  readonly attempt: number;
+  readonly keyId: string;
+  /** "" when no budget limits the key. */
+  readonly leaseId: string;
+  readonly reserved: Nanos;
+  readonly cost: Nanos;
+  readonly status: SpendStatus;
+  readonly usageEstimated: boolean;
+  readonly modelGroup: string;
+  readonly model: string;
+  readonly provider: string;
+  readonly deploymentId: string;
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+  readonly cacheReadInputTokens: number;
+  readonly cacheWriteInputTokens: number;
+  readonly reasoningOutputTokens: number;
+  /** Unix times, milliseconds. */
+  readonly startedAtMs: number;
+  readonly endedAtMs: number;
+  readonly firstOutputAtMs: number | undefined;
+  readonly priceVersion: string;
+  readonly endUser: string;
+  readonly tags: readonly string[];
+  readonly providerResponseId: string;
+  readonly traceId: string;
+  readonly operation: "chat";
+}
+
+/** A change pushed by the KeyService. */
+export type KeyChange =
+  | { readonly type: "key"; readonly keyId: string; readonly version: bigint }
+  | { readonly type: "reset"; readonly version: bigint }
+  | { readonly type: "heartbeat"; readonly version: bigint };
+
+/**
+ * The KeyService as a pod sees it. Every method rejects with AuthorityUnavailable when the service cannot be asked in time;
+ * that says nothing about the key.
+ */
+export interface Authority {
+  /** @returns undefined if there is definitely no such key. */
+  resolve(keySha256: Buffer): Promise<Grant | undefined>;
+  acquire(ask: LeaseAsk): Promise<LeaseAnswer>;
+  /** @returns the time to the next renewal and the leases that had already ended. */
+  renew(leaseIds: readonly string[]): Promise<{ ttlMs: number; ended: readonly string[] }>;
+  giveBack(returns: readonly LeaseReturn[]): Promise<void>;
+  settle(records: readonly SpendRecord[]): Promise<void>;
+  /** Changes since a version, until `signal` aborts or the connection breaks (then it throws). 0n: from now. */
+  watch(sinceVersion: bigint, signal: AbortSignal): AsyncIterable<KeyChange>;
+  close(): Promise<void>;
+}
+
+/** The KeyService cannot be asked. */
+export class AuthorityUnavailable extends Error {
+  constructor(cause: unknown) {
+    super("The KeyService does not answer.", { cause });
+    this.name = "AuthorityUnavailable";
+  }
+}

@@ -1,0 +1,27 @@
+import type { CompletionEvent, CompletionRequest } from "../completion.ts";
+import type { Deployment } from "../config/config.ts";
+
+/** One attempt at one deployment. */
+export interface ProviderCall {
+  readonly request: CompletionRequest;
+  readonly deployment: Deployment;
+  /** The output cap to send, in place of the caller's. Undefined: send the caller's own, if any. */
+  readonly outputTokensMax: number | undefined;
+  /** Sent on, so that the provider's side of a trace joins ours; undefined unless configured. */
+  readonly traceparent: string | undefined;
+  /** Aborts when nobody wants the answer any more. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Speaks one wire (or none: the mock).
+ *
+ * `complete` yields events as `CompletionEvent` says. It fails by throwing a GatewayError: before the first event the attempt
+ * may be repeated elsewhere; after it, the stream is broken. `ProviderFailure.billable` (errors.ts) tells whether the provider may have
+ * charged for the attempt. Ending the iteration early aborts the upstream call and frees its socket.
+ */
+export interface Provider {
+  complete(call: ProviderCall): AsyncIterable<CompletionEvent>;
+  /** Frees sockets. */
+  close(): Promise<void>;
+}
