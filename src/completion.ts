@@ -44,6 +44,10 @@ export interface CompletionRequest {
   readonly choiceCount: number;
   /** A number of tokens the input cannot exceed. Byte-level tokenizers never make more tokens than there are bytes. */
   readonly inputTokensMax: number;
+  /** Images in the input. */
+  readonly inputImages?: number;
+  /** The service tier the caller asks for ("flex", "priority"); absent: the provider decides. */
+  readonly serviceTier?: string;
   /** The application's own end user, if it named one. */
   readonly endUser: string | undefined;
   /** Tags the caller wants the spend booked under. */
@@ -61,6 +65,16 @@ export interface Usage {
   readonly cacheReadInputTokens: number;
   readonly cacheWriteInputTokens: number;
   readonly reasoningOutputTokens: number;
+  /** The part of the cache writes that lasts an hour. */
+  readonly cacheWrite1hInputTokens?: number;
+  readonly audioInputTokens?: number;
+  readonly audioOutputTokens?: number;
+  readonly imageInputTokens?: number;
+  readonly imageOutputTokens?: number;
+  /** Images in the input, where they are counted besides their tokens. */
+  readonly inputImages?: number;
+  /** The service tier the provider says it used: "default", "flex", "priority", "batch", or its own word. */
+  readonly serviceTier?: string;
   /** Whether we counted because the provider did not say. */
   readonly estimated: boolean;
 }
@@ -122,6 +136,8 @@ export interface EndEvent {
   /** The provider's id of the completion, where known. */
   readonly responseId: string | undefined;
   readonly raw: Buffer | undefined;
+  /** Roughly how many output tokens `raw` holds, where it is the whole answer and the provider reported no usage. */
+  readonly outputTokens?: number;
 }
 
 /**

@@ -49,6 +49,7 @@ export const errorTable = {
   model_not_allowed: { httpStatus: 403, rpcCode: RpcCode.permissionDenied, type: "key_model_access_denied", retry: false, blame: "caller", meaning: "The key's whitelist does not have the model." },
   model_not_found: { httpStatus: 404, rpcCode: RpcCode.notFound, type: "invalid_request_error", retry: false, blame: "caller", meaning: "The configuration has no such model." },
   not_found: { httpStatus: 404, rpcCode: RpcCode.notFound, type: "not_found_error", retry: false, blame: "caller", meaning: "Administration: the named thing does not exist." },
+  key_not_found: { httpStatus: 404, rpcCode: RpcCode.notFound, type: "not_found_error", retry: false, blame: "caller", meaning: "KeyService to sidecar: there is definitely no such key." },
   already_exists: { httpStatus: 400, rpcCode: RpcCode.alreadyExists, type: "bad_request_error", retry: false, blame: "caller", meaning: "Administration: the name is taken." },
   conflict: { httpStatus: 409, rpcCode: RpcCode.aborted, type: "conflict_error", retry: false, blame: "caller", meaning: "Administration: the thing was changed meanwhile (etag)." },
   context_length_exceeded: { httpStatus: 400, rpcCode: RpcCode.invalidArgument, type: "invalid_request_error", retry: false, blame: "caller", meaning: "The conversation is too long for the model." },

@@ -2,7 +2,7 @@
 export type Nanos = bigint;
 
 const nanosPerUsd = 1_000_000_000n;
-const decimal = /^(-?)(\d{1,12})(?:\.(\d{1,18}))?$/;
+const decimal = /^(-?)(\d{1,12})(?:\.(\d+))?$/;
 
 /**
  * Reads an amount of US dollars as operators write it: "25", "0.5", "-1.25".
