@@ -1,0 +1,151 @@
+/** Finding and replacing top-level members of a JSON object in its bytes, without rebuilding the rest. */
+
+import type { RawBody, Span } from "../completion.ts";
+
+const quote = 0x22;
+const comma = 0x2c;
+const colon = 0x3a;
+const backslash = 0x5c;
+const openBrace = 0x7b;
+const closeBrace = 0x7d;
+const openBracket = 0x5b;
+const closeBracket = 0x5d;
+
+/** Where the top-level values of an object stand. */
+export interface ObjectSpans {
+  /** By key, in the order of the bytes; of a repeated key the last. */
+  readonly spans: ReadonlyMap<string, Span>;
+  /** Keys that occur more than once: two parsers may read two different values. */
+  readonly repeated: ReadonlySet<string>;
+}
+
+/**
+ * Finds the top-level values of a JSON object in one pass.
+ *
+ * @param bytes valid JSON whose value is an object; that is not checked again. Anything else gives spans that mean nothing,
+ * but never throws and never runs on.
+ */
+export function scanObject(bytes: Buffer): ObjectSpans {
+  const spans = new Map<string, Span>();
+  const repeated = new Set<string>();
+  let at = bytes.indexOf(openBrace) + 1;
+  while (at > 0 && at < bytes.length) {
+    const keyStart = bytes.indexOf(quote, at);
+    if (keyStart === -1) break;
+    const keyEnd = skipString(bytes, keyStart);
+    const colonAt = bytes.indexOf(colon, keyEnd);
+    if (colonAt === -1) break;
+    const start = skipSpace(bytes, colonAt + 1);
+    const stop = skipValue(bytes, start);
+    const key = readKey(bytes, keyStart, keyEnd);
+    // Deleting first keeps the map in the order of the bytes.
+    if (spans.delete(key)) repeated.add(key);
+    spans.set(key, { start, end: trimSpace(bytes, start, stop) });
+    at = stop + 1;
+  }
+  return { spans, repeated };
+}
+
+/**
+ * Replaces, adds and removes top-level members; every other byte stays as it is.
+ *
+ * @param changes JSON text by key; undefined removes the member. Keys hold no quotes or backslashes.
+ */
+export function rewriteMembers(body: RawBody, changes: ReadonlyMap<string, string | undefined>): Buffer {
+  const { bytes, spans } = body;
+  const pieces: Buffer[] = [];
+  let copied = 0;
+  let previousEnd = bytes.indexOf(openBrace) + 1;
+  let kept = 0;
+  for (const [key, span] of spans) {
+    const change = changes.get(key);
+    if (change === undefined && changes.has(key)) {
+      // The separator before a member goes with it.
+      pieces.push(bytes.subarray(copied, previousEnd));
+      copied = span.end;
+    } else {
+      // The first that stays needs none.
+      if (kept === 0 && copied > 0) copied = skipSpace(bytes, bytes.indexOf(comma, previousEnd) + 1);
+      if (change !== undefined) {
+        pieces.push(bytes.subarray(copied, span.start), Buffer.from(change));
+        copied = span.end;
+      }
+      kept += 1;
+    }
+    previousEnd = span.end;
+  }
+  pieces.push(bytes.subarray(copied, previousEnd));
+  for (const [key, value] of changes) {
+    if (value === undefined || spans.has(key)) continue;
+    pieces.push(Buffer.from(`${kept === 0 ? "" : ","}"${key}":${value}`));
+    kept += 1;
+  }
+  pieces.push(bytes.subarray(previousEnd));
+  return Buffer.concat(pieces);
+}
+
+function readKey(bytes: Buffer, start: number, end: number): string {
+  const escaped = bytes.indexOf(backslash, start);
+  if (escaped === -1 || escaped >= end) return bytes.toString("utf8", start + 1, end - 1);
+  try {
+    return String(JSON.parse(bytes.toString("utf8", start, end)));
+  } catch {
+    return "";
+  }
+}
+
+/** How far a string is read byte by byte before the native search is worth its call. */
+const shortString = 64;
+
+/** @returns the position after the string that begins at `start`. */
+function skipString(bytes: Buffer, start: number): number {
+  let at = start + 1;
+  for (;;) {
+    const searchFrom = Math.min(at + shortString, bytes.length);
+    while (at < searchFrom) {
+      const byte = bytes[at];
+      if (byte === quote) return at + 1;
+      at += byte === backslash ? 2 : 1;
+    }
+    const found = bytes.indexOf(quote, at);
+    if (found === -1) return bytes.length;
+    let escapes = 0;
+    while (found - escapes > at && bytes[found - 1 - escapes] === backslash) escapes += 1;
+    if (escapes % 2 === 0) return found + 1;
+    at = found + 1;
+  }
+}
+
+/** @returns the position of the comma or brace that ends the value at `start`. */
+function skipValue(bytes: Buffer, start: number): number {
+  let depth = 0;
+  let at = start;
+  while (at < bytes.length) {
+    const byte = bytes[at];
+    if (byte === quote) {
+      at = skipString(bytes, at);
+      continue;
+    }
+    if (depth === 0 && (byte === comma || byte === closeBrace)) return at;
+    if (byte === openBrace || byte === openBracket) depth += 1;
+    else if (byte === closeBrace || byte === closeBracket) depth -= 1;
+    at += 1;
+  }
+  return at;
+}
+
+function isSpace(byte: number | undefined): boolean {
+  return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
+}
+
+function skipSpace(bytes: Buffer, start: number): number {
+  let at = start;
+  while (isSpace(bytes[at])) at += 1;
+  return at;
+}
+
+function trimSpace(bytes: Buffer, start: number, end: number): number {
+  let at = end;
+  while (at > start && isSpace(bytes[at - 1])) at -= 1;
+  return at;
+}
