@@ -6,11 +6,12 @@ export type Claim = WindowClaim | SlotClaim;
 /** So much in a sliding window. */
 export interface WindowClaim {
   readonly kind: "window";
-  /** What is counted: `<group>:<what>`. Claims of one `group` are decided in one atomic step. */
+  /** Whose limit it is, "key:<id>" for instance. Claims of one group are decided in one step, wherever they are counted. */
   readonly group: string;
+  /** Which of the group's limits. The same name with another `windowMs` is another limit. */
   readonly name: string;
   readonly amount: number;
-  /** The most there may be in any span of `windowMs`. */
+  /** The most there may be in any span of `windowMs`. 0 allows nothing. */
   readonly ceiling: number;
   readonly windowMs: number;
 }
@@ -34,7 +35,10 @@ export type Verdict =
       readonly ok: false;
       /** The first claim without room. */
       readonly refused: Claim;
-      /** When it may have room, in milliseconds from now; for a slot, a guess. At least 1. */
+      /**
+       * When all claims will have room if nobody else asks, in milliseconds from now, at least 1. A guess for a slot; the whole
+       * window for an amount over the ceiling, which never has room.
+       */
       readonly retryAfterMs: number;
       readonly remaining: Remaining;
     };
@@ -59,6 +63,10 @@ export interface Hold {
  * - `take` rejects with CountersUnavailable when the store cannot be asked within its time.
  */
 export interface Counters {
+  /**
+   * @throws CountersUnavailable when the store cannot be asked.
+   * @throws RangeError when an amount or a ceiling is no whole number from 0, or a time no whole number of milliseconds.
+   */
   take(claims: readonly Claim[]): Promise<Verdict>;
   /** Whether the store answers now. */
   ping(): Promise<boolean>;

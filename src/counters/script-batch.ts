@@ -1,0 +1,88 @@
+import type { Connection, Script } from "./connection.ts";
+
+/** A share of a script's work. */
+export interface Task {
+  /** Appends its keys and arguments. */
+  encode(keys: string[], args: (string | number)[]): void;
+  /** Takes its part from the script's reply. `isLate`: after it had failed. */
+  answer(reply: Reply, isLate: boolean): void;
+  fail(error: unknown): void;
+}
+
+/** A script's reply, read number by number. */
+export class Reply {
+  /** The server's time in milliseconds, with which replies to takes begin. */
+  readonly nowMs: number;
+  readonly #numbers: readonly number[];
+  #position = 1;
+
+  constructor(numbers: readonly number[]) {
+    this.nowMs = numbers[0] ?? 0;
+    this.#numbers = numbers;
+  }
+
+  next(): number {
+    const number = this.#numbers[this.#position];
+    if (number === undefined) throw new Error("the script's reply is too short");
+    this.#position += 1;
+    return number;
+  }
+}
+
+/** Redis does nothing else while a script runs, so one must not be long. */
+const tasksPerCall = 256;
+
+/**
+ * Gathers the tasks of one turn of the event loop and sends them as one script call per shard. A call costs the same
+ * whether it carries one task or ten.
+ */
+export class ScriptBatch {
+  readonly #connection: Connection;
+  readonly #script: Script;
+  readonly #waiting = new Map<string, Task[]>();
+
+  constructor(parts: { connection: Connection; script: Script }) {
+    this.#connection = parts.connection;
+    this.#script = parts.script;
+  }
+
+  /**
+   * @param shard tasks of different shards must not share a call.
+   * @param isUrgent sent before the caller's turn goes on, with whatever else is waiting, instead of at its end.
+   */
+  add(shard: string, task: Task, isUrgent = false): void {
+    if (this.#waiting.size === 0) setImmediate(() => this.#flush());
+    const tasks = this.#waiting.get(shard);
+    if (tasks === undefined) this.#waiting.set(shard, [task]);
+    else tasks.push(task);
+    if (isUrgent) queueMicrotask(() => this.#flush());
+  }
+
+  #flush(): void {
+    const shards = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const tasks of shards) {
+      for (let start = 0; start < tasks.length; start += tasksPerCall) {
+        void this.#send(tasks.slice(start, start + tasksPerCall));
+      }
+    }
+  }
+
+  async #send(tasks: readonly Task[]): Promise<void> {
+    const keys: string[] = [];
+    const args: (string | number)[] = [];
+    for (const task of tasks) task.encode(keys, args);
+    const answer = (numbers: unknown, isLate: boolean) => {
+      const reply = new Reply(numbers as readonly number[]);
+      for (const task of tasks) task.answer(reply, isLate);
+    };
+    try {
+      answer(
+        await this.#connection.run({ script: this.#script, keys, args }, (numbers) => answer(numbers, true)),
+        false,
+      );
+    } catch (error) {
+      for (const task of tasks) task.fail(error);
+    }
+  }
+}

@@ -1,0 +1,135 @@
+-- Decides takes in the order given, each all or nothing.
+--
+-- KEYS: one per claim. ARGV: per take the number of its claims, then four per claim:
+--   window: amount, ceiling, windowMs, bucket widthMs
+--   slot:   holder, ceiling, ttlMs, 0
+-- Reply: the server's time in ms, then per take: the refused claim's number (0: granted), retryAfterMs, and what remains
+-- of each claim.
+--
+-- A window is a hash: bucket number -> amount, s -> sum of all buckets, h -> oldest bucket. A bucket is counted in full until
+-- its youngest entry is older than the window. Slots are a sorted set: holder -> when it expires.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- Each key is read once and written once, however many takes ask for it.
+local meters = {}
+
+local function evict(window, oldest)
+  local aged = {}
+  for bucket = window.head, oldest - 1 do aged[#aged + 1] = bucket end
+  for _, amount in ipairs(redis.call('HMGET', window.key, unpack(aged))) do
+    window.used = window.used - (tonumber(amount) or 0)
+  end
+  window.head = oldest
+  redis.call('HDEL', window.key, unpack(aged))
+  redis.call('HSET', window.key, 's', window.used, 'h', oldest)
+end
+
+local function open_window(key, span, width)
+  local bucket = math.floor(now / width)
+  local stored = redis.call('HMGET', key, 's', 'h', bucket)
+  local head = tonumber(stored[2]) or bucket
+  -- The server's clock was set back by more than the window: what it counted then says nothing about now.
+  if head > bucket + span / width then
+    redis.call('DEL', key)
+    stored, head = {}, bucket
+  end
+  local window = {
+    key = key, span = span, width = width, bucket = bucket,
+    used = tonumber(stored[1]) or 0, head = math.min(head, bucket),
+    amount = tonumber(stored[3]) or 0, isNewBucket = not stored[3], granted = 0,
+  }
+  local oldest = math.floor((now - span) / width)
+  if window.head < oldest then evict(window, oldest) end
+  return window
+end
+
+local function open_slots(key, ttl)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+  return { key = key, span = ttl, used = redis.call('ZCARD', key), granted = 0, entries = {} }
+end
+
+-- How long until `excess` has aged out of a window.
+local function window_wait(window, excess)
+  if not window.amounts then
+    local buckets = {}
+    for bucket = window.head, window.bucket do buckets[#buckets + 1] = bucket end
+    window.amounts = redis.call('HMGET', window.key, unpack(buckets))
+  end
+  local wait = 0
+  for i, stored in ipairs(window.amounts) do
+    local bucket = window.head + i - 1
+    excess = excess - (bucket == window.bucket and window.amount or tonumber(stored) or 0)
+    wait = (bucket + 1) * window.width + window.span - now
+    if excess <= 0 then return wait end
+  end
+  return window.span
+end
+
+-- Nobody knows when a slot is given back; a dead holder's goes at its expiry.
+local function slot_wait(slots)
+  local first = redis.call('ZRANGE', slots.key, 0, 0, 'WITHSCORES')
+  return math.min(first[2] and first[2] - now or slots.span, 1000)
+end
+
+local function wait_for(meter, amount, ceiling)
+  if amount > ceiling or ceiling <= 0 then return meter.span end
+  if meter.entries then return slot_wait(meter) end
+  return window_wait(meter, meter.used + amount - ceiling)
+end
+
+local reply = { now }
+local keys, args = 0, 0
+while args < #ARGV do
+  local count = tonumber(ARGV[args + 1])
+  args = args + 1
+  local claims, refused, wait = {}, 0, 0
+  for i = 1, count do
+    local key, first, ceiling = KEYS[keys + i], ARGV[args + 1], tonumber(ARGV[args + 2])
+    local span, width = tonumber(ARGV[args + 3]), tonumber(ARGV[args + 4])
+    args = args + 4
+    local meter = meters[key] or (width > 0 and open_window(key, span, width) or open_slots(key, span))
+    meters[key] = meter
+    local amount = width > 0 and tonumber(first) or 1
+    if ceiling <= 0 or meter.used + amount > ceiling then
+      if refused == 0 then refused = i end
+      wait = math.max(wait, wait_for(meter, amount, ceiling))
+    end
+    -- Counted at once, so that a second claim on the same key sees it; taken back below if any claim is refused.
+    meter.used = meter.used + amount
+    claims[i] = { meter = meter, amount = amount, ceiling = ceiling, holder = first }
+  end
+  keys = keys + count
+  for _, claim in ipairs(claims) do
+    local meter = claim.meter
+    if refused > 0 then
+      meter.used = meter.used - claim.amount
+    else
+      meter.granted = meter.granted + 1
+      if meter.entries then
+        table.insert(meter.entries, now + meter.span)
+        table.insert(meter.entries, claim.holder)
+      else
+        meter.amount = meter.amount + claim.amount
+      end
+    end
+  end
+  reply[#reply + 1] = refused
+  reply[#reply + 1] = refused > 0 and math.max(1, wait) or 0
+  for _, claim in ipairs(claims) do
+    reply[#reply + 1] = math.max(0, claim.ceiling - claim.meter.used)
+  end
+end
+
+for key, meter in pairs(meters) do
+  if meter.granted > 0 then
+    if meter.entries then
+      redis.call('ZADD', key, unpack(meter.entries))
+      if redis.call('PTTL', key) < meter.span then redis.call('PEXPIRE', key, meter.span) end
+    else
+      redis.call('HSET', key, 's', meter.used, 'h', meter.head, meter.bucket, meter.amount)
+      if meter.isNewBucket then redis.call('PEXPIRE', key, meter.span + 2 * meter.width) end
+    end
+  end
+end
+return reply
