@@ -4,16 +4,70 @@ import type { Wire } from "../completion.ts";
 import type { Secret } from "../secret.ts";
 
 /**
- * What tokens cost, in pico-dollars (1e-12 USD) per token, so that every published price is a whole number: $0.0375 per
- * million tokens is 37_500.
+ * What things cost, in pico-dollars (1e-12 USD) each, so that every published price is a whole number: $0.0375 per million
+ * tokens is 37_500 a token.
  */
-export interface Price {
+export interface Rates {
+  /** A token of input that is none of the special kinds below. */
   readonly inputPicos: bigint;
+  /** A token of output that is none of the special kinds below. */
   readonly outputPicos: bigint;
   readonly cacheReadPicos: bigint;
   readonly cacheWritePicos: bigint;
-  /** Which table or override it is from; stored with every spend row. */
+  /** A token written to a cache that lasts an hour; absent: as any other written token. */
+  readonly cacheWrite1hPicos?: bigint;
+  /** Absent, these tokens cost what others of their direction cost. */
+  readonly reasoningOutputPicos?: bigint;
+  readonly audioInputPicos?: bigint;
+  readonly audioOutputPicos?: bigint;
+  readonly imageInputPicos?: bigint;
+  readonly imageOutputPicos?: bigint;
+  /** An image in the input, on top of its tokens; absent: nothing. */
+  readonly imagePicos?: bigint;
+  /** The request itself, on top of everything; absent: nothing. */
+  readonly requestPicos?: bigint;
+}
+
+/** Rates that may rise with the length of the input. */
+export interface Tariff extends Rates {
+  /** For **all** tokens of a request whose input has more than `aboveTokens`; ascending, the last that fits applies. */
+  readonly longInput?: readonly (Rates & { readonly aboveTokens: number })[];
+}
+
+/** Ways a provider may treat a request other than the standard one, each at its own price. */
+export type ServiceTier = "flex" | "priority" | "batch";
+
+/** What a model costs. */
+export interface Price extends Tariff {
+  /** Where a tier has no tariff: the standard one, and half of it for a batch. */
+  readonly serviceTiers?: Readonly<Partial<Record<ServiceTier, Tariff>>>;
+  /** Other prices that take this one's place at times; the last that applies counts. */
+  readonly changes?: readonly PriceChange[];
+  /** Where it is from, stored with every spend row: the price table and its version, or "config". */
   readonly version: string;
+}
+
+/** A price from a day on, or between two times of every day (UTC). */
+export interface PriceChange {
+  readonly when:
+    | { readonly fromMs: number }
+    /** In milliseconds since midnight; over midnight where `untilMs` is the smaller. */
+    | { readonly dailyFromMs: number; readonly dailyUntilMs: number };
+  readonly price: Price;
+}
+
+/** What a figure is for: a member of Rates without its unit. */
+export type PriceKind = keyof Rates extends `${infer Kind}Picos` ? Kind : never;
+
+/** One figure. */
+export interface PriceEntry {
+  readonly kind: PriceKind;
+  /** Absent: the standard tier. */
+  readonly tier?: ServiceTier;
+  /** Only for inputs of more tokens. Absent: for every input. */
+  readonly aboveTokens?: number;
+  /** Pico-dollars. */
+  readonly picos: bigint;
 }
 
 /** An answer a `mock_response` deployment gives, without any provider. */
@@ -62,8 +116,10 @@ export interface Deployment {
   readonly outputTokensMax: number;
   /** The name of the cap in requests to it: newer OpenAI models refuse `max_tokens`. */
   readonly outputCapField: "max_tokens" | "max_completion_tokens";
-  /** Undefined: nobody knows. Callers with a budget are then refused. */
+  /** Undefined: nobody knows, or `model` has a `*` and each model behind it has its own. */
   readonly price: Price | undefined;
+  /** Only where each model behind a `*` has its own price: the deployment's figures, which go before the table's. */
+  readonly ownPrices?: readonly PriceEntry[];
   readonly mock: MockAnswer | undefined;
 }
 
@@ -75,6 +131,15 @@ export interface RedisAddress {
   readonly username: string | undefined;
   readonly db: number;
 }
+
+/**
+ * What becomes of limits while Redis is away: each pod enforces the limit divided by the live pods ("local_share"), calls with
+ * limits are refused ("closed"), or limits are not enforced ("open").
+ */
+export type RedisUnavailable = "local_share" | "closed" | "open";
+
+/** What becomes of calls to models nobody knows the price of: refused to callers with a budget, or served and booked at $0. */
+export type UnpricedModels = "refuse" | "flag";
 
 /** How deployments are chosen and how often. */
 export interface RouterConfig {
@@ -91,10 +156,16 @@ export interface Config {
   readonly aliases: ReadonlyMap<string, { readonly group: string; readonly hidden: boolean }>;
   readonly router: RouterConfig;
   readonly redis: RedisAddress | undefined;
+  readonly redisUnavailable: RedisUnavailable;
+  readonly unpricedModels: UnpricedModels;
   readonly masterKey: Secret | undefined;
   readonly databaseUrl: Secret | undefined;
+  /** Whose calendar budget periods follow (`litellm_settings.timezone`), an IANA name. */
+  readonly timeZone: string | undefined;
   /** `general_settings.environment`, for the resource of traces and metrics. */
   readonly environment: string | undefined;
+  /** Whether providers are sent `traceparent` (`litellm_settings.forward_traceparent_to_llm_provider`). */
+  readonly forwardTraceparent: boolean;
   /** What the reader should be told: unknown keys, keys that are understood but not served yet. */
   readonly notices: readonly Notice[];
   /** Digest of the file, for logs and metrics. */
@@ -108,3 +179,6 @@ export interface Notice {
   readonly path: string;
   readonly message: string;
 }
+
+/** Something wrong with the configuration, so that it cannot be used. `line` is 0 when no line is to blame. */
+export type Fault = Notice;

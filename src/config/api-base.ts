@@ -1,0 +1,37 @@
+import { BlockList, isIP } from "node:net";
+
+/** Where cloud machines find their own credentials: whoever could point a deployment there could read them. */
+const metadataAddresses = new BlockList();
+metadataAddresses.addSubnet("169.254.0.0", 16, "ipv4");
+metadataAddresses.addAddress("100.100.100.200", "ipv4");
+metadataAddresses.addSubnet("fe80::", 10, "ipv6");
+metadataAddresses.addAddress("fd00:ec2::254", "ipv6");
+
+const metadataHosts: ReadonlySet<string> = new Set(["metadata.google.internal", "metadata.goog", "metadata"]);
+
+/** What to write where an address of a provider is wanted. */
+export const writeApiBase =
+  "the http or https address of a provider, such as https://api.example.com/v1, without user and query (link-local and metadata addresses are refused)";
+
+/**
+ * The address requests to a provider begin with: no trailing slash, no `/chat/completions`.
+ *
+ * @returns undefined if it is none, or one that must not be called.
+ */
+export function readApiBase(value: unknown): string | undefined {
+  if (typeof value !== "string" || !URL.canParse(value)) return undefined;
+  const url = new URL(value);
+  if (url.protocol !== "http:" && url.protocol !== "https:") return undefined;
+  if (url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") return undefined;
+  if (isMetadataHost(url.hostname)) return undefined;
+  const path = url.pathname.replace(/\/+$/, "").replace(/\/chat\/completions$/, "");
+  return `${url.origin}${path.replace(/\/+$/, "")}`;
+}
+
+/** @param hostname as URL gives it: lower case, IPv4 in dotted decimals, IPv6 in brackets. */
+function isMetadataHost(hostname: string): boolean {
+  const host = hostname.replace(/^\[|\]$/g, "").replace(/\.$/, "");
+  const version = isIP(host);
+  if (version === 0) return metadataHosts.has(host);
+  return metadataAddresses.check(host, version === 4 ? "ipv4" : "ipv6");
+}

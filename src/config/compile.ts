@@ -1,0 +1,147 @@
+import { Secret } from "../secret.ts";
+import { matchWildcard } from "../wildcard.ts";
+import type { Config, Deployment, UnpricedModels } from "./config.ts";
+import { compileEntry, unsetText } from "./deployments.ts";
+import { providerVariables } from "./providers.ts";
+import { compileRedis, redisVariables } from "./redis.ts";
+import type { ResolvedTree } from "./references.ts";
+import type { Remarks } from "./remarks.ts";
+import type { ConfigFile } from "./schema.ts";
+
+/** LiteLLM's own default is 6000 s, its documentation says 600. */
+const defaultTimeoutMs = 600_000;
+const defaultRetries = 2;
+
+/** Variables that take effect without being mentioned in the file. */
+export const effectiveVariables: readonly string[] = [
+  "LITELLM_MASTER_KEY",
+  "DATABASE_URL",
+  "LITELLM_ENVIRONMENT",
+  ...redisVariables,
+  ...providerVariables,
+];
+
+/** What is compiled: the file's values, and where they came from. */
+export interface Compilation {
+  readonly file: ConfigFile;
+  readonly resolved: ResolvedTree;
+  readonly remarks: Remarks;
+  readonly digest: string;
+  readonly nowMs: number;
+}
+
+/** Makes a configuration of a file whose types are right. Check `remarks` for faults before using it. */
+export async function compile(parts: Compilation): Promise<Config> {
+  const { file, resolved, remarks } = parts;
+  const { router_settings: router, litellm_settings: settings, general_settings: general } = file;
+  const environment = general?.environment ?? resolved.lookup("LITELLM_ENVIRONMENT");
+  const { modelGroups, compiled } = await compileGroups(parts, environment);
+  const strategy = router?.routing_strategy ?? "simple-shuffle";
+  if (strategy !== "simple-shuffle") {
+    remarks.notice(
+      ["router_settings", "routing_strategy"],
+      `${strategy} is understood, but not served yet: simple-shuffle is used`,
+    );
+  }
+  const aliases = compileAliases(router?.model_group_alias, modelGroups, remarks);
+  const redis = compileRedis(file, resolved.lookup, remarks);
+  noticeUnset(resolved, compiled, remarks);
+  return {
+    modelGroups,
+    aliases,
+    router: { strategy: "simple-shuffle", retries: router?.num_retries ?? settings?.num_retries ?? defaultRetries },
+    redis,
+    redisUnavailable: file.tollgate?.redis_unavailable ?? "local_share",
+    unpricedModels: unpricedModelsOf(file),
+    masterKey: general?.master_key ?? secretOf(resolved.lookup("LITELLM_MASTER_KEY")),
+    databaseUrl: general?.database_url ?? secretOf(resolved.lookup("DATABASE_URL")),
+    environment,
+    timeZone: settings?.timezone,
+    forwardTraceparent: settings?.forward_traceparent_to_llm_provider ?? false,
+    notices: remarks.notices,
+    digest: parts.digest,
+  };
+}
+
+function unpricedModelsOf(file: ConfigFile): UnpricedModels {
+  return file.tollgate?.unpriced_models ?? "refuse";
+}
+
+function secretOf(value: string | undefined): Secret | undefined {
+  return value === undefined ? undefined : new Secret(value);
+}
+
+/** Deployments by group, and the entries of `model_list` they are made of. */
+interface Groups {
+  readonly modelGroups: ReadonlyMap<string, readonly Deployment[]>;
+  readonly compiled: ReadonlySet<number>;
+}
+
+async function compileGroups(parts: Compilation, environment: string | undefined): Promise<Groups> {
+  const { file, resolved, remarks, nowMs } = parts;
+  const context = {
+    resolved,
+    remarks,
+    timeoutMs: file.router_settings?.timeout ?? file.litellm_settings?.request_timeout ?? defaultTimeoutMs,
+    streamTimeoutMs: file.router_settings?.stream_timeout,
+    environment,
+    unpricedModels: unpricedModelsOf(file),
+    nowMs,
+  };
+  const modelGroups = new Map<string, Deployment[]>();
+  const compiled = new Set<number>();
+  const ids = new Map<string, number>();
+  for (const [index, entry] of (file.model_list ?? []).entries()) {
+    const deployments = await compileEntry(entry, index, context);
+    for (const deployment of deployments) {
+      const twin = ids.get(deployment.id);
+      if (twin !== undefined) {
+        noteTwin(entry.model_info?.id, index, twin, remarks);
+        continue;
+      }
+      ids.set(deployment.id, index);
+      compiled.add(index);
+      modelGroups.set(deployment.modelGroup, [...(modelGroups.get(deployment.modelGroup) ?? []), deployment]);
+    }
+  }
+  if (modelGroups.size === 0)
+    remarks.notice([], "no model can be called; write a model_list with a deployment that has a key");
+  return { modelGroups, compiled };
+}
+
+function noteTwin(id: string | undefined, index: number, twin: number, remarks: Remarks): void {
+  const other = `model_list[${twin}]`;
+  if (id === undefined) remarks.notice(["model_list", index], `the same as ${other}: left out`);
+  else remarks.fault(["model_list", index, "model_info", "id"], `${other} has this id too; write another one`);
+}
+
+function compileAliases(
+  given: Readonly<Record<string, string | { model: string; hidden?: boolean | undefined }>> | undefined,
+  groups: ReadonlyMap<string, unknown>,
+  remarks: Remarks,
+): Config["aliases"] {
+  const aliases = new Map<string, { group: string; hidden: boolean }>();
+  for (const [alias, target] of Object.entries(given ?? {})) {
+    const { model: group, hidden = false } = typeof target === "string" ? { model: target } : target;
+    aliases.set(alias, { group, hidden });
+    const exists = groups.has(group) || [...groups.keys()].some((name) => matchWildcard(name, group) !== undefined);
+    if (!exists) {
+      remarks.notice(
+        ["router_settings", "model_group_alias", alias],
+        `there is no model ${group} that can be called: calls get model_not_found`,
+      );
+    }
+  }
+  return aliases;
+}
+
+/** Variables the file asks for in vain. What that means for a deployment's key and address has been told already. */
+function noticeUnset(resolved: ResolvedTree, compiled: ReadonlySet<number>, remarks: Remarks): void {
+  for (const { path, name } of resolved.unset.values()) {
+    const [section, index, , key] = path;
+    const ofDeployment = section === "model_list" && typeof index === "number";
+    if (ofDeployment && (!compiled.has(index) || key === "api_key" || key === "api_base" || key === "base_url"))
+      continue;
+    remarks.notice(path, `${unsetText(name)}: treated as not written`);
+  }
+}

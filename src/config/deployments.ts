@@ -1,0 +1,197 @@
+import { createHash } from "node:crypto";
+import { Secret } from "../secret.ts";
+import { readApiBase, writeApiBase } from "./api-base.ts";
+import type { Deployment, MockAnswer, PriceEntry, UnpricedModels } from "./config.ts";
+import { findPrice, type PriceFinding } from "./prices.ts";
+import { findTarget, type ProviderRow } from "./providers.ts";
+import type { ResolvedTree } from "./references.ts";
+import { type Path, pathText, type Remarks } from "./remarks.ts";
+import type { ModelEntry } from "./schema-model.ts";
+
+const defaultOutputTokensMax = 4096;
+
+/** The order of deployments without one, which LiteLLM tries after all that have one. */
+export const lastOrder = Number.MAX_SAFE_INTEGER;
+
+const untilPriced: Readonly<Record<UnpricedModels, string>> = {
+  refuse: "callers with a budget are refused",
+  flag: "its calls are booked at $0",
+};
+
+/** What deployments have in common. */
+export interface DeploymentContext {
+  readonly resolved: ResolvedTree;
+  readonly remarks: Remarks;
+  /** The router's times, in milliseconds. */
+  readonly timeoutMs: number;
+  readonly streamTimeoutMs: number | undefined;
+  readonly environment: string | undefined;
+  readonly unpricedModels: UnpricedModels;
+  readonly nowMs: number;
+}
+
+/** Why a deployment cannot be called. */
+interface LeftOut {
+  readonly path: Path;
+  readonly reason: string;
+}
+
+/** Where and how a deployment is called. */
+type Address = Pick<Deployment, "provider" | "wire" | "model" | "apiBase" | "apiKey" | "outputCapField">;
+
+/**
+ * Compiles one entry of `model_list`.
+ *
+ * @returns one deployment, or one for each of its organizations; none if it cannot be called, with a notice that says why.
+ */
+export async function compileEntry(
+  entry: ModelEntry,
+  index: number,
+  context: DeploymentContext,
+): Promise<Deployment[]> {
+  const path = ["model_list", index];
+  const unavailable = wrongEnvironment(entry, path, context);
+  const address = unavailable ?? addressOf(entry, path, context);
+  if ("reason" in address) {
+    context.remarks.notice(address.path, address.reason);
+    return [];
+  }
+  const pricing = priceOf(entry, address, context.nowMs);
+  if (pricing.remark !== undefined) {
+    const remark = `${pricing.remark}; until then ${untilPriced[context.unpricedModels]}`;
+    context.remarks.notice([...path, "litellm_params", "model"], remark);
+  }
+  const { organization } = entry.litellm_params;
+  const organizations = typeof organization === "string" || organization === undefined ? [organization] : organization;
+  return organizations.map((name) => ({
+    id: idOf(entry, index, organizations.length > 1 ? name : undefined, context.resolved),
+    modelGroup: entry.model_name,
+    ...address,
+    headers: {
+      ...entry.litellm_params.headers,
+      ...entry.litellm_params.extra_headers,
+      ...(name === undefined ? {} : { "OpenAI-Organization": name }),
+    },
+    ...figuresOf(entry, context),
+    price: pricing.price,
+    ...(pricing.isLater && { ownPrices: ownPricesOf(entry) }),
+    mock: mockOf(entry),
+  }));
+}
+
+function wrongEnvironment(entry: ModelEntry, path: Path, context: DeploymentContext): LeftOut | undefined {
+  const supported: readonly string[] | undefined = entry.model_info?.supported_environments;
+  if (supported === undefined) return undefined;
+  if (context.environment !== undefined && supported.includes(context.environment)) return undefined;
+  const here = context.environment === undefined ? "no environment is set" : `this is ${context.environment}`;
+  const reason = `the deployment is for ${supported.join(", ")}, and ${here} (general_settings.environment or LITELLM_ENVIRONMENT): left out`;
+  return { path: [...path, "model_info", "supported_environments"], reason };
+}
+
+function addressOf(entry: ModelEntry, path: Path, context: DeploymentContext): Address | LeftOut {
+  const params = entry.litellm_params;
+  const ownBase = params.api_base ?? params.base_url;
+  const at = (key: string) => [...path, "litellm_params", key];
+  const target = findTarget(params.model, { custom: params.custom_llm_provider, hasApiBase: ownBase !== undefined });
+  if (params.mock_response !== undefined) {
+    const common = { wire: undefined, apiBase: undefined, apiKey: undefined, outputCapField: "max_tokens" as const };
+    return { ...common, provider: target.provider ?? "mock", model: target.model };
+  }
+  for (const key of ["api_base", "base_url"]) {
+    // Going to the provider's default address instead would send prompts where the operator did not mean them to go.
+    const unset = context.resolved.unset.get(pathText(at(key)));
+    if (unset !== undefined)
+      return { path: at(key), reason: `${unsetText(unset.name)}: the deployment has no address and is left out` };
+  }
+  if (!target.ok) return { path: at("model"), reason: target.reason };
+  const base = ownBase ?? target.row.apiBase ?? readApiBase(baseOfEnvironment(target.row, context));
+  if (base === undefined) return { path: at("model"), reason: missingBase(target.provider, target.row) };
+  const atHome = base === target.row.apiBase;
+  // A key from the environment is the default provider's: it goes to no other address.
+  const keyVariable = atHome || target.row.apiBase === undefined ? target.row.keyVariable : undefined;
+  const fallback = keyVariable === undefined ? undefined : context.resolved.lookup(keyVariable);
+  const unsetKey = context.resolved.unset.get(pathText(at("api_key")));
+  const apiKey =
+    params.api_key ?? (fallback === undefined || unsetKey !== undefined ? undefined : new Secret(fallback));
+  if (apiKey === undefined && atHome) {
+    const name = unsetKey?.name ?? keyVariable ?? "";
+    return { path: at("api_key"), reason: `${unsetText(name)}: the deployment has no key and is left out` };
+  }
+  if (apiKey === undefined && unsetKey !== undefined) {
+    context.remarks.notice(at("api_key"), `${unsetText(unsetKey.name)}: calls are made without a key`);
+  }
+  const outputCapField = atHome ? target.row.outputCapField : "max_tokens";
+  return { provider: target.provider, wire: "openai-chat", model: target.model, apiBase: base, apiKey, outputCapField };
+}
+
+/** What to say of a variable that is not set. */
+export function unsetText(name: string): string {
+  return `neither ${name} nor ${name}_FILE is set`;
+}
+
+function baseOfEnvironment(provider: ProviderRow, context: DeploymentContext): string | undefined {
+  return provider.baseVariable === undefined ? undefined : context.resolved.lookup(provider.baseVariable);
+}
+
+function missingBase(provider: string, row: ProviderRow): string {
+  const variable = row.baseVariable === undefined ? "" : `, or set ${row.baseVariable},`;
+  return `provider "${provider}" has no address of its own, the deployment is left out; write api_base${variable} with ${writeApiBase}`;
+}
+
+function figuresOf(entry: ModelEntry, context: DeploymentContext) {
+  const params = entry.litellm_params;
+  const info = entry.model_info;
+  const timeoutMs = params.timeout ?? context.timeoutMs;
+  return {
+    timeoutMs,
+    streamTimeoutMs: params.stream_timeout ?? context.streamTimeoutMs ?? timeoutMs,
+    rpm: params.rpm ?? entry.rpm ?? info?.rpm,
+    tpm: params.tpm ?? entry.tpm ?? info?.tpm,
+    weight: params.weight,
+    order: params.order ?? info?.order ?? lastOrder,
+    outputTokensMax: params.max_tokens ?? info?.max_output_tokens ?? info?.max_tokens ?? defaultOutputTokensMax,
+  };
+}
+
+function priceOf(entry: ModelEntry, address: Address, nowMs: number): PriceFinding {
+  const { provider, model } = address;
+  const baseModel = entry.model_info?.base_model;
+  return findPrice({ overrides: ownPricesOf(entry), provider, model, baseModel, nowMs });
+}
+
+function ownPricesOf(entry: ModelEntry): readonly PriceEntry[] {
+  return [...(entry.model_info?.prices ?? []), ...entry.litellm_params.prices];
+}
+
+function mockOf(entry: ModelEntry): MockAnswer | undefined {
+  const params = entry.litellm_params;
+  if (params.mock_response === undefined) return undefined;
+  const usage = params.mock_usage;
+  return {
+    ...params.mock_response,
+    delayMs: params.mock_delay ?? 0,
+    chunkDelayMs: params.mock_chunk_delay ?? 0,
+    usage: usage && { inputTokens: usage.prompt_tokens, outputTokens: usage.completion_tokens },
+  };
+}
+
+/**
+ * The operator's id, or a digest of everything the deployment is called with, so that pods with the same file agree. Its
+ * secrets go in only through the digest.
+ */
+function idOf(entry: ModelEntry, index: number, organization: string | undefined, resolved: ResolvedTree): string {
+  const own = entry.model_info?.id;
+  if (own !== undefined) return organization === undefined ? own : `${own}-${organization}`;
+  const list = resolved.tree.model_list as readonly { litellm_params: unknown }[];
+  const input = canonical([entry.model_name, list[index]?.litellm_params, organization ?? null]);
+  return createHash("sha256").update(input).digest("hex");
+}
+
+/** JSON with sorted keys. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_, item: unknown) =>
+    typeof item === "object" && item !== null && !Array.isArray(item)
+      ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : item,
+  );
+}

@@ -1,0 +1,156 @@
+/** The kinds of value a configuration is made of. Each says, when it meets another kind, what to write instead. */
+
+import { z } from "zod";
+import { Secret } from "../secret.ts";
+import { isTimeZone } from "../time-zone.ts";
+import { readApiBase, writeApiBase } from "./api-base.ts";
+import { readNumber } from "./decimal.ts";
+import { readMockResponse, writeMockResponse } from "./mock-response.ts";
+import { readRedisUrl, writeRedisUrl } from "./redis-url.ts";
+
+/** The longest time a timer can be set to, in milliseconds. */
+const longestMs = 2 ** 31 - 1;
+
+/** How a field's issue differs from the common case, for whoever words the fault. */
+export interface IssueParams {
+  /** The value found must not be shown. */
+  readonly hidden: boolean;
+}
+
+/**
+ * A value that `read` understands.
+ *
+ * @param write what to write, as it follows "write ".
+ * @param read gives undefined for what it does not understand.
+ * @param hides whether a value it does not understand must not be shown.
+ */
+function field<Value>(
+  write: string,
+  read: (value: unknown) => Value | undefined,
+  hides: (value: unknown) => boolean = () => false,
+) {
+  return z.unknown().transform((value, context): Value => {
+    const result = read(value);
+    if (result !== undefined) return result;
+    context.issues.push({
+      code: "custom",
+      message: write,
+      input: value,
+      params: { hidden: hides(value) } satisfies IssueParams,
+    });
+    return z.NEVER;
+  });
+}
+
+const always = () => true;
+
+const readText = (value: unknown) => (typeof value === "string" && value !== "" ? value : undefined);
+
+/** Text that may be shown. */
+export const text = field('text in quotes, such as "a name"', readText);
+
+/** A model in the provider's words, with LiteLLM's prefix or without. */
+export const providerModel = field("provider/model, such as openai/gpt-4o", (value) =>
+  readText(value)?.endsWith("/") === false ? readText(value) : undefined,
+);
+
+/** Text that must not be shown. */
+export const secret = field(
+  "a text, best as os.environ/NAME",
+  (value) => {
+    const plain = readText(value);
+    return plain === undefined ? undefined : new Secret(plain);
+  },
+  always,
+);
+
+/** A whole number of at least `min`. */
+export function whole(min: number, example: number) {
+  return field(`a whole number of at least ${min}, such as ${example}`, (value) => {
+    const number = readNumber(value);
+    return number !== undefined && Number.isSafeInteger(number) && number >= min ? number : undefined;
+  });
+}
+
+/** Any number of at least `min`. */
+export function number(min: number, example: number) {
+  return field(`a number of at least ${min}, such as ${example}`, (value) => {
+    const found = readNumber(value);
+    return found !== undefined && found >= min ? found : undefined;
+  });
+}
+
+/** A time over zero, written in seconds, kept in whole milliseconds. */
+export const seconds = field("a number of seconds over 0, such as 30", (value) => {
+  const ms = (readNumber(value) ?? 0) * 1000;
+  return ms > 0 && ms <= longestMs ? Math.max(1, Math.round(ms)) : undefined;
+});
+
+/** A wait that may be zero, written in seconds, kept in whole milliseconds. */
+export const pause = field("a number of seconds, such as 0.5", (value) => {
+  const ms = (readNumber(value) ?? -1) * 1000;
+  return ms >= 0 && ms <= longestMs ? Math.round(ms) : undefined;
+});
+
+const flags: Readonly<Record<string, boolean>> = {
+  true: true,
+  yes: true,
+  on: true,
+  "1": true,
+  false: false,
+  no: false,
+  off: false,
+  "0": false,
+};
+
+/** True or false, also as the text an environment variable holds. */
+export const flag = field("true or false", (value) =>
+  typeof value === "boolean" ? value : typeof value === "string" ? flags[value.toLowerCase()] : undefined,
+);
+
+/** Where calendar days begin at midnight. */
+export const timeZone = field("the IANA name of a time zone, such as Europe/Berlin", (value) =>
+  typeof value === "string" && isTimeZone(value) ? value : undefined,
+);
+
+/** One of a few words. */
+export function choice<const Word extends string>(words: readonly Word[]) {
+  return field(`one of ${words.join(", ")}`, (value) => words.find((word) => word === value));
+}
+
+/** The address of a provider. */
+export const apiBase = field(writeApiBase, readApiBase, (value) => /[@?]/.test(String(value)));
+
+/** The address of a PostgreSQL database. */
+export const databaseUrl = field(
+  "an address such as postgresql://user:password@host:5432/name, best as os.environ/DATABASE_URL",
+  (value) => (typeof value === "string" && /^postgres(ql)?:\/\/./.test(value) ? new Secret(value) : undefined),
+  always,
+);
+
+/** The address of a Redis. */
+export const redisUrl = field(writeRedisUrl, readRedisUrl, always);
+
+/** What a mock deployment answers. */
+export const mockResponse = field(writeMockResponse, readMockResponse);
+
+/** A map with the given keys; others are left out here and told of elsewhere. */
+export function section<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
+  return z.object(shape, { error: "a map of keys and values" });
+}
+
+/** A list. */
+export function list<Item extends z.core.SomeType>(item: Item) {
+  return z.array(item, { error: "a list, a dash before each item" });
+}
+
+/** A map with keys of the operator's choosing. */
+export function map<Value extends z.core.SomeType>(value: Value) {
+  return z.record(z.string(), value, { error: "a map of names and values" });
+}
+
+/** HTTP headers. Their values may be secrets. */
+export const headers = map(field("a text", readText, always));
+
+/** A value whose type is nobody's business yet. */
+export const anything = z.unknown();

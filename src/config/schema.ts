@@ -1,0 +1,141 @@
+/** The schema of LiteLLM's configuration file, as far as its values have types that matter here. */
+
+import { z } from "zod";
+import {
+  anything,
+  choice,
+  databaseUrl,
+  flag,
+  list,
+  map,
+  number,
+  pause,
+  redisUrl,
+  seconds,
+  secret,
+  section,
+  text,
+  timeZone,
+  whole,
+} from "./fields.ts";
+import { modelEntry } from "./schema-model.ts";
+
+const groupNames = list(z.union([text, map(anything)], { error: "the name of a model" }));
+
+/** LiteLLM's fallbacks: a list of maps with one group each. */
+const fallbacks = list(
+  map(groupNames).refine((entry) => Object.keys(entry).length === 1, {
+    error: "one model and its fallbacks in each entry, such as gpt-4o: [gpt-4o-mini]",
+  }),
+);
+
+const aliasTarget = z.union([text, section({ model: text, hidden: flag.optional() })], {
+  error: "the name of a model, or {model: its name, hidden: true}",
+});
+
+/** The strategies of LiteLLM's router. */
+const strategies = [
+  "simple-shuffle",
+  "least-busy",
+  "usage-based-routing",
+  "usage-based-routing-v2",
+  "latency-based-routing",
+  "cost-based-routing",
+  "provider-budget-routing",
+] as const;
+
+const callbacks = z.union([list(anything), text], { error: "a list of names, such as [langfuse]" });
+
+const reliability = {
+  num_retries: whole(0, 2).optional(),
+  allowed_fails: whole(0, 3).optional(),
+  fallbacks: fallbacks.optional(),
+  context_window_fallbacks: fallbacks.optional(),
+  content_policy_fallbacks: fallbacks.optional(),
+  default_fallbacks: list(text).optional(),
+  max_fallbacks: whole(0, 5).optional(),
+};
+
+const port = whole(1, 6379);
+
+export const routerSettings = section({
+  ...reliability,
+  routing_strategy: choice(strategies).optional(),
+  routing_strategy_args: map(anything).optional(),
+  timeout: seconds.optional(),
+  stream_timeout: seconds.optional(),
+  retry_after: pause.optional(),
+  cooldown_time: pause.optional(),
+  disable_cooldowns: flag.optional(),
+  enable_pre_call_checks: flag.optional(),
+  optional_pre_call_checks: list(text).optional(),
+  enable_weighted_failover: flag.optional(),
+  enable_tag_filtering: flag.optional(),
+  model_group_alias: map(aliasTarget).optional(),
+  redis_url: redisUrl.optional(),
+  redis_host: text.optional(),
+  redis_port: port.optional(),
+  redis_username: text.optional(),
+  redis_password: secret.optional(),
+  redis_db: whole(0, 0).optional(),
+});
+
+export const cacheParams = section({
+  type: choice(["local", "redis", "redis-semantic", "qdrant-semantic", "s3", "gcs", "disk", "azure-blob"]).optional(),
+  url: redisUrl.optional(),
+  host: text.optional(),
+  port: port.optional(),
+  username: text.optional(),
+  password: secret.optional(),
+  db: whole(0, 0).optional(),
+  ttl: number(0, 600).optional(),
+  namespace: text.optional(),
+  mode: choice(["default_on", "default_off"]).optional(),
+  supported_call_types: list(text).optional(),
+  ssl: flag.optional(),
+});
+
+export const litellmSettings = section({
+  ...reliability,
+  request_timeout: seconds.optional(),
+  cache: flag.optional(),
+  cache_params: cacheParams.optional(),
+  callbacks: callbacks.optional(),
+  success_callback: callbacks.optional(),
+  failure_callback: callbacks.optional(),
+  service_callback: callbacks.optional(),
+  drop_params: flag.optional(),
+  modify_params: flag.optional(),
+  set_verbose: flag.optional(),
+  json_logs: flag.optional(),
+  forward_traceparent_to_llm_provider: flag.optional(),
+  timezone: timeZone.optional(),
+});
+
+export const generalSettings = section({
+  master_key: secret.optional(),
+  database_url: databaseUrl.optional(),
+  environment: text.optional(),
+  store_model_in_db: flag.optional(),
+  disable_spend_logs: flag.optional(),
+});
+
+/** What LiteLLM has no key for. */
+export const tollgateSettings = section({
+  redis_unavailable: choice(["local_share", "closed", "open"]).optional(),
+  unpriced_models: choice(["refuse", "flag"]).optional(),
+});
+
+/** The whole file. */
+export const configFile = section({
+  model_list: list(modelEntry).optional(),
+  router_settings: routerSettings.optional(),
+  litellm_settings: litellmSettings.optional(),
+  general_settings: generalSettings.optional(),
+  tollgate: tollgateSettings.optional(),
+  environment_variables: map(z.union([z.string(), z.number(), z.boolean()], { error: "a text" })).optional(),
+  callback_settings: map(anything).optional(),
+  include: list(text).optional(),
+});
+
+export type ConfigFile = z.output<typeof configFile>;

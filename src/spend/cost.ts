@@ -1,0 +1,189 @@
+/** What a call costs, and at most can cost. Whole numbers only. */
+
+import type { Usage } from "../completion.ts";
+import type { Price, PriceChange, Rates, Tariff } from "../config/config.ts";
+import type { Nanos } from "../money.ts";
+
+const picosPerNano = 1_000n;
+const dayMs = 86_400_000;
+
+/**
+ * The most one attempt is booked at, or reserved for: a million dollars. Whatever a caller asks for or a provider reports, the
+ * books can hold the amount.
+ */
+const attemptNanosMax = 1_000_000_000_000_000n;
+
+/** Within what a call stays. */
+export interface Bounds {
+  readonly inputTokensMax: number;
+  /** Per choice. */
+  readonly outputTokensMax: number;
+  readonly choiceCount: number;
+  /** Images in the input. Absent: none. */
+  readonly inputImages?: number;
+  /** As the caller asked for it. Absent: the provider decides. */
+  readonly serviceTier?: string;
+}
+
+/** The price in force at a time (Unix, milliseconds); what follows from it has no further changes. */
+export function priceAt(price: Price, nowMs: number): Price {
+  return price.changes?.findLast(({ when }) => isInForce(when, nowMs))?.price ?? price;
+}
+
+/**
+ * What a call cost: rounded up, once, to the next nano-dollar. Special tokens are part of the totals and never charged on top
+ * of them, whatever a provider reports.
+ */
+export function costOf(usage: Usage, price: Price): Nanos {
+  const tier = usage.serviceTier;
+  const own = tariffOf(price, tier);
+  const rates = ratesFor(count(usage.inputTokens), own ?? price);
+  const input = costOfParts(usage.inputTokens, rates.inputPicos, [
+    [usage.cacheReadInputTokens, rates.cacheReadPicos],
+    [leastOf(usage.cacheWrite1hInputTokens, usage.cacheWriteInputTokens), cacheWrite1hPicos(rates)],
+    [
+      usage.cacheWriteInputTokens - leastOf(usage.cacheWrite1hInputTokens, usage.cacheWriteInputTokens),
+      rates.cacheWritePicos,
+    ],
+    [usage.audioInputTokens, rates.audioInputPicos ?? rates.inputPicos],
+    [usage.imageInputTokens, rates.imageInputPicos ?? rates.inputPicos],
+  ]);
+  const output = costOfParts(usage.outputTokens, rates.outputPicos, [
+    [usage.reasoningOutputTokens, rates.reasoningOutputPicos ?? rates.outputPicos],
+    [usage.audioOutputTokens, rates.audioOutputPicos ?? rates.outputPicos],
+    [usage.imageOutputTokens, rates.imageOutputPicos ?? rates.outputPicos],
+  ]);
+  const picos = input + output + fixedPicos(rates, usage.inputImages);
+  return nanosOf(picos, tier === "batch" && own === undefined ? 2n : 1n);
+}
+
+/**
+ * An amount that no call within these bounds can cost more than: all its input and all its choices at full length, each at the
+ * dearest price that its tokens and its service tier may come to.
+ */
+export function reservationFor(bounds: Bounds, price: Price): Nanos {
+  const output = count(bounds.outputTokensMax);
+  let most = 0n;
+  for (const { fixedPicos: fixed, outputPicos } of worstCases(bounds, price)) {
+    const picos = fixed + output * outputPicos;
+    if (picos > most) most = picos;
+  }
+  return nanosOf(most);
+}
+
+/**
+ * The longest each choice may become for the call to be paid with `amount`, and no longer than the bounds say.
+ *
+ * @returns -1 if the input alone costs more.
+ */
+export function affordableOutputTokens(amount: Nanos, bounds: Bounds, price: Price): number {
+  let longest = count(bounds.outputTokensMax);
+  for (const { fixedPicos: fixed, outputPicos } of worstCases(bounds, price)) {
+    const left = amount * picosPerNano - fixed;
+    if (left < 0n) return -1;
+    if (outputPicos > 0n && left / outputPicos < longest) longest = left / outputPicos;
+  }
+  return Number(longest);
+}
+
+/** The dearest a call can come to at each tariff and length of input it may reach: so much, and so much per output token of a choice. */
+function worstCases(bounds: Bounds, price: Price): { fixedPicos: bigint; outputPicos: bigint }[] {
+  const inputTokensMax = count(bounds.inputTokensMax);
+  const choices = count(bounds.choiceCount);
+  return possibleTariffs(price, bounds.serviceTier).flatMap((tariff) => {
+    const levels = [{ ...tariff, aboveTokens: -1 }, ...(tariff.longInput ?? [])];
+    return levels.flatMap((rates, index) => {
+      // A shorter input can be the dearer one: the longest of each level is looked at.
+      if (index > 0 && inputTokensMax <= BigInt(rates.aboveTokens)) return [];
+      const next = levels[index + 1]?.aboveTokens;
+      const inputTokens = next === undefined ? inputTokensMax : least(inputTokensMax, BigInt(next));
+      return [
+        {
+          fixedPicos: inputTokens * dearestInput(rates) + fixedPicos(rates, bounds.inputImages),
+          outputPicos: choices * dearestOutput(rates),
+        },
+      ];
+    });
+  });
+}
+
+/** What a caller who asks for a tier may be billed at; `default` is the only word that rules out the dear one. */
+function possibleTariffs(price: Price, serviceTier: string | undefined): Tariff[] {
+  const { flex, priority, batch } = price.serviceTiers ?? {};
+  const others = serviceTier === "default" ? [] : serviceTier === "flex" ? [flex] : [flex, priority, batch];
+  return [price, ...others.filter((tariff) => tariff !== undefined)];
+}
+
+function tariffOf(price: Price, serviceTier: string | undefined): Tariff | undefined {
+  if (serviceTier !== "flex" && serviceTier !== "priority" && serviceTier !== "batch") return undefined;
+  return price.serviceTiers?.[serviceTier];
+}
+
+function ratesFor(inputTokens: bigint, tariff: Tariff): Rates {
+  return tariff.longInput?.findLast(({ aboveTokens }) => inputTokens > BigInt(aboveTokens)) ?? tariff;
+}
+
+/** Parts are taken from the total until it is used up; what is left costs the plain price. */
+function costOfParts(total: number, picos: bigint, parts: readonly (readonly [number | undefined, bigint])[]): bigint {
+  let left = count(total);
+  let cost = 0n;
+  for (const [tokens = 0, partPicos] of parts) {
+    const taken = least(count(tokens), left);
+    left -= taken;
+    cost += taken * partPicos;
+  }
+  return cost + left * picos;
+}
+
+function fixedPicos(rates: Rates, inputImages = 0): bigint {
+  return (rates.requestPicos ?? 0n) + count(inputImages) * (rates.imagePicos ?? 0n);
+}
+
+function dearestInput(rates: Rates): bigint {
+  const { inputPicos, cacheReadPicos, cacheWritePicos, audioInputPicos, imageInputPicos } = rates;
+  return dearest(inputPicos, [
+    cacheReadPicos,
+    cacheWritePicos,
+    cacheWrite1hPicos(rates),
+    audioInputPicos,
+    imageInputPicos,
+  ]);
+}
+
+function dearestOutput(rates: Rates): bigint {
+  return dearest(rates.outputPicos, [rates.reasoningOutputPicos, rates.audioOutputPicos, rates.imageOutputPicos]);
+}
+
+function dearest(first: bigint, others: readonly (bigint | undefined)[]): bigint {
+  return others.reduce<bigint>((most, each) => (each !== undefined && each > most ? each : most), first);
+}
+
+function cacheWrite1hPicos(rates: Rates): bigint {
+  return rates.cacheWrite1hPicos ?? rates.cacheWritePicos;
+}
+
+function isInForce(when: PriceChange["when"], nowMs: number): boolean {
+  if ("fromMs" in when) return nowMs >= when.fromMs;
+  const { dailyFromMs, dailyUntilMs } = when;
+  const timeMs = ((nowMs % dayMs) + dayMs) % dayMs;
+  if (dailyUntilMs < dailyFromMs) return timeMs >= dailyFromMs || timeMs < dailyUntilMs;
+  return timeMs >= dailyFromMs && timeMs < dailyUntilMs;
+}
+
+function nanosOf(picos: bigint, divisor = 1n): Nanos {
+  const per = picosPerNano * divisor;
+  return least((picos + per - 1n) / per, attemptNanosMax);
+}
+
+function least(a: bigint, b: bigint): bigint {
+  return a < b ? a : b;
+}
+
+function leastOf(a: number | undefined, b: number): number {
+  return a === undefined ? 0 : Math.min(a, b);
+}
+
+/** Providers have been seen to report fractions, negatives and NaN; none of these may break or lower a bill. */
+function count(tokens: number): bigint {
+  return Number.isFinite(tokens) && tokens > 0 ? BigInt(Math.ceil(tokens)) : 0n;
+}
