@@ -1,7 +1,7 @@
 /** What the gateway tells about itself. Implementations must never throw and never wait. */
 
 import type { Usage } from "../completion.ts";
-import type { ErrorCode } from "../errors.ts";
+import type { ErrorCode, GatewayError } from "../errors.ts";
 import type { Nanos } from "../money.ts";
 
 /** One call, from door to door: a SERVER span and the request metrics. */
@@ -16,8 +16,8 @@ export interface CallTrace {
   }): void;
   /** Begins a provider attempt: a CLIENT span and the attempt metrics. */
   attempt(facts: AttemptFacts): AttemptTrace;
-  /** Ends it, once. `error` undefined: the call succeeded. */
-  end(error: ErrorCode | undefined): void;
+  /** Ends it, once. `failure` undefined: the call succeeded. */
+  end(failure: GatewayError | undefined): void;
 }
 
 export interface AttemptFacts {

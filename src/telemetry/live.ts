@@ -1,0 +1,221 @@
+import {
+  type Context,
+  ROOT_CONTEXT,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  type Tracer,
+  trace,
+} from "@opentelemetry/api";
+import { W3CTraceContextPropagator } from "@opentelemetry/core";
+import type { Logger } from "pino";
+import type { Clock } from "../clock.ts";
+import { errorText } from "../error-text.ts";
+import type { ErrorCode, GatewayError } from "../errors.ts";
+import { usdNumber } from "../money.ts";
+import type { Metrics } from "./metrics.ts";
+import type { AttemptFacts, AttemptTrace, CallStart, CallTrace, Telemetry } from "./telemetry.ts";
+
+const propagator = new W3CTraceContextPropagator();
+const headerGetter = {
+  keys: (start: CallStart) => Object.keys(start),
+  get: (start: CallStart, key: string) => (key === "traceparent" ? start.traceparent : start.tracestate),
+};
+const headerSetter = {
+  set: (carrier: Map<string, string>, key: string, value: string) => void carrier.set(key, value),
+};
+
+interface LiveParts {
+  /** Undefined: nothing is traced. */
+  readonly tracer: Tracer | undefined;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  /** Whether providers are sent `traceparent`. Baggage never is. */
+  readonly forwardTraceparent: boolean;
+}
+
+/** Telemetry for real: OpenTelemetry spans, Prometheus metrics, pino lines. */
+export class LiveTelemetry implements Telemetry {
+  readonly #parts: LiveParts;
+
+  constructor(parts: LiveParts) {
+    this.#parts = parts;
+  }
+
+  startCall(start: CallStart): CallTrace {
+    return new LiveCall(this.#parts, start);
+  }
+
+  log(
+    level: "debug" | "info" | "warn" | "error",
+    message: string,
+    facts: Readonly<Record<string, unknown>> = {},
+  ): void {
+    this.#parts.logger[level](facts, message);
+  }
+}
+
+class LiveCall implements CallTrace {
+  readonly #parts: LiveParts;
+  readonly #start: CallStart;
+  readonly #startedMs: number;
+  readonly #context: Context;
+  readonly #span: Span | undefined;
+  #model = "";
+  #keyId = "";
+
+  constructor(parts: LiveParts, start: CallStart) {
+    this.#parts = parts;
+    this.#start = start;
+    this.#startedMs = parts.clock.monotonicMs();
+    parts.metrics.inFlight.inc();
+    const parent =
+      start.traceparent === undefined ? ROOT_CONTEXT : propagator.extract(ROOT_CONTEXT, start, headerGetter);
+    this.#span = parts.tracer?.startSpan(
+      start.route,
+      {
+        kind: SpanKind.SERVER,
+        attributes: { "tollgate.door": start.door, "tollgate.request.id": start.requestId, "http.route": start.route },
+      },
+      parent,
+    );
+    this.#context = this.#span === undefined ? parent : trace.setSpan(parent, this.#span);
+  }
+
+  get traceId(): string {
+    return trace.getSpanContext(this.#context)?.traceId ?? "";
+  }
+
+  identify(facts: { keyId?: string; teamId?: string | undefined; modelGroup?: string }): void {
+    if (facts.keyId !== undefined) this.#keyId = facts.keyId;
+    if (facts.modelGroup !== undefined) this.#model = facts.modelGroup;
+    this.#span?.setAttributes({
+      ...(facts.keyId === undefined ? {} : { "tollgate.key.id": facts.keyId }),
+      ...(facts.teamId === undefined ? {} : { "tollgate.team": facts.teamId }),
+      ...(facts.modelGroup === undefined ? {} : { "tollgate.model.alias": facts.modelGroup }),
+    });
+  }
+
+  attempt(facts: AttemptFacts): AttemptTrace {
+    return new LiveAttempt(this.#parts, facts, this.#model, this.#context);
+  }
+
+  end(failure: GatewayError | undefined): void {
+    const { metrics, clock, logger } = this.#parts;
+    const durationMs = clock.monotonicMs() - this.#startedMs;
+    const { route, requestId, stream, door } = this.#start;
+    metrics.inFlight.dec();
+    metrics.requests.inc({ route, model: this.#model, code: failure?.code ?? "ok", stream: String(stream) });
+    metrics.requestDuration.observe({ route, model: this.#model }, durationMs / 1000);
+    this.#endSpan(failure);
+    const ours = failure !== undefined && failure.kind.blame !== "caller";
+    if (!ours && !logger.isLevelEnabled("debug")) return;
+    const facts = { requestId, door, route, model: this.#model, keyId: this.#keyId, traceId: this.traceId, durationMs };
+    if (failure === undefined) logger.debug(facts, "call answered");
+    // What a caller got wrong is quoted in what the provider said about it: prompts are not logged.
+    else if (!ours) logger.debug({ ...facts, code: failure.code }, "call refused");
+    else
+      logger.warn(
+        { ...facts, code: failure.code, cause: errorText(failure, failure.code === "internal_error") },
+        "call failed",
+      );
+  }
+
+  #endSpan(failure: GatewayError | undefined): void {
+    const span = this.#span;
+    if (span === undefined) return;
+    if (failure !== undefined) {
+      span.setAttribute("error.type", failure.code);
+      // A caller's own mistakes are not errors of this service.
+      if (failure.kind.blame !== "caller") span.setStatus({ code: SpanStatusCode.ERROR, message: failure.code });
+    }
+    span.end();
+  }
+}
+
+class LiveAttempt implements AttemptTrace {
+  readonly #parts: LiveParts;
+  readonly #facts: AttemptFacts;
+  readonly #model: string;
+  readonly #startedMs: number;
+  readonly #span: Span | undefined;
+  readonly traceparent: string | undefined;
+
+  constructor(parts: LiveParts, facts: AttemptFacts, model: string, parent: Context) {
+    this.#parts = parts;
+    this.#facts = facts;
+    this.#model = model;
+    this.#startedMs = parts.clock.monotonicMs();
+    this.#span = parts.tracer?.startSpan(
+      `${facts.operation} ${facts.model}`,
+      { kind: SpanKind.CLIENT, attributes: attributesOf(facts) },
+      parent,
+    );
+    this.traceparent = parts.forwardTraceparent
+      ? traceparentOf(this.#span === undefined ? parent : trace.setSpan(parent, this.#span))
+      : undefined;
+  }
+
+  firstOutput(): void {
+    // A whole answer's first output is its last.
+    if (!this.#facts.stream) return;
+    const seconds = (this.#parts.clock.monotonicMs() - this.#startedMs) / 1000;
+    this.#parts.metrics.firstOutput.observe({ model: this.#model, provider: this.#facts.provider }, seconds);
+    this.#span?.setAttribute("gen_ai.response.time_to_first_chunk", seconds);
+  }
+
+  end(result: Parameters<AttemptTrace["end"]>[0]): void {
+    const { metrics } = this.#parts;
+    const { usage, error } = result;
+    metrics.attempts.inc({ provider: this.#facts.provider, model: this.#model, outcome: error ?? "ok" });
+    if (usage !== undefined) {
+      metrics.tokens.inc({ model: this.#model, kind: "input" }, usage.inputTokens);
+      metrics.tokens.inc({ model: this.#model, kind: "output" }, usage.outputTokens);
+      metrics.cost.inc({ model: this.#model }, usdNumber(result.cost));
+    }
+    if (this.#span !== undefined) endAttemptSpan(this.#span, result, error);
+  }
+}
+
+function attributesOf(facts: AttemptFacts): Record<string, string | number | boolean> {
+  const server = facts.apiBase === undefined ? undefined : URL.parse(facts.apiBase);
+  return {
+    "gen_ai.operation.name": facts.operation,
+    "gen_ai.provider.name": facts.provider,
+    "gen_ai.request.model": facts.model,
+    "gen_ai.request.stream": facts.stream,
+    "tollgate.attempt": facts.number,
+    "tollgate.deployment.id": facts.deploymentId,
+    ...(server == null ? {} : { "server.address": server.hostname, "server.port": portOf(server) }),
+  };
+}
+
+function portOf(url: URL): number {
+  return url.port === "" ? (url.protocol === "http:" ? 80 : 443) : Number(url.port);
+}
+
+function traceparentOf(context: Context): string | undefined {
+  const carrier = new Map<string, string>();
+  propagator.inject(context, carrier, headerSetter);
+  return carrier.get("traceparent");
+}
+
+function endAttemptSpan(span: Span, result: Parameters<AttemptTrace["end"]>[0], error: ErrorCode | undefined): void {
+  const { usage, cost, responseId } = result;
+  if (usage !== undefined) {
+    span.setAttributes({
+      "gen_ai.usage.input_tokens": usage.inputTokens,
+      "gen_ai.usage.output_tokens": usage.outputTokens,
+      "gen_ai.usage.cache_read.input_tokens": usage.cacheReadInputTokens,
+      "gen_ai.usage.cost": usdNumber(cost),
+      "tollgate.usage.estimated": usage.estimated,
+    });
+  }
+  if (responseId !== undefined) span.setAttribute("gen_ai.response.id", responseId);
+  if (error !== undefined) {
+    span.setAttribute("error.type", error);
+    span.setStatus({ code: SpanStatusCode.ERROR, message: error });
+  }
+  span.end();
+}
