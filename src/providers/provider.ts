@@ -22,6 +22,4 @@ export interface ProviderCall {
  */
 export interface Provider {
   complete(call: ProviderCall): AsyncIterable<CompletionEvent>;
-  /** Frees sockets. */
-  close(): Promise<void>;
 }
