@@ -18,6 +18,8 @@ export interface Budget {
   readonly budgetId: string;
   readonly scope: Scope;
   readonly scopeId: string;
+  /** Its period, "1d" for instance, which tells it from others of the same thing; undefined: it never resets. */
+  readonly window: string | undefined;
   readonly max: Nanos | undefined;
 }
 
@@ -123,7 +125,8 @@ export type KeyChange =
 
 /**
  * The KeyService as a pod sees it. Every method rejects with AuthorityUnavailable when the service cannot be asked in time;
- * that says nothing about the key.
+ * that says nothing about the key. Those that carry money reject with AuthorityRejected when the service finds the request itself
+ * wrong.
  */
 export interface Authority {
   /** @returns undefined if there is definitely no such key. */
@@ -143,5 +146,13 @@ export class AuthorityUnavailable extends Error {
   constructor(cause: unknown) {
     super("The KeyService does not answer.", { cause });
     this.name = "AuthorityUnavailable";
+  }
+}
+
+/** The KeyService has read the request and will never carry it out; repeating it is of no use. */
+export class AuthorityRejected extends Error {
+  constructor(cause: unknown) {
+    super("The KeyService rejected the request.", { cause });
+    this.name = "AuthorityRejected";
   }
 }

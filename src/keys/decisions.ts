@@ -1,0 +1,227 @@
+import { hash, timingSafeEqual } from "node:crypto";
+import type { Clock, Random } from "../clock.ts";
+import type { Secret } from "../secret.ts";
+import type { Telemetry } from "../telemetry/telemetry.ts";
+import { type Authority, AuthorityUnavailable, type Grant, type KeyChange } from "./authority.ts";
+import { Backoff, pause } from "./backoff.ts";
+import { GrantCache } from "./grant-cache.ts";
+import { Recent } from "./recent.ts";
+
+const tokenLengthMax = 512;
+const tokenForm = /^sk-[\x21-\x7e]+$/;
+/** The KeyService sends something at least this often; a silent watch is taken for dead. */
+const silenceMaxMs = 15_000;
+/** Questions open at once; a flood of made-up tokens must not become a flood on the KeyService. */
+const flightsMax = 1_000;
+/** An answer older than a change already seen is asked for again, so often at most. */
+const asksMax = 3;
+
+/** What Decisions are made of. */
+export interface DecisionsParts {
+  readonly authority: Authority;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly telemetry: Pick<Telemetry, "log">;
+  /** The operator's own key: unlimited, unknown to the KeyService. */
+  readonly masterKey: Secret | undefined;
+  /** The most grants kept. */
+  readonly capacity: number;
+  /** How long a grant is believed after the KeyService was last heard of, in milliseconds. */
+  readonly staleMs: number;
+  /** How long "no such key" is believed, in milliseconds. */
+  readonly negativeTtlMs: number;
+}
+
+/** Values for those who have no reason for others. */
+export const decisionDefaults = { capacity: 20_000, staleMs: 900_000, negativeTtlMs: 5_000 } as const;
+
+/** What the master key may do: everything. */
+export const masterGrant: Grant = {
+  keyId: "key_master",
+  keyAlias: undefined,
+  userId: undefined,
+  teamId: undefined,
+  models: [],
+  aliases: new Map(),
+  limits: [],
+  budgets: [],
+  expiresAtMs: undefined,
+  blocked: false,
+  version: 0n,
+  tags: [],
+};
+
+/** Who a token is: grants, cached by the token's digest and kept true by the KeyService's pushed changes. */
+export class Decisions {
+  readonly #authority: Authority;
+  readonly #clock: Clock;
+  readonly #telemetry: Pick<Telemetry, "log">;
+  readonly #backoff: Backoff;
+  readonly #masterDigest: Buffer | undefined;
+  readonly #staleMs: number;
+  readonly #negativeTtlMs: number;
+  readonly #grants: GrantCache;
+  /** Digests of tokens that are no keys, and until when that is believed. */
+  readonly #strangers = new Recent<number>(10_000);
+  /** The version of each key's last change, so that a slow answer cannot bring back what a change has dropped. */
+  readonly #changes = new Recent<bigint>(10_000);
+  readonly #flights = new Map<string, Promise<Grant | undefined>>();
+  readonly #closing = new AbortController();
+  /** Counts resets; an answer asked for before one is worth nothing after it. */
+  #epoch = 0;
+  /** Counts changes. */
+  #changeCount = 0;
+  #version = 0n;
+  #heardAtMs = Number.NEGATIVE_INFINITY;
+  #ready = false;
+  #connected = false;
+  #watching: Promise<void> | undefined;
+
+  constructor(parts: DecisionsParts) {
+    this.#authority = parts.authority;
+    this.#clock = parts.clock;
+    this.#telemetry = parts.telemetry;
+    this.#backoff = new Backoff({ firstMs: 100, maxMs: 4_000, random: parts.random });
+    this.#masterDigest = parts.masterKey && hash("sha256", parts.masterKey.reveal(), "buffer");
+    this.#staleMs = parts.staleMs;
+    this.#negativeTtlMs = parts.negativeTtlMs;
+    this.#grants = new GrantCache(parts.capacity);
+  }
+
+  /** Whether the KeyService has been heard since the start. */
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  /** Whether changes are being pushed now. */
+  get connected(): boolean {
+    return this.#connected;
+  }
+
+  /** Begins to listen for changes; once. */
+  start(): void {
+    this.#watching ??= this.#watch();
+  }
+
+  /** Stops listening. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#watching;
+  }
+
+  /**
+   * What a token may do; at once if it is known. Blocked and expired keys have grants that say so.
+   *
+   * @returns undefined if it is definitely no key.
+   * @throws AuthorityUnavailable (as a rejection) if the KeyService has to be asked and cannot be.
+   */
+  resolve(token: string): Grant | undefined | Promise<Grant | undefined> {
+    if (token.length > tokenLengthMax) return undefined;
+    const digest = hash("sha256", token, "binary");
+    const nowMs = this.#clock.monotonicMs();
+    const kept = this.#grants.get(digest);
+    if (kept !== undefined && nowMs - Math.max(kept.readAtMs, this.#heardAtMs) <= this.#staleMs) return kept.grant;
+    if (this.#masterDigest !== undefined && timingSafeEqual(this.#masterDigest, Buffer.from(digest, "binary"))) {
+      return masterGrant;
+    }
+    if (!tokenForm.test(token)) return undefined;
+    const strangerUntilMs = this.#strangers.get(digest);
+    if (strangerUntilMs !== undefined && nowMs < strangerUntilMs) return undefined;
+    return this.#flights.get(digest) ?? this.#fly(digest);
+  }
+
+  #fly(digest: string): Promise<Grant | undefined> {
+    if (this.#flights.size >= flightsMax) {
+      return Promise.reject(new AuthorityUnavailable(new Error("Too many unknown keys are being looked up.")));
+    }
+    const flight = this.#ask(digest).finally(() => this.#flights.delete(digest));
+    this.#flights.set(digest, flight);
+    return flight;
+  }
+
+  async #ask(digest: string): Promise<Grant | undefined> {
+    const keySha256 = Buffer.from(digest, "binary");
+    for (let ask = 1; ask <= asksMax; ask++) {
+      const epoch = this.#epoch;
+      const changeCount = this.#changeCount;
+      const readAtMs = this.#clock.monotonicMs();
+      const grant = await this.#authority.resolve(keySha256);
+      if (epoch !== this.#epoch) continue;
+      if (grant === undefined) {
+        // A change meanwhile may be the birth of this very key: then the answer holds for this call only.
+        if (changeCount === this.#changeCount) this.#strangers.set(digest, readAtMs + this.#negativeTtlMs);
+        return undefined;
+      }
+      if (grant.version >= (this.#changes.get(grant.keyId) ?? 0n)) {
+        this.#grants.put(digest, { grant, readAtMs });
+        return grant;
+      }
+      await pause(this.#clock, 20 * ask, this.#closing.signal);
+    }
+    throw new AuthorityUnavailable(new Error("The KeyService's answers are older than its changes."));
+  }
+
+  async #watch(): Promise<void> {
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      try {
+        await this.#listen(signal);
+      } catch (error) {
+        if (this.#connected) this.#telemetry.log("warn", "The KeyService's changes are no longer heard.", { error });
+      }
+      this.#connected = false;
+      await pause(this.#clock, this.#backoff.nextMs(), signal);
+    }
+  }
+
+  async #listen(closing: AbortSignal): Promise<void> {
+    const silent = new AbortController();
+    let spokenAtMs = this.#clock.monotonicMs();
+    let cancel = () => {};
+    const listenForSilence = (delayMs: number) => {
+      cancel = this.#clock.after(delayMs, () => {
+        const leftMs = spokenAtMs + silenceMaxMs - this.#clock.monotonicMs();
+        if (leftMs <= 0) silent.abort();
+        else listenForSilence(leftMs);
+      });
+    };
+    listenForSilence(silenceMaxMs);
+    try {
+      for await (const change of this.#authority.watch(this.#version, AbortSignal.any([closing, silent.signal]))) {
+        spokenAtMs = this.#clock.monotonicMs();
+        this.#hear(change);
+      }
+    } finally {
+      cancel();
+    }
+  }
+
+  #hear(change: KeyChange): void {
+    this.#heardAtMs = this.#clock.monotonicMs();
+    // The first watch starts from now; what was read before it may have changed unheard.
+    if (!this.#ready) this.#forgetAll();
+    if (!this.#connected) this.#telemetry.log("info", "Listening to the KeyService's changes.");
+    this.#ready = true;
+    this.#connected = true;
+    this.#backoff.reset();
+    if (change.type === "reset") {
+      this.#forgetAll();
+      // May go backwards: books restored from a backup count again from there.
+      this.#version = change.version;
+      return;
+    }
+    if (change.version > this.#version) this.#version = change.version;
+    if (change.type === "heartbeat") return;
+    this.#changeCount++;
+    this.#changes.set(change.keyId, change.version);
+    this.#grants.dropKey(change.keyId);
+    this.#strangers.clear();
+  }
+
+  #forgetAll(): void {
+    this.#epoch++;
+    this.#changes.clear();
+    this.#grants.clear();
+    this.#strangers.clear();
+  }
+}

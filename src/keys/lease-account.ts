@@ -1,0 +1,204 @@
+import type { Nanos } from "../money.ts";
+import type { BudgetRefusal } from "./authority.ts";
+import { type Lease, Reservation } from "./lease.ts";
+
+/** Use is measured over the current span and the one before it, in milliseconds. */
+const spanMs = 2_000;
+/** A refusal is believed this long, in milliseconds: a shield against floods, too short to hide money that came back. */
+const refusalTtlMs = 200;
+/** How long after a refusal nothing is borrowed ahead of need, in milliseconds. */
+const tightMs = 5_000;
+/** At most this part of a budget is borrowed ahead of need by one pod. */
+const spareDivisor = 100n;
+
+/** A call that waits for money. */
+export interface Waiter {
+  readonly amount: Nanos;
+  readonly resolve: (answer: Reservation | BudgetRefusal) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** One key's money in this pod: its live lease, the calls that wait, and how much is likely to be needed. No I/O. */
+export class LeaseAccount {
+  readonly keyId: string;
+  lease: Lease | undefined = undefined;
+  readonly waiters: Waiter[] = [];
+  /** What all waiters need together. */
+  #awaited: Nanos = 0n;
+  /** The KeyService is being asked for this key. */
+  asking = false;
+  /** Before this (monotonic, milliseconds) nothing is borrowed ahead, because the KeyService failed. */
+  restUntilMs = Number.NEGATIVE_INFINITY;
+  /** Before this (monotonic, milliseconds) nothing is held ahead of need, because a budget is near its limit. */
+  #tightUntilMs = Number.NEGATIVE_INFINITY;
+
+  #refusal: { readonly short: Nanos; readonly untilMs: number; readonly answer: BudgetRefusal } | undefined;
+  #smallestBudget: Nanos = 0n;
+  /** How much of a spare the KeyService itself was willing to lend when last it gave less than was wanted. */
+  #spareGranted: { readonly amount: Nanos; readonly untilMs: number } | undefined;
+  #lastAmount: Nanos = 0n;
+  #peak: Nanos = 0n;
+  #peakBefore: Nanos = 0n;
+  #cost: Nanos = 0n;
+  #costBefore: Nanos = 0n;
+  #calls = 0;
+  #callsBefore = 0;
+  #spanStartMs: number;
+
+  constructor(keyId: string, nowMs: number) {
+    this.keyId = keyId;
+    this.#spanStartMs = nowMs;
+  }
+
+  /** What the KeyService has lent and no ended call has cost. */
+  get held(): Nanos {
+    return this.lease === undefined ? 0n : this.lease.room + this.lease.reserved;
+  }
+
+  /** What has to be borrowed before `amount` fits. */
+  shortOf(amount: Nanos): Nanos {
+    return amount - (this.lease?.room ?? 0n);
+  }
+
+  /** A call has come; the smallest of its limited budgets bounds what is borrowed ahead. */
+  noteCall(smallestBudget: Nanos): void {
+    this.#smallestBudget = smallestBudget;
+    this.#calls++;
+  }
+
+  /** @returns undefined if the live lease has no room for it. */
+  take(amount: Nanos, nowMs: number): Reservation | undefined {
+    const { lease } = this;
+    if (lease === undefined || lease.room < amount || !lease.isLive(nowMs)) return undefined;
+    lease.room -= amount;
+    lease.reserved += amount;
+    this.#lastAmount = amount;
+    if (lease.reserved > this.#peak) this.#peak = lease.reserved;
+    return new Reservation(lease, amount);
+  }
+
+  /** Queues a call. */
+  wait(waiter: Waiter): void {
+    this.waiters.push(waiter);
+    this.#awaited += waiter.amount;
+  }
+
+  /** Gives waiters, in order, what there is; and the refusal just heard to those it concerns. */
+  serve(nowMs: number): void {
+    for (let waiter = this.waiters[0]; waiter !== undefined; waiter = this.waiters[0]) {
+      const answer = this.take(waiter.amount, nowMs) ?? this.#recentRefusal(waiter.amount, nowMs);
+      if (answer === undefined) return;
+      this.waiters.shift();
+      this.#awaited -= waiter.amount;
+      waiter.resolve(answer);
+    }
+  }
+
+  /** @returns false if nobody waited. */
+  rejectWaiters(failure: unknown): boolean {
+    const waiters = this.waiters.splice(0);
+    this.#awaited = 0n;
+    for (const waiter of waiters) waiter.reject(failure);
+    return waiters.length > 0;
+  }
+
+  /** The answer to those who lack what was refused a moment ago, or more. */
+  #recentRefusal(amount: Nanos, nowMs: number): BudgetRefusal | undefined {
+    const refusal = this.#refusal;
+    if (refusal === undefined) return undefined;
+    if (nowMs >= refusal.untilMs) {
+      this.#refusal = undefined;
+      return undefined;
+    }
+    return this.shortOf(amount) >= refusal.short ? refusal.answer : undefined;
+  }
+
+  /** The KeyService had not even `short`. */
+  refused(short: Nanos, answer: BudgetRefusal, nowMs: number): void {
+    this.#refusal = { short, untilMs: nowMs + refusalTtlMs, answer };
+    this.#tightUntilMs = nowMs + tightMs;
+  }
+
+  /** Money of this pod has gone back; a refusal says nothing any more. */
+  forgetRefusal(): void {
+    this.#refusal = undefined;
+  }
+
+  /** The KeyService gave `granted` when at least `min` and at best `want` was asked. */
+  granted(granted: Nanos, min: Nanos, want: Nanos, nowMs: number): void {
+    if (granted < want) this.#spareGranted = { amount: granted - min, untilMs: nowMs + tightMs };
+  }
+
+  /** How much to borrow ahead of need now; 0n if enough is held. */
+  lack(nowMs: number): Nanos {
+    const { held } = this;
+    const target = this.#target(nowMs);
+    const lack = target - held;
+    return lack * 4n > target || (lack > 0n && held < this.#busy) ? lack : 0n;
+  }
+
+  /** How much is held above need now; 0n if it is not worth returning. */
+  surplus(nowMs: number): Nanos {
+    const target = this.#target(nowMs);
+    let surplus = this.held - target;
+    if (surplus * 4n <= target) return 0n;
+    const room = this.lease?.room ?? 0n;
+    if (surplus > room) surplus = room;
+    return surplus > 0n ? surplus : 0n;
+  }
+
+  /** What calls held at once lately, and if calls still come, a spare for those to come. */
+  #target(nowMs: number): Nanos {
+    if (nowMs < this.#tightUntilMs) return 0n;
+    return this.#calls + this.#callsBefore === 0 ? this.#busy : this.#busy + this.#spare(nowMs);
+  }
+
+  get #busy(): Nanos {
+    if (this.#peakBefore > this.#peak) return this.#peakBefore;
+    return this.#peak;
+  }
+
+  /**
+   * What has to be borrowed before all waiters fit. No spare on top: when many pods are asked at once, the last calls a budget
+   * pays for must not be lost in their spares.
+   */
+  shortOfAll(): Nanos {
+    return this.shortOf(this.#awaited);
+  }
+
+  #spare(nowMs: number): Nanos {
+    let spare = 4n * this.#lastAmount + this.#peak / 2n + this.#cost + this.#costBefore;
+    const share = this.#smallestBudget / spareDivisor;
+    if (spare > share) spare = share;
+    const granted = this.#spareGranted;
+    if (granted !== undefined && nowMs < granted.untilMs && spare > granted.amount) spare = granted.amount;
+    return spare;
+  }
+
+  /** Notes what a call has cost, to foresee what the next ones will. */
+  noteCost(cost: Nanos): void {
+    this.#cost += cost;
+  }
+
+  /** Lets old use be forgotten. Called now and then. */
+  tick(nowMs: number): void {
+    if (nowMs - this.#spanStartMs < spanMs) return;
+    this.#spanStartMs = nowMs;
+    this.#peakBefore = this.#peak;
+    this.#costBefore = this.#cost;
+    this.#callsBefore = this.#calls;
+    this.#peak = this.lease?.reserved ?? 0n;
+    this.#cost = 0n;
+    this.#calls = 0;
+  }
+
+  /** Whether there has been no use for more than a span. */
+  get idle(): boolean {
+    return (
+      this.#calls + this.#callsBefore === 0 &&
+      (this.lease?.reserved ?? 0n) === 0n &&
+      this.waiters.length === 0 &&
+      !this.asking
+    );
+  }
+}

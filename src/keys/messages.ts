@@ -1,0 +1,181 @@
+/** The contract's messages in the pod's words, and back. */
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
+import {
+  type AcquireLeaseResponse,
+  type Budget as BudgetMessage,
+  type BudgetRefusal as BudgetRefusalMessage,
+  type Grant as GrantMessage,
+  LimitKind,
+  type Limit as LimitMessage,
+  Scope as ScopeMessage,
+  SpendRecordSchema,
+  SpendStatus as SpendStatusMessage,
+  type WatchResponse,
+} from "../gen/tollgate/keys/v1/keys_pb.ts";
+import type {
+  Budget,
+  BudgetRefusal,
+  Grant,
+  KeyChange,
+  LeaseAnswer,
+  Limit,
+  Scope,
+  SpendRecord,
+  SpendStatus,
+} from "./authority.ts";
+
+const scopes: ReadonlyMap<ScopeMessage, Scope> = new Map([
+  [ScopeMessage.KEY, "key"],
+  [ScopeMessage.TEAM, "team"],
+  [ScopeMessage.TEAM_MEMBER, "team_member"],
+  [ScopeMessage.USER, "user"],
+  [ScopeMessage.ORGANIZATION, "organization"],
+  [ScopeMessage.END_USER, "end_user"],
+  [ScopeMessage.TAG, "tag"],
+  [ScopeMessage.MODEL, "model"],
+]);
+
+const limitKinds: ReadonlyMap<LimitKind, Limit["kind"]> = new Map([
+  [LimitKind.REQUESTS_PER_MINUTE, "requests"],
+  [LimitKind.TOKENS_PER_MINUTE, "tokens"],
+  [LimitKind.PARALLEL_REQUESTS, "parallel"],
+]);
+
+const statuses: Readonly<Record<SpendStatus, SpendStatusMessage>> = {
+  success: SpendStatusMessage.SUCCESS,
+  failure: SpendStatusMessage.FAILURE,
+  cancelled: SpendStatusMessage.CANCELLED,
+  unconfirmed: SpendStatusMessage.UNCONFIRMED,
+};
+
+/**
+ * A grant as the KeyService sent it.
+ *
+ * @throws if it holds a limit this version does not know: ignoring a limit would allow what it forbids.
+ */
+export function readGrant(message: GrantMessage): Grant {
+  return {
+    keyId: message.keyId,
+    keyAlias: message.keyAlias || undefined,
+    userId: message.userId || undefined,
+    teamId: message.teamId || undefined,
+    models: message.models,
+    aliases: new Map(Object.entries(message.aliases)),
+    limits: message.limits.map(readLimit),
+    budgets: message.budgets.map(readBudget),
+    expiresAtMs: message.expireTime && timestampMs(message.expireTime),
+    blocked: message.blocked,
+    version: message.version,
+    tags: message.tags,
+  };
+}
+
+function readLimit(message: LimitMessage): Limit {
+  return {
+    scope: known(scopes, message.scope, "scope"),
+    scopeId: message.scopeId,
+    kind: known(limitKinds, message.kind, "limit"),
+    ceiling: Number(message.ceiling),
+  };
+}
+
+function readBudget(message: BudgetMessage): Budget {
+  return {
+    budgetId: message.budgetId,
+    scope: known(scopes, message.scope, "scope"),
+    scopeId: message.scopeId,
+    window: message.window || undefined,
+    max: message.maxNanos,
+  };
+}
+
+function known<Key extends number, Value>(words: ReadonlyMap<Key, Value>, key: Key, what: string): Value {
+  const word = words.get(key);
+  if (word === undefined) throw new Error(`The KeyService sent a ${what} (${key}) this version does not know.`);
+  return word;
+}
+
+/**
+ * The answer to an ask for money.
+ *
+ * @throws if it is none of those this version knows.
+ */
+export function readLeaseAnswer(message: AcquireLeaseResponse): LeaseAnswer {
+  const { outcome } = message;
+  switch (outcome.case) {
+    case "lease":
+      return {
+        outcome: "granted",
+        lease: {
+          granted: outcome.value.grantedNanos,
+          ttlMs: Number(outcome.value.ttlMs),
+          periodEndsMs: outcome.value.periodEndsMs === undefined ? undefined : Number(outcome.value.periodEndsMs),
+        },
+      };
+    case "refusal":
+      return { outcome: "refused", refusal: readRefusal(outcome.value) };
+    case "ended":
+      return { outcome: "ended" };
+    default:
+      throw new Error("The KeyService's answer is neither a lease nor a refusal.");
+  }
+}
+
+function readRefusal(message: BudgetRefusalMessage): BudgetRefusal {
+  if (message.budget === undefined) throw new Error("The KeyService refused without naming a budget.");
+  return {
+    budget: readBudget(message.budget),
+    spent: message.spentNanos,
+    reserved: message.reservedNanos,
+    resetsAtMs: message.resetTime && timestampMs(message.resetTime),
+  };
+}
+
+/** A pushed change; one of an unknown kind may concern anything, so it resets. */
+export function readChange(message: WatchResponse): KeyChange {
+  const { change, version } = message;
+  switch (change.case) {
+    case "keyChanged":
+      return { type: "key", keyId: change.value.keyId, version };
+    case "heartbeat":
+      return { type: "heartbeat", version };
+    default:
+      return { type: "reset", version };
+  }
+}
+
+/** A booked attempt, for the KeyService. */
+export function writeSpendRecord(record: SpendRecord): MessageInitShape<typeof SpendRecordSchema> {
+  return create(SpendRecordSchema, {
+    callId: record.callId,
+    attempt: record.attempt,
+    keyId: record.keyId,
+    leaseId: record.leaseId,
+    reservedNanos: record.reserved,
+    costNanos: record.cost,
+    status: statuses[record.status],
+    usageEstimated: record.usageEstimated,
+    modelGroup: record.modelGroup,
+    model: record.model,
+    provider: record.provider,
+    deploymentId: record.deploymentId,
+    inputTokens: BigInt(record.inputTokens),
+    outputTokens: BigInt(record.outputTokens),
+    cacheReadInputTokens: BigInt(record.cacheReadInputTokens),
+    cacheWriteInputTokens: BigInt(record.cacheWriteInputTokens),
+    reasoningOutputTokens: BigInt(record.reasoningOutputTokens),
+    startTime: timestampFromMs(Math.trunc(record.startedAtMs)),
+    endTime: timestampFromMs(Math.trunc(record.endedAtMs)),
+    ...(record.firstOutputAtMs === undefined
+      ? {}
+      : { firstOutputTime: timestampFromMs(Math.trunc(record.firstOutputAtMs)) }),
+    priceVersion: record.priceVersion,
+    endUser: record.endUser,
+    tags: [...record.tags],
+    providerResponseId: record.providerResponseId,
+    traceId: record.traceId,
+    operation: record.operation,
+  });
+}

@@ -1,0 +1,191 @@
+import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import type { Clock, Random } from "../clock.ts";
+import { KeyService } from "../gen/tollgate/keys/v1/keys_pb.ts";
+import type { Secret } from "../secret.ts";
+import { errorInfo } from "../server/rpc-error.ts";
+import {
+  type Authority,
+  AuthorityRejected,
+  AuthorityUnavailable,
+  type Grant,
+  type KeyChange,
+  type LeaseAnswer,
+  type LeaseAsk,
+  type LeaseReturn,
+  type SpendRecord,
+} from "./authority.ts";
+import { Backoff, pause } from "./backoff.ts";
+import { readChange, readGrant, readLeaseAnswer, writeSpendRecord } from "./messages.ts";
+
+/** A call waits for these: short. */
+const callerWaitsMs = 2_000;
+/** Nobody waits for these. */
+const backgroundMs = 10_000;
+
+/** What a RemoteAuthority is made of. */
+export interface RemoteAuthorityParts {
+  /** "http://keyservice:4100", for instance. */
+  readonly url: string;
+  /** Sent as a bearer token. */
+  readonly token: Secret | undefined;
+  /** This pod, the same over restarts of its container. */
+  readonly podId: string;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+/** The KeyService over gRPC. */
+export class RemoteAuthority implements Authority {
+  readonly #client: Client<typeof KeyService>;
+  readonly #session: Http2SessionManager;
+  readonly #podId: string;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #closed = new AbortController();
+
+  constructor(parts: RemoteAuthorityParts) {
+    this.#session = new Http2SessionManager(
+      parts.url,
+      // A dead connection (dropped packets, no reset) is noticed within 8 s and replaced.
+      { pingIntervalMs: 5_000, pingTimeoutMs: 3_000 },
+      // In megabytes. Node's default of 10 refuses streams under load.
+      { maxSessionMemory: 1_000 },
+    );
+    const interceptors = parts.token === undefined ? [] : [bearer(parts.token)];
+    const transport = createGrpcTransport({ baseUrl: parts.url, sessionManager: this.#session, interceptors });
+    this.#client = createClient(KeyService, transport);
+    this.#podId = parts.podId;
+    this.#clock = parts.clock;
+    this.#random = parts.random;
+  }
+
+  async resolve(keySha256: Buffer): Promise<Grant | undefined> {
+    try {
+      return await this.#call(callerWaitsMs, async (options) => {
+        const { grant } = await this.#client.resolveKey({ keySha256 }, options);
+        if (grant === undefined) throw new Error("The KeyService sent no grant.");
+        return readGrant(grant);
+      });
+    } catch (error) {
+      if (error instanceof AuthorityRejected && isNoSuchKey(error.cause)) return undefined;
+      // A request as small as a digest is never at fault, so nothing else is a definite answer about the key.
+      throw error instanceof AuthorityRejected ? new AuthorityUnavailable(error.cause) : error;
+    }
+  }
+
+  async acquire(ask: LeaseAsk): Promise<LeaseAnswer> {
+    const { requestId, leaseId, keyId, min, want } = ask;
+    const request = { requestId, podId: this.#podId, leaseId, keyId, minNanos: min, wantNanos: want };
+    try {
+      return await this.#call(callerWaitsMs, async (options) =>
+        readLeaseAnswer(await this.#client.acquireLease(request, options)),
+      );
+    } catch (error) {
+      // The key was blocked or has expired a moment ago, and no money was lent.
+      if (error instanceof AuthorityUnavailable && isForbidden(error.cause)) throw new AuthorityRejected(error.cause);
+      throw error;
+    }
+  }
+
+  renew(leaseIds: readonly string[]): Promise<{ ttlMs: number; ended: readonly string[] }> {
+    const request = { podId: this.#podId, leaseIds: [...leaseIds] };
+    return this.#call(backgroundMs, async (options) => {
+      const { ttlMs, endedLeaseIds } = await this.#client.renewLeases(request, options);
+      return { ttlMs: Number(ttlMs), ended: endedLeaseIds };
+    });
+  }
+
+  async giveBack(returns: readonly LeaseReturn[]): Promise<void> {
+    const request = {
+      podId: this.#podId,
+      returns: returns.map(({ requestId, leaseId, amount, close }) => ({
+        requestId,
+        leaseId,
+        amountNanos: amount,
+        close,
+      })),
+    };
+    await this.#call(backgroundMs, (options) => this.#client.returnLeases(request, options));
+  }
+
+  async settle(records: readonly SpendRecord[]): Promise<void> {
+    const request = { podId: this.#podId, records: writeAll(records) };
+    await this.#call(backgroundMs, (options) => this.#client.settle(request, options));
+  }
+
+  async *watch(sinceVersion: bigint, signal: AbortSignal): AsyncIterable<KeyChange> {
+    const request = { podId: this.#podId, sinceVersion };
+    const either = AbortSignal.any([signal, this.#closed.signal]);
+    try {
+      for await (const message of this.#client.watch(request, { signal: either })) yield readChange(message);
+    } catch (error) {
+      if (either.aborted) return;
+      throw new AuthorityUnavailable(error);
+    }
+    if (!either.aborted) throw new AuthorityUnavailable(new Error("The KeyService ended the watch."));
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort();
+    this.#session.abort();
+  }
+
+  /** Asks, and asks again while the service is away and time is left: every request carries ids that make that safe. */
+  async #call<Answer>(
+    timeoutMs: number,
+    ask: (options: { timeoutMs: number; signal: AbortSignal }) => Promise<Answer>,
+  ): Promise<Answer> {
+    const deadlineMs = this.#clock.monotonicMs() + timeoutMs;
+    const backoff = new Backoff({ firstMs: 50, maxMs: 1_000, random: this.#random });
+    const { signal } = this.#closed;
+    for (;;) {
+      const leftMs = Math.max(1, Math.ceil(deadlineMs - this.#clock.monotonicMs()));
+      try {
+        return await ask({ timeoutMs: leftMs, signal });
+      } catch (error) {
+        if (!(error instanceof ConnectError)) throw new AuthorityUnavailable(error);
+        if (isRejection(error)) throw new AuthorityRejected(error);
+        const waitMs = backoff.nextMs();
+        const late = this.#clock.monotonicMs() + waitMs >= deadlineMs;
+        if (late || signal.aborted || !isTransient(error)) throw new AuthorityUnavailable(error);
+        await pause(this.#clock, waitMs, signal);
+      }
+    }
+  }
+}
+
+/** @throws AuthorityRejected if one cannot be written: it never will be. */
+function writeAll(records: readonly SpendRecord[]): ReturnType<typeof writeSpendRecord>[] {
+  try {
+    return records.map(writeSpendRecord);
+  } catch (error) {
+    throw new AuthorityRejected(error);
+  }
+}
+
+function bearer(token: Secret): Interceptor {
+  return (next) => (request) => {
+    request.header.set("authorization", `Bearer ${token.reveal()}`);
+    return next(request);
+  };
+}
+
+/** Aborted and Canceled (by nobody here) are what a connection cut in the middle of a call becomes. */
+function isTransient(error: ConnectError): boolean {
+  return error.code === Code.Unavailable || error.code === Code.Aborted || error.code === Code.Canceled;
+}
+
+function isRejection(error: ConnectError): boolean {
+  return error.code === Code.InvalidArgument || error.code === Code.NotFound || error.code === Code.OutOfRange;
+}
+
+function isForbidden(error: unknown): boolean {
+  if (!(error instanceof ConnectError)) return false;
+  return error.code === Code.PermissionDenied || error.code === Code.Unauthenticated;
+}
+
+function isNoSuchKey(error: unknown): boolean {
+  if (!(error instanceof ConnectError) || error.code !== Code.NotFound) return false;
+  return errorInfo(error)?.reason === "KEY_NOT_FOUND";
+}
