@@ -1,0 +1,137 @@
+/** The gRPC face of administration: tollgate.admin.v1. */
+
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type { Clock } from "../clock.ts";
+import type { KeyAdminService, ListSpendRequest, SpendAdminService } from "../gen/tollgate/admin/v1/keys_pb.ts";
+import type { Secret } from "../secret.ts";
+import { changeOf, messageOf, rpcNames, spendMessageOf } from "./admin-messages.ts";
+import { invalid } from "./key-fields.ts";
+import { checkSecret, readReference } from "./key-secrets.ts";
+import type { KeyFilter } from "./key-selection.ts";
+import type { Keys } from "./keys.ts";
+import { keyOfCaller, requireMasterKey } from "./operator.ts";
+import { pageSizeOf, readPageToken, writePageToken } from "./page-token.ts";
+import type { Queryable } from "./postgres.ts";
+import { masterKeyId } from "./secrets.ts";
+import { readSpend, uuidForm } from "./spend-reader.ts";
+
+/** What both faces of administration are made of. */
+export interface AdminParts {
+  readonly keys: Keys;
+  readonly books: Queryable;
+  readonly masterKey: Secret;
+  readonly clock: Clock;
+}
+
+/** The administration services, to be registered with a ConnectRouter. They throw GatewayError. */
+export interface AdminServices {
+  readonly keyAdmin: ServiceImpl<typeof KeyAdminService>;
+  readonly spendAdmin: ServiceImpl<typeof SpendAdminService>;
+}
+
+/** `created_by` of what is made with the master key. */
+export const masterName = "master_key";
+
+const microseconds = /^\d{1,17}$/;
+const keyIdForm = /^key_[0-9A-Za-z]{1,40}$/;
+const attemptForm = /^-?\d{1,9}$/;
+
+/** Makes the implementations of KeyAdminService and SpendAdminService. Every method wants the master key. */
+export function createAdminServices(parts: AdminParts): AdminServices {
+  return { keyAdmin: keyAdmin(parts), spendAdmin: spendAdmin(parts) };
+}
+
+function keyAdmin({ keys, masterKey }: AdminParts): AdminServices["keyAdmin"] {
+  return {
+    async createKey({ key, duration, secret, requestId }, context) {
+      authorize(context, masterKey);
+      if (secret !== "") checkSecret(secret, masterKey, rpcNames.secret);
+      if (requestId !== "" && !uuidForm.test(requestId)) throw invalid("request_id", "must be a UUID.");
+      const made = await keys.create({
+        change: { ...(key && changeOf(key, [])), ...(duration === "" ? {} : { duration }) },
+        names: rpcNames,
+        secret: secret === "" ? undefined : secret,
+        requestId: requestId === "" ? undefined : requestId,
+        createdBy: masterName,
+      });
+      return { key: messageOf(made.key), secret: made.secret ?? "" };
+    },
+    async getKey({ key }, context) {
+      authorize(context, masterKey);
+      return { key: messageOf(await keys.get(readReference(key))) };
+    },
+    async updateKey({ key, updateMask }, context) {
+      authorize(context, masterKey);
+      if (key === undefined || key.id === "") throw invalid("key.id", "must name the key, by its id or alias.");
+      const updated = await keys.update(readReference(key.id), {
+        change: changeOf(key, updateMask?.paths ?? []),
+        names: rpcNames,
+        etag: key.etag === "" ? undefined : key.etag,
+      });
+      return { key: messageOf(updated) };
+    },
+    async deleteKey({ key }, context) {
+      authorize(context, masterKey);
+      const { keyId } = await keys.get(readReference(key));
+      await keys.delete([keyId]);
+      return {};
+    },
+    async listKeys({ pageSize, pageToken, teamId, userId }, context) {
+      authorize(context, masterKey);
+      const filter: KeyFilter = { teamId: teamId || undefined, userId: userId || undefined };
+      const size = pageSizeOf(pageSize);
+      const place = readPageToken(pageToken, [teamId, userId], [microseconds, keyIdForm]);
+      const after = place && { createdAtUs: BigInt(place[0]), keyId: place[1] };
+      const [found, total] = await Promise.all([keys.listAfter(filter, after, size + 1), keys.count(filter)]);
+      const page = found.slice(0, size);
+      const last = found.length > size ? page.at(-1)?.place : undefined;
+      return {
+        keys: page.map(messageOf),
+        nextPageToken: last ? writePageToken([teamId, userId], [String(last.createdAtUs), last.keyId]) : "",
+        totalCount: BigInt(total),
+      };
+    },
+    async blockKey({ key }, context) {
+      authorize(context, masterKey);
+      return { key: messageOf(await keys.setBlocked(readReference(key), true)) };
+    },
+    async unblockKey({ key }, context) {
+      authorize(context, masterKey);
+      return { key: messageOf(await keys.setBlocked(readReference(key), false)) };
+    },
+  };
+}
+
+function spendAdmin({ keys, books, masterKey }: AdminParts): AdminServices["spendAdmin"] {
+  return {
+    async listSpend({ pageSize, pageToken, key, callId }: ListSpendRequest, context) {
+      authorize(context, masterKey);
+      const size = pageSizeOf(pageSize);
+      const place = readPageToken(pageToken, [key, callId], [microseconds, uuidForm, attemptForm]);
+      const after = place && { bookedAtUs: BigInt(place[0]), callId: place[1], attempt: Number(place[2]) };
+      const filter = { keyId: await payerOf(keys, key), callId: callId || undefined };
+      const found = await readSpend(books, filter, { after, limit: size + 1 });
+      const page = found.slice(0, size);
+      const last = found.length > size ? page.at(-1)?.place : undefined;
+      const next = last && [String(last.bookedAtUs), last.callId, String(last.attempt)];
+      return { spend: page.map(spendMessageOf), nextPageToken: next ? writePageToken([key, callId], next) : "" };
+    },
+  };
+}
+
+/**
+ * The id of the key whose spend is asked for. An id is taken as it is, so that what deleted keys spent can be read.
+ *
+ * @param text an id, an alias, a secret or its SHA-256; "" for all keys.
+ * @throws GatewayError `not_found`.
+ */
+export async function payerOf(keys: Keys, text: string): Promise<string | undefined> {
+  if (text === "" || text === masterKeyId) return text || undefined;
+  const reference = readReference(text);
+  return reference.kind === "id" ? reference.keyId : (await keys.get(reference)).keyId;
+}
+
+function authorize(context: HandlerContext, masterKey: Secret): void {
+  const key = keyOfCaller((name) => context.requestHeader.get(name) ?? undefined);
+  requireMasterKey(key, masterKey);
+}

@@ -1,0 +1,163 @@
+/**
+ * What leases and settlements share: reading budgets and posting movements of money.
+ *
+ * Every transaction takes its locks in one order, so that none waits for another in a circle:
+ * revision, keys, spend_log (inserting sorted by call_id, attempt), leases (sorted by lease_id; SKIP LOCKED never waits),
+ * budget_periods (sorted by budget_id, period_start). lease_requests is written under the lock of the lease it is about.
+ */
+
+import type { Nanos } from "../money.ts";
+import type { LentMoney } from "./ledger.ts";
+import type { Postgres, Queryable } from "./postgres.ts";
+import { always, bookedRow, type LockedLease, nameOf, type PeriodKey, type Posting } from "./posting.ts";
+
+/** A transaction needs periods that are not there yet. */
+class MissingPeriods extends Error {
+  readonly periods: readonly PeriodKey[];
+
+  constructor(periods: readonly PeriodKey[]) {
+    super("Periods are missing.");
+    this.periods = periods;
+  }
+}
+
+/**
+ * Runs a transaction that calls `post` or `lockPeriods`. Periods that turn out to be missing are made on their own before it is run
+ * again: made inside, their rows would be locked out of order.
+ */
+export async function inBooks<Result>(
+  postgres: Postgres,
+  work: (client: Queryable) => Promise<Result>,
+): Promise<Result> {
+  for (;;) {
+    try {
+      return await postgres.transaction(work);
+    } catch (error) {
+      if (!(error instanceof MissingPeriods)) throw error;
+      await postgres.query(
+        `INSERT INTO budget_periods (budget_id, period_start)
+         SELECT budget_id, period_start FROM unnest($1::text[], $2::timestamptz[]) AS m (budget_id, period_start)
+         ORDER BY budget_id, period_start
+         ON CONFLICT DO NOTHING`,
+        columns(error.periods),
+      );
+    }
+  }
+}
+
+/** Locks periods and reads what is in them, in the order given. */
+export async function lockPeriods(
+  client: Queryable,
+  periods: readonly PeriodKey[],
+): Promise<{ spent: Nanos; reserved: Nanos }[]> {
+  const rows = await client.query<{ budget_id: string; period_start: Date; spent: Nanos; reserved: Nanos }>(
+    `SELECT p.budget_id, p.period_start, p.spent_nanos AS spent, p.reserved_nanos AS reserved
+     FROM budget_periods p
+     JOIN unnest($1::text[], $2::timestamptz[]) AS wanted (budget_id, period_start) USING (budget_id, period_start)
+     ORDER BY p.budget_id, p.period_start
+     FOR NO KEY UPDATE OF p`,
+    columns(periods),
+  );
+  const found = new Map(rows.map((row) => [nameOf({ budgetId: row.budget_id, start: row.period_start }), row]));
+  return periods.map((period) => {
+    const row = found.get(nameOf(period));
+    if (row === undefined) throw new MissingPeriods(periods);
+    return { spent: row.spent, reserved: row.reserved };
+  });
+}
+
+interface LeaseRow {
+  lease_id: string;
+  key_id: string | null;
+  pod_id: string;
+  state: LentMoney["state"];
+  outstanding_nanos: Nanos;
+  corrections: number;
+  expires_at: Date;
+  period_ends_at: Date | null;
+  budget_ids: string[];
+  period_starts: Date[];
+}
+
+/**
+ * Locks leases.
+ *
+ * @param where which, and if they are many, in which order; `l` is the table leases.
+ */
+export async function lockLeases(client: Queryable, where: string, values: readonly unknown[]): Promise<LockedLease[]> {
+  const rows = await client.query<LeaseRow>(
+    `SELECT l.*,
+       ARRAY(SELECT budget_id FROM lease_periods p WHERE p.lease_id = l.lease_id ORDER BY budget_id) AS budget_ids,
+       ARRAY(SELECT period_start FROM lease_periods p WHERE p.lease_id = l.lease_id ORDER BY budget_id) AS period_starts
+     FROM leases l WHERE ${where}`,
+    values,
+  );
+  return rows.map((row) => ({
+    leaseId: row.lease_id,
+    keyId: row.key_id ?? "",
+    podId: row.pod_id,
+    state: row.state,
+    outstanding: row.outstanding_nanos,
+    corrections: row.corrections,
+    expiresAt: row.expires_at,
+    periodEndsAt: row.period_ends_at ?? undefined,
+    periods: row.budget_ids.map((budgetId, index) => ({ budgetId, start: row.period_starts[index] ?? always.start })),
+  }));
+}
+
+/** Writes movements of money in one statement. The leases must be locked. */
+export async function post(client: Queryable, posting: Posting, at: Date): Promise<void> {
+  const { moves, steps } = posting;
+  const booked = steps.flatMap(({ lease, step }) => {
+    const row = bookedRow(lease, step);
+    return row === undefined ? [] : [{ ...row, lease }];
+  });
+  const [row] = await client.query<{ count: bigint }>(postSql, [
+    ...columns(moves.map(({ period }) => period)),
+    moves.map(({ spent }) => spent),
+    moves.map(({ reserved }) => reserved),
+    steps.map(({ lease }) => lease.leaseId),
+    steps.map(({ step }) => step.lease.state),
+    steps.map(({ step }) => step.lease.outstanding),
+    steps.map(({ step }) => step.booked < 0n),
+    booked.map(({ lease }) => lease.leaseId),
+    booked.map(({ attempt }) => attempt),
+    booked.map(({ lease }) => lease.keyId),
+    booked.map(({ lease }) => lease.podId),
+    booked.map(({ cost }) => cost),
+    at,
+  ]);
+  if (Number(row?.count) !== moves.length) throw new MissingPeriods(moves.map(({ period }) => period));
+}
+
+const postSql = `
+  WITH moves AS (
+    SELECT p.budget_id, p.period_start, m.spent, m.reserved
+    FROM budget_periods p
+    JOIN unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::bigint[])
+      AS m (budget_id, period_start, spent, reserved) USING (budget_id, period_start)
+    ORDER BY p.budget_id, p.period_start
+    FOR NO KEY UPDATE OF p
+  ), moved AS (
+    UPDATE budget_periods p
+    SET spent_nanos = p.spent_nanos + m.spent, reserved_nanos = p.reserved_nanos + m.reserved
+    FROM moves m WHERE p.budget_id = m.budget_id AND p.period_start = m.period_start
+    RETURNING 1
+  ), stepped AS (
+    UPDATE leases l
+    SET state = s.state, outstanding_nanos = s.outstanding, corrections = l.corrections + s.corrected::int
+    FROM unnest($5::uuid[], $6::text[], $7::bigint[], $8::boolean[]) AS s (lease_id, state, outstanding, corrected)
+    WHERE l.lease_id = s.lease_id
+  ), booked AS (
+    INSERT INTO spend_log
+      (call_id, attempt, lease_id, key_id, pod_id, cost_nanos, reserved_nanos, status, started_at, booked_at)
+    SELECT b.lease_id, b.attempt, b.lease_id, b.key_id, b.pod_id, b.cost, greatest(b.cost, 0),
+      CASE WHEN b.attempt = 0 THEN 'unconfirmed' ELSE 'correction' END, $14, $14
+    FROM unnest($9::uuid[], $10::int[], $11::text[], $12::text[], $13::bigint[])
+      AS b (lease_id, attempt, key_id, pod_id, cost)
+  )
+  SELECT count(*) FROM moved`;
+
+function columns(periods: readonly PeriodKey[]): [string[], Date[]] {
+  return [periods.map(({ budgetId }) => budgetId), periods.map(({ start }) => start)];
+}

@@ -1,0 +1,189 @@
+/** What LiteLLM's clients send to /key/*: bodies, checked field by field. */
+
+import { z } from "zod";
+import type { JsonObject } from "../completion.ts";
+import { GatewayError } from "../errors.ts";
+import { type Nanos, parseUsd, usdFromNumber } from "../money.ts";
+import { type BudgetLimit, type FieldNames, invalid, type KeyChange } from "./key-fields.ts";
+
+/** The fields as LiteLLM calls them. */
+export const httpNames: FieldNames = {
+  alias: "key_alias",
+  userId: "user_id",
+  teamId: "team_id",
+  models: "models",
+  aliases: "aliases",
+  maxBudget: "max_budget",
+  softBudget: "soft_budget",
+  budgetDuration: "budget_duration",
+  budgetLimits: "budget_limits",
+  rpmLimit: "rpm_limit",
+  tpmLimit: "tpm_limit",
+  maxParallelRequests: "max_parallel_requests",
+  metadata: "metadata",
+  tags: "tags",
+  blocked: "blocked",
+  expiresAtMs: "expires",
+  extra: "body",
+  duration: "duration",
+  secret: "key",
+};
+
+const text = z.string("must be a string or null.").nullish();
+const texts = z.array(z.string("must be a list of strings."), "must be a list of strings, or null.").nullish();
+const flag = z.boolean("must be true, false or null.").nullish();
+const table = z.custom<JsonObject>(isObject, "must be a JSON object or null.").nullish();
+const named = z.string("must be the key, its id or its token.").min(1, "must not be empty.");
+
+const dollarsComplaint = "must be a number of dollars, or null for no limit.";
+const dollars = z.union([z.number(), z.string()], dollarsComplaint).transform(nanosOf).nullish();
+
+const limitComplaint = "must be a list of windows, each with `budget_duration` and `max_budget`, or null.";
+const limits = z
+  .array(
+    z.object(
+      {
+        budget_duration: z.string(limitComplaint),
+        max_budget: z.union([z.number(), z.string()], limitComplaint).transform(nanosOf),
+        // What an answer said of a window may come back with it.
+        from_metadata: z.boolean(limitComplaint).optional(),
+      },
+      limitComplaint,
+    ),
+    limitComplaint,
+  )
+  .nullish();
+
+const countComplaint = "must be a whole number, zero or more, or null for no limit.";
+const count = z
+  .union([z.number(), z.string().regex(/^\d{1,15}$/)], countComplaint)
+  .transform(Number)
+  .nullish();
+
+const keyFields = z.looseObject({
+  key_alias: text,
+  user_id: text,
+  team_id: text,
+  models: texts,
+  aliases: z.record(z.string(), z.string("must map names to model names."), "must be a JSON object or null.").nullish(),
+  max_budget: dollars,
+  soft_budget: dollars,
+  budget_duration: text,
+  budget_limits: limits,
+  rpm_limit: count,
+  tpm_limit: count,
+  max_parallel_requests: count,
+  metadata: table,
+  tags: texts,
+  blocked: flag,
+  duration: text,
+});
+
+/** POST /key/generate. */
+export const generateBody = keyFields.extend({ key: text });
+/** POST /key/update. */
+export const updateBody = keyFields.extend({ key: named });
+/** POST /key/block and /key/unblock. */
+export const keyBody = z.looseObject({ key: named });
+/** POST /key/delete. */
+export const deleteBody = z.looseObject({
+  keys: z.array(named, "must be a list of keys.").max(1000, "must have at most 1000 entries.").nullish(),
+  key_aliases: texts,
+});
+
+/** What the answers tell and nobody sets. A row that is sent back as it came changes nothing by them. */
+const outputOnly = new Set([
+  ...["token", "token_id", "key_id", "key_name", "expires", "budget_reset_at", "reserved", "litellm_budget_table"],
+  ...["created_at", "created_by", "updated_at", "updated_by", "model_spend", "soft_budget_cooldown"],
+  ...["rotation_count", "last_rotation_at", "key_rotation_at"],
+]);
+
+/**
+ * Checks a body.
+ *
+ * @throws GatewayError `invalid_request` that names the first field that is wrong.
+ */
+export function readBody<Schema extends z.ZodType>(schema: Schema, body: JsonObject): z.output<Schema> {
+  const result = schema.safeParse(body);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  const missing = issue?.code === "invalid_type" && issue.path.length === 1 && !((issue.path[0] ?? "") in body);
+  throw invalid(String(issue?.path[0] ?? "body"), missing ? "is missing." : (issue?.message ?? "is not valid."));
+}
+
+/** What a body says about a key. Fields that do not act are kept in `extra`, with null for what is to be cleared. */
+export function changeOf(body: z.output<typeof keyFields> & { readonly key?: unknown }): KeyChange {
+  const { key: _, key_alias, user_id, team_id, models, aliases, metadata, tags, blocked, duration, ...others } = body;
+  const {
+    max_budget,
+    soft_budget,
+    budget_duration,
+    budget_limits,
+    rpm_limit,
+    tpm_limit,
+    max_parallel_requests,
+    ...rest
+  } = others;
+  refuseSpend(rest.spend);
+  const kept = Object.entries(rest).filter(([name]) => !outputOnly.has(name) && name !== "spend");
+  return present({
+    alias: key_alias,
+    userId: user_id,
+    teamId: team_id,
+    models: models === null ? [] : models,
+    aliases: aliases === null ? {} : aliases,
+    maxBudget: max_budget,
+    softBudget: soft_budget,
+    budgetDuration: budget_duration,
+    budgetLimits: budget_limits === null ? [] : budget_limits && limitsOf(budget_limits),
+    rpmLimit: rpm_limit,
+    tpmLimit: tpm_limit,
+    maxParallelRequests: max_parallel_requests,
+    metadata: metadata === null ? {} : metadata,
+    tags: tags === null ? [] : tags,
+    blocked: blocked === null ? false : blocked,
+    duration,
+    extra: kept.length === 0 ? undefined : (Object.fromEntries(kept) as JsonObject),
+  });
+}
+
+function limitsOf(limits: NonNullable<z.output<typeof keyFields>["budget_limits"]>): readonly BudgetLimit[] {
+  return limits
+    .filter(({ from_metadata }) => from_metadata !== true)
+    .map(({ budget_duration: duration, max_budget: max }) => ({ duration, max }));
+}
+
+function nanosOf(amount: number | string, context: z.RefinementCtx): Nanos {
+  const nanos = typeof amount === "number" ? usdFromNumber(amount) : parseUsd(amount);
+  if (nanos !== undefined) return nanos;
+  context.addIssue(dollarsComplaint);
+  return z.NEVER;
+}
+
+/** The books alone say what was spent; a zero for a new key says nothing else. */
+function refuseSpend(spend: unknown): void {
+  if (spend === undefined || spend === null || spend === 0) return;
+  throw invalid("spend", "cannot be set: it is the sum of what was booked. Leave it out.");
+}
+
+function present<Fields extends object>(fields: Fields): { [Name in keyof Fields]?: Exclude<Fields[Name], undefined> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
+    [Name in keyof Fields]?: Exclude<Fields[Name], undefined>;
+  };
+}
+
+/** A JSON text as the object it must be. @throws GatewayError `invalid_json`, `invalid_request`. */
+export function parseObject(bytes: Buffer): JsonObject {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch (cause) {
+    throw new GatewayError("invalid_json", "The body is not valid JSON in UTF-8.", { cause });
+  }
+  if (isObject(value)) return value;
+  throw new GatewayError("invalid_request", "The body must be a JSON object.");
+}
+
+function isObject(value: unknown): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

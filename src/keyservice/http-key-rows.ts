@@ -1,0 +1,82 @@
+/** Keys in the shape of LiteLLM's rows. */
+
+import type { JsonObject } from "../completion.ts";
+import { usdNumber } from "../money.ts";
+import type { KeyRecord, WindowRecord } from "./key-records.ts";
+
+/** Columns of LiteLLM's that do nothing here, as they are when nobody has set them. */
+const inactive: JsonObject = {
+  config: {},
+  router_settings: null,
+  permissions: {},
+  allowed_cache_controls: [],
+  allowed_routes: [],
+  policies: [],
+  access_group_ids: [],
+  model_max_budget: {},
+  budget_id: null,
+  organization_id: null,
+  object_permission_id: null,
+  object_permission: null,
+  auto_rotate: false,
+  rotation_interval: null,
+};
+
+/** A key's row. Without `token`: of the secret only a keyed hash is stored, and where LiteLLM has a token the id stands. */
+export function rowOf(key: KeyRecord): JsonObject {
+  return {
+    ...inactive,
+    ...key.extra,
+    key_id: key.keyId,
+    key_name: key.masked,
+    key_alias: key.alias,
+    user_id: key.userId,
+    team_id: key.teamId,
+    models: [...key.models],
+    aliases: { ...key.aliases },
+    spend: usdNumber(key.spent),
+    reserved: usdNumber(key.reserved),
+    max_budget: key.maxBudget === null ? null : usdNumber(key.maxBudget),
+    soft_budget: key.softBudget === null ? null : usdNumber(key.softBudget),
+    soft_budget_cooldown: false,
+    budget_duration: key.budgetDuration,
+    budget_reset_at: isoOf(key.resetsAtMs),
+    budget_limits: key.windows.length === 0 ? null : key.windows.map(windowOf),
+    rpm_limit: key.rpmLimit,
+    tpm_limit: key.tpmLimit,
+    max_parallel_requests: key.maxParallelRequests,
+    metadata: key.metadata,
+    tags: [...key.tags],
+    blocked: key.blocked,
+    expires: isoOf(key.expiresAtMs),
+    model_spend: {},
+    rotation_count: 0,
+    last_rotation_at: null,
+    key_rotation_at: null,
+    created_at: isoOf(key.createdAtMs),
+    created_by: key.createdBy,
+    updated_at: isoOf(key.updatedAtMs),
+    updated_by: key.createdBy,
+    litellm_budget_table: null,
+  };
+}
+
+function windowOf(window: WindowRecord): JsonObject {
+  return {
+    budget_duration: window.duration,
+    max_budget: usdNumber(window.max),
+    spent: usdNumber(window.spent),
+    reserved: usdNumber(window.reserved),
+    reset_at: isoOf(window.resetsAtMs),
+    ...(window.fromMetadata ? { from_metadata: true } : {}),
+  };
+}
+
+/** A key's row with its id in the place of LiteLLM's token. */
+export function rowWithToken(key: KeyRecord): JsonObject {
+  return { token: key.keyId, ...rowOf(key) };
+}
+
+function isoOf(timeMs: number | null | undefined): string | null {
+  return timeMs === null || timeMs === undefined ? null : new Date(timeMs).toISOString();
+}

@@ -1,0 +1,146 @@
+/** LiteLLM's /key/* endpoints. */
+
+import type { JsonObject } from "../completion.ts";
+import { GatewayError } from "../errors.ts";
+import { type AdminParts, masterName } from "./admin.ts";
+import { changeOf, deleteBody, generateBody, httpNames, keyBody, readBody, updateBody } from "./http-key-body.ts";
+import { rowOf, rowWithToken } from "./http-key-rows.ts";
+import { wholeNumber } from "./http-query.ts";
+import type { ManagementRoutes, RouteRequest } from "./http-route.ts";
+import { invalid, type KeyChange } from "./key-fields.ts";
+import type { KeyRecord } from "./key-records.ts";
+import { checkSecret, type KeyReference, readReference } from "./key-secrets.ts";
+import type { KeyFilter } from "./key-selection.ts";
+import { type Keys, noSuchKey } from "./keys.ts";
+import { digestSecret, sameSecret } from "./secrets.ts";
+
+/** The routes, by path. */
+export const keyRoutes: ManagementRoutes = {
+  "/key/generate": { method: "POST", masterOnly: true, answer: generate },
+  "/key/update": { method: "POST", masterOnly: true, answer: update },
+  "/key/delete": { method: "POST", masterOnly: true, answer: deleteKeys },
+  "/key/block": { method: "POST", masterOnly: true, answer: (parts, request) => setBlocked(parts, request, true) },
+  "/key/unblock": { method: "POST", masterOnly: true, answer: (parts, request) => setBlocked(parts, request, false) },
+  "/key/info": { method: "GET", masterOnly: false, answer: info },
+  "/key/list": { method: "GET", masterOnly: true, answer: list },
+};
+
+async function generate({ keys, masterKey }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const body = readBody(generateBody, await request.body());
+  const secret = body.key ?? undefined;
+  if (secret !== undefined) checkSecret(secret, masterKey, httpNames.secret);
+  const change = changeOf(body);
+  const made = await keys.create({
+    change,
+    names: httpNames,
+    secret,
+    requestId: undefined,
+    createdBy: masterName,
+  });
+  request.note("x-tollgate-inactive-fields", inactiveFields(change));
+  const token = digestSecret(made.secret ?? "").toString("hex");
+  return { key: made.secret ?? null, token, token_id: token, duration: body.duration ?? null, ...rowOf(made.key) };
+}
+
+async function update({ keys }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const body = readBody(updateBody, await request.body());
+  const change = changeOf(body);
+  const key = await keys.update(referenceTo(body.key), { change, names: httpNames, etag: undefined });
+  request.note("x-tollgate-inactive-fields", inactiveFields(change));
+  return { key: body.key, ...rowWithToken(key) };
+}
+
+async function deleteKeys({ keys }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const body = readBody(deleteBody, await request.body());
+  const asked = [
+    ...(body.keys ?? []).map((text) => ({ text, reference: readReference(text) })),
+    ...(body.key_aliases ?? []).map((text) => ({ text, reference: { kind: "alias", alias: text } as const })),
+  ];
+  if (asked.length === 0) throw invalid("keys", "must name keys to delete; or give `key_aliases`.");
+  const found: { text: string; keyId: string }[] = [];
+  for (const { text, reference } of asked) {
+    const key = await keys.find(reference);
+    if (key !== undefined) found.push({ text, keyId: key.keyId });
+  }
+  if (found.length === 0) noSuchKey();
+  await keys.delete(found.map(({ keyId }) => keyId));
+  return { deleted_keys: found.map(({ text }) => text) };
+}
+
+async function setBlocked({ keys }: AdminParts, request: RouteRequest, blocked: boolean): Promise<JsonObject> {
+  const body = readBody(keyBody, await request.body());
+  return rowWithToken(await keys.setBlocked(referenceTo(body.key), blocked));
+}
+
+async function info({ keys, masterKey, clock }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const callerKey = request.callerKey();
+  const asked = request.query.get("key") ?? "";
+  if (sameSecret(callerKey, masterKey)) {
+    if (asked === "") throw invalid("key", "is missing: say which key, as in /key/info?key=sk-...");
+    return { key: asked, info: rowOf(await keys.get(referenceTo(asked))) };
+  }
+  const own = await callersOwn(keys, callerKey, clock.nowMs());
+  if (asked !== "" && (await keys.find(readReference(asked)))?.keyId !== own.keyId) {
+    throw new GatewayError("permission_denied", "A virtual key may ask for itself only. Leave `key` out.", {
+      param: "key",
+    });
+  }
+  return { key: asked === "" ? own.keyId : asked, info: rowOf(own) };
+}
+
+async function list({ keys }: AdminParts, { query }: RouteRequest): Promise<JsonObject> {
+  const page = wholeNumber(query, "page", { min: 1, max: 1_000_000_000, otherwise: 1 });
+  const size = wholeNumber(query, "size", { min: 1, max: 100, otherwise: 10 });
+  const filter = filterOf(query);
+  const [found, total] = await Promise.all([keys.listPage(filter, page, size), keys.count(filter)]);
+  const full = query.get("return_full_object")?.toLowerCase() === "true";
+  return {
+    keys: full ? found.map(rowWithToken) : found.map((key) => key.keyId),
+    total_count: total,
+    current_page: page,
+    total_pages: Math.ceil(total / size),
+  };
+}
+
+function filterOf(query: URLSearchParams): KeyFilter {
+  const status = query.get("status");
+  if (status !== null && status !== "deleted") throw invalid("status", 'can only be "deleted".');
+  for (const name of ["sort_by", "sort_order"]) {
+    if (query.has(name)) throw invalid(name, "is not served yet: keys come newest first. Leave it out.");
+  }
+  const alias = query.get("key_alias");
+  const key = query.get("key_hash");
+  return {
+    userId: query.get("user_id") ?? undefined,
+    teamId: query.get("team_id") ?? undefined,
+    organizationId: query.get("organization_id") ?? undefined,
+    references: [
+      ...(alias === null ? [] : [{ kind: "alias", alias } as const]),
+      ...(key === null ? [] : [readReference(key)]),
+    ],
+    deleted: status === "deleted",
+  };
+}
+
+/** The key a caller calls with, if it may be used. */
+async function callersOwn(keys: Keys, secret: string, nowMs: number): Promise<KeyRecord> {
+  // Only the secret itself opens anything: neither its digest nor the key's id.
+  const key = await keys.find({ kind: "digest", sha256: digestSecret(secret) });
+  if (key === undefined) throw new GatewayError("invalid_api_key", "There is no such key.");
+  if (key.blocked) throw new GatewayError("blocked_key", "The key is blocked. Ask your operator to unblock it.");
+  if (key.expiresAtMs !== null && key.expiresAtMs <= nowMs)
+    throw new GatewayError("expired_key", "The key's time is over.");
+  return key;
+}
+
+/** LiteLLM takes a key or its token in these places, never an alias. */
+function referenceTo(text: string): KeyReference {
+  const reference = readReference(text);
+  return reference.kind === "alias" ? noSuchKey() : reference;
+}
+
+/** Which of the fields that were sent are kept but do not act, so that nobody relies on them. */
+function inactiveFields({ extra = {} }: KeyChange): string {
+  const names = Object.keys(extra).filter((name) => /^\w{1,64}$/.test(name) && extra[name] !== null);
+  return names.slice(0, 50).join(",");
+}

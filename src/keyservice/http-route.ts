@@ -1,0 +1,25 @@
+import type { Json, JsonObject } from "../completion.ts";
+import type { AdminParts } from "./admin.ts";
+
+/** A request as a route sees it. */
+export interface RouteRequest {
+  readonly query: URLSearchParams;
+  /** The key the caller sent. @throws GatewayError `missing_api_key`. */
+  callerKey(): string;
+  /** The JSON body. @throws GatewayError. */
+  body(): Promise<JsonObject>;
+  /** Adds a header to the answer, unless its value is "". */
+  note(name: string, value: string): void;
+}
+
+/** One endpoint. */
+export interface ManagementRoute {
+  readonly method: "GET" | "POST";
+  /** Whether the master key is asked for before anything else. */
+  readonly masterOnly: boolean;
+  /** @returns the body of a 200. @throws GatewayError for any other status. */
+  answer(parts: AdminParts, request: RouteRequest): Promise<Json> | Json;
+}
+
+/** Endpoints by path. */
+export type ManagementRoutes = Readonly<Record<string, ManagementRoute>>;

@@ -1,0 +1,131 @@
+/** The HTTP face of administration: LiteLLM's management endpoints, over node:http. */
+
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Json, JsonObject } from "../completion.ts";
+import { GatewayError } from "../errors.ts";
+import { requestIdFrom } from "../server/request-id.ts";
+import type { Telemetry } from "../telemetry/telemetry.ts";
+import type { AdminParts } from "./admin.ts";
+import { parseObject } from "./http-key-body.ts";
+import { keyRoutes } from "./http-keys.ts";
+import type { ManagementRoute, ManagementRoutes } from "./http-route.ts";
+import { spendRoutes } from "./http-spend.ts";
+import { keyOfCaller, requireMasterKey } from "./operator.ts";
+
+/** What the handler is made of. */
+export interface ManagementParts extends AdminParts {
+  readonly telemetry: Pick<Telemetry, "log">;
+}
+
+const bodyBytesMax = 1024 * 1024;
+
+const alive: ManagementRoute = { method: "GET", masterOnly: false, answer: () => "I'm alive!" };
+const ready: ManagementRoute = { method: "GET", masterOnly: false, answer: readiness };
+const managementRoutes: ManagementRoutes = { ...keyRoutes, ...spendRoutes };
+const routes: ReadonlyMap<string, ManagementRoute> = new Map([
+  ...Object.entries(managementRoutes),
+  ["/health/liveliness", alive],
+  ["/health/liveness", alive],
+  ["/health/readiness", ready],
+]);
+
+/**
+ * Makes the handler of everything that is no RPC: management, health, and a JSON 404 for the rest. Never throws; a failure
+ * that is a bug of ours is logged under the request id.
+ */
+export function createManagementHandler(parts: ManagementParts): (req: IncomingMessage, res: ServerResponse) => void {
+  return (req, res) => {
+    const requestId = requestIdFrom(req.headers["x-request-id"]);
+    res.setHeader("x-request-id", requestId);
+    answer(parts, req, res).catch((thrown: unknown) => {
+      const error = GatewayError.from(thrown);
+      if (error.kind.httpStatus >= 500) {
+        const { code, cause } = error;
+        parts.telemetry.log("error", "A management request failed.", { requestId, code, cause });
+      }
+      sendError(res, error);
+    });
+  };
+}
+
+/** Whether a path, without its query, is one of management (health is not): the sidecar may pass such requests on. */
+export function isManagementPath(path: string): boolean {
+  return Object.hasOwn(managementRoutes, path);
+}
+
+async function answer(parts: ManagementParts, req: IncomingMessage, res: ServerResponse): Promise<void> {
+  const [path = "", query = ""] = (req.url ?? "").split(/\?(.*)/s);
+  const route = routes.get(path);
+  if (route === undefined) {
+    throw new GatewayError("route_not_found", "There is nothing at this path. Check its spelling.");
+  }
+  const method = req.method === "HEAD" ? "GET" : req.method;
+  if (method !== route.method) {
+    res.setHeader("allow", route.method);
+    throw new GatewayError("method_not_allowed", `This path takes ${route.method}.`);
+  }
+  const callerKey = () => keyOfCaller((name) => headerOf(req, name));
+  if (route.masterOnly) requireMasterKey(callerKey(), parts.masterKey);
+  const result = await route.answer(parts, {
+    query: new URLSearchParams(query),
+    callerKey,
+    body: async () => parseObject(await readBytes(req)),
+    note(name, value) {
+      if (value !== "") res.setHeader(name, value);
+    },
+  });
+  send(res, 200, result);
+}
+
+async function readiness({ books, clock }: AdminParts): Promise<JsonObject> {
+  await books.query("SELECT 1");
+  const last_updated = new Date(clock.nowMs()).toISOString();
+  return { status: "connected", db: "connected", cache: null, success_callbacks: [], last_updated };
+}
+
+/** Reads a body of at most 1 MB. What comes beyond is taken in and thrown away, so that the caller reads our answer. */
+async function readBytes(req: IncomingMessage): Promise<Buffer> {
+  const type = req.headers["content-type"];
+  if (type !== undefined && !/^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(type)) {
+    req.resume();
+    throw new GatewayError("unsupported_media_type", "The body must be JSON: send `content-type: application/json`.");
+  }
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    req.on("data", (chunk: Buffer) => {
+      length += chunk.length;
+      if (length <= bodyBytesMax) {
+        chunks.push(chunk);
+      } else {
+        chunks.length = 0;
+        reject(new GatewayError("body_too_large", `The body may have at most ${bodyBytesMax} bytes.`));
+      }
+    });
+    req.on("end", () => resolve(Buffer.concat(chunks)));
+    const gone = () => reject(new GatewayError("client_closed_request", "The caller went away."));
+    req.on("error", gone);
+    req.on("close", gone);
+  });
+}
+
+function headerOf(req: IncomingMessage, name: string): string | undefined {
+  const value = req.headers[name];
+  return Array.isArray(value) ? value[0] : value;
+}
+
+/** An error in LiteLLM's envelope, in which `code` is the status as a string. */
+function sendError(res: ServerResponse, error: GatewayError): void {
+  const { httpStatus, type } = error.kind;
+  if (httpStatus === 401) res.setHeader("www-authenticate", "Bearer");
+  res.setHeader("x-should-retry", String(error.shouldRetry));
+  const { param = null } = error.facts;
+  send(res, httpStatus, { error: { message: error.message, type, param, code: String(httpStatus) } });
+}
+
+function send(res: ServerResponse, status: number, body: Json): void {
+  if (res.headersSent || res.destroyed) return;
+  const bytes = Buffer.from(JSON.stringify(body));
+  res.writeHead(status, { "content-type": "application/json", "content-length": bytes.length });
+  res.end(bytes);
+}

@@ -1,0 +1,147 @@
+/** The fields an operator may set on a key, and what they may be. The same for both faces. */
+
+import type { Json, JsonObject } from "../completion.ts";
+import { GatewayError } from "../errors.ts";
+import type { Nanos } from "../money.ts";
+import { readReference } from "./key-secrets.ts";
+import { parseDuration } from "./periods.ts";
+
+/** What one budget window allows. */
+export interface BudgetLimit {
+  /** The period, "1d" for instance; it tells the window from the key's others. */
+  readonly duration: string;
+  /** The most in a period. */
+  readonly max: Nanos;
+}
+
+/** What an operator may set. `null` says "none" or "no limit". */
+export interface KeyFields {
+  readonly alias: string | null;
+  readonly userId: string | null;
+  readonly teamId: string | null;
+  /** Empty: all. `*` wildcards allowed. */
+  readonly models: readonly string[];
+  readonly aliases: Readonly<Record<string, string>>;
+  readonly maxBudget: Nanos | null;
+  readonly softBudget: Nanos | null;
+  /** The budget's period, "30d" for instance; null: it never resets. */
+  readonly budgetDuration: string | null;
+  /** Further budgets. A number under `monthly_budget` in `metadata` is one more. */
+  readonly budgetLimits: readonly BudgetLimit[];
+  readonly rpmLimit: number | null;
+  readonly tpmLimit: number | null;
+  readonly maxParallelRequests: number | null;
+  readonly metadata: JsonObject;
+  readonly tags: readonly string[];
+  readonly blocked: boolean;
+  /** Unix time, milliseconds; null: never. */
+  readonly expiresAtMs: number | null;
+  /** Fields that are kept and given back but do not act. */
+  readonly extra: JsonObject;
+}
+
+/** Some fields. In an update those that are absent stay as they are, and those of `extra` are added to what is there. */
+export type KeyChange = Partial<KeyFields> & {
+  /** How long the key works from now, "30d" for instance; null or "-1": for ever. Instead of `expiresAtMs`. */
+  readonly duration?: string | null;
+};
+
+/** What each face calls a field, for messages and `param`. */
+export type FieldNames = Readonly<Record<keyof KeyFields | "duration" | "secret", string>>;
+
+/** The most dollars a budget may have: what fits the books' 64 bits with room to add. */
+const budgetNanosMax = 1_000_000_000n * 1_000_000_000n;
+/** What a duration must be, as the end of a complaint. */
+export const durationForm = 'a number and a unit, one of s, m, h, d, w, mo: "24h", "30d", "1mo".';
+const nameLengthMax = 256;
+const listLengthMax = 1000;
+const nestingMax = 32;
+/** The last moment RFC 3339 can write. */
+const timeMsMax = Date.UTC(9999, 11, 31, 23, 59, 59);
+
+/** @throws GatewayError `invalid_request` that names the first field that cannot be stored as it is. */
+export function checkKeyChange(change: KeyChange, names: FieldNames): void {
+  for (const field of ["alias", "userId", "teamId"] as const) checkName(change[field], names[field]);
+  checkAlias(change.alias, names.alias);
+  for (const field of ["models", "tags"] as const) checkNames(change[field], names[field]);
+  checkNames(change.aliases && Object.entries(change.aliases).flat(), names.aliases);
+  for (const field of ["maxBudget", "softBudget"] as const) checkBudget(change[field], names[field]);
+  for (const field of ["rpmLimit", "tpmLimit", "maxParallelRequests"] as const) checkCount(change[field], names[field]);
+  checkDuration(change.budgetDuration, names.budgetDuration);
+  if (change.duration !== "-1") checkDuration(change.duration, names.duration);
+  checkTime(change.expiresAtMs, names.expiresAtMs);
+  checkJson(change.metadata, names.metadata);
+  checkJson(change.extra, names.extra);
+  if (change.duration !== undefined && change.expiresAtMs !== undefined) {
+    throw invalid(names.duration, `cannot be given together with \`${names.expiresAtMs}\`. Send one of them.`);
+  }
+}
+
+/** Whether Postgres can hold a string: it has no NUL, and its surrogates are in pairs. */
+export function isStorable(text: string): boolean {
+  return !text.includes("\u0000") && text.isWellFormed();
+}
+
+/** @throws GatewayError `invalid_request` if a moment is outside the years 1970 to 9999. */
+export function checkTime(timeMs: number | null | undefined, name: string): void {
+  if (timeMs === null || timeMs === undefined) return;
+  if (!(timeMs >= 0 && timeMs <= timeMsMax)) throw invalid(name, "must lie between the years 1970 and 9999.");
+}
+
+/** A complaint about a field: "`name` must be ...". */
+export function invalid(name: string, complaint: string): GatewayError {
+  return new GatewayError("invalid_request", `\`${name}\` ${complaint}`, { param: name });
+}
+
+function checkName(text: string | null | undefined, name: string): void {
+  if (text === null || text === undefined) return;
+  if (text === "") throw invalid(name, "must not be empty. Leave it out, or send null to clear it.");
+  if ([...text].length > nameLengthMax) throw invalid(name, `must have at most ${nameLengthMax} characters.`);
+  if (!isStorable(text)) throw invalid(name, "must be valid Unicode without NUL characters.");
+}
+
+/** An alias that looked like an id, a digest or a secret would be taken for one; a secret would also stand there to be read. */
+function checkAlias(alias: string | null | undefined, name: string): void {
+  if (alias === null || alias === undefined || readReference(alias).kind === "alias") return;
+  throw invalid(name, 'must not look like a secret ("sk-..."), a key id ("key_...") or a SHA-256 digest.');
+}
+
+function checkNames(texts: readonly string[] | undefined, name: string): void {
+  if (texts === undefined) return;
+  if (texts.length > listLengthMax) throw invalid(name, `must have at most ${listLengthMax} entries.`);
+  for (const text of texts) {
+    if (text === "") throw invalid(name, "must not have empty entries.");
+    checkName(text, name);
+  }
+}
+
+/** @throws GatewayError `invalid_request` if an amount is negative or more than the books can hold. */
+export function checkBudget(amount: Nanos | null | undefined, name: string): void {
+  if (amount === null || amount === undefined) return;
+  if (amount < 0n) throw invalid(name, "must not be negative. Send null for no limit.");
+  if (amount > budgetNanosMax) throw invalid(name, "must be at most 1000000000 dollars. Send null for no limit.");
+}
+
+function checkCount(count: number | null | undefined, name: string): void {
+  if (count === null || count === undefined || (Number.isSafeInteger(count) && count >= 0)) return;
+  throw invalid(name, "must be a whole number, zero or more. Send null for no limit.");
+}
+
+function checkDuration(text: string | null | undefined, name: string): void {
+  if (text === null || text === undefined || parseDuration(text) !== undefined) return;
+  throw invalid(name, `must be ${durationForm}`);
+}
+
+/** JSON as deep as both Postgres and we can walk it, with strings that Postgres can hold. */
+function checkJson(value: Json | undefined, name: string, nesting = 0): void {
+  if (nesting > nestingMax) throw invalid(name, `must not be nested deeper than ${nestingMax} levels.`);
+  if (typeof value === "string" && !isStorable(value)) {
+    throw invalid(name, "must hold valid Unicode without NUL characters.");
+  }
+  if (typeof value === "number" && !Number.isFinite(value)) throw invalid(name, "holds a number that is too large.");
+  if (typeof value !== "object" || value === null) return;
+  for (const [key, entry] of Object.entries(value)) {
+    checkJson(key, name);
+    checkJson(entry, name, nesting + 1);
+  }
+}

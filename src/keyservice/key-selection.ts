@@ -1,0 +1,54 @@
+/** Which keys: filters, references and places in a list, as SQL conditions with parameters. */
+
+import { isStorable } from "./key-fields.ts";
+import type { KeyPlace, KeySelection } from "./key-records.ts";
+import type { KeyReference } from "./key-secrets.ts";
+import { hashSecret, masterKeyId, type Pepper } from "./secrets.ts";
+
+/** Which keys a list holds. Absent: all. The master key's own place in the books is in no list. */
+export interface KeyFilter {
+  readonly teamId?: string | undefined;
+  readonly userId?: string | undefined;
+  readonly organizationId?: string | undefined;
+  /** The key must be what each of these says. */
+  readonly references?: readonly KeyReference[];
+  /** Deleted keys instead of living ones. */
+  readonly deleted?: boolean;
+}
+
+/** By age, newest first; keys of the same moment by id. */
+export const newestFirst = "ORDER BY k.created_at DESC, k.key_id";
+
+/** A moment in microseconds as a timestamp, exactly. `parameter` is "$1" or the like. */
+export function momentOf(parameter: string): string {
+  return `(timestamptz 'epoch' + ${parameter}::bigint * interval '1 microsecond')`;
+}
+
+/** The keys of a filter; of those, with `after`, the ones that come later in the list. */
+export function selectKeys(filter: KeyFilter, pepper: Pepper, after?: KeyPlace): KeySelection {
+  const values: unknown[] = [];
+  const parameter = (value: unknown) => `$${values.push(value)}`;
+  const conditions = [
+    `k.deleted_at IS ${filter.deleted === true ? "NOT NULL" : "NULL"}`,
+    `k.key_id <> ${parameter(masterKeyId)}`,
+  ];
+  const equals = (column: string, value: string | Buffer | undefined) => {
+    if (value === undefined) return;
+    // What cannot be stored is nowhere, and Postgres would not take it as a parameter either.
+    const possible = typeof value !== "string" || isStorable(value);
+    conditions.push(possible ? `${column} = ${parameter(value)}` : "false");
+  };
+  equals("k.team_id", filter.teamId);
+  equals("k.user_id", filter.userId);
+  equals("k.extra->>'organization_id'", filter.organizationId);
+  for (const reference of filter.references ?? []) {
+    if (reference.kind === "digest") equals("k.secret_hmac", hashSecret(reference.sha256, pepper));
+    if (reference.kind === "id") equals("k.key_id", reference.keyId);
+    if (reference.kind === "alias") equals("k.alias", reference.alias);
+  }
+  if (after !== undefined) {
+    const moment = momentOf(parameter(after.createdAtUs));
+    conditions.push(`k.created_at <= ${moment} AND (k.created_at < ${moment} OR k.key_id > ${parameter(after.keyId)})`);
+  }
+  return { where: `WHERE ${conditions.join(" AND ")}`, values };
+}

@@ -1,0 +1,258 @@
+/** Administration of virtual keys: what both faces, gRPC and HTTP, come down to. */
+
+import pg from "pg";
+import type { Clock } from "../clock.ts";
+import { GatewayError } from "../errors.ts";
+import { bumpRevision } from "./changes.ts";
+import { checkKeyChange, checkTime, type FieldNames, type KeyChange, type KeyFields } from "./key-fields.ts";
+import { type AsOf, type KeyPlace, type KeyRecord, readKeys } from "./key-records.ts";
+import { type KeyReference, maskSecret, newKeyId, newSecret } from "./key-secrets.ts";
+import { type KeyFilter, newestFirst, selectKeys } from "./key-selection.ts";
+import { checkWindows, windowsOf } from "./key-windows.ts";
+import { insertKey, updateKey } from "./key-writes.ts";
+import { durationMs, parseDuration } from "./periods.ts";
+import type { Postgres, Queryable } from "./postgres.ts";
+import { digestSecret, hashSecret, type Pepper } from "./secrets.ts";
+
+/** What the administration of keys is made of. */
+export interface KeysParts {
+  readonly postgres: Postgres;
+  readonly pepper: Pepper;
+  readonly clock: Clock;
+  /** An IANA name: where budget days begin at midnight. */
+  readonly timeZone: string;
+}
+
+/** A key to be made. */
+export interface NewKey {
+  readonly change: KeyChange;
+  /** What the caller's face calls the fields. */
+  readonly names: FieldNames;
+  /** The operator's own secret, already checked by checkSecret; undefined: one is made. */
+  readonly secret: string | undefined;
+  /** A UUID; a repeated one returns the key of the first. */
+  readonly requestId: string | undefined;
+  readonly createdBy: string;
+}
+
+/** A change to a key that exists. */
+export interface KeyUpdate {
+  readonly change: KeyChange;
+  readonly names: FieldNames;
+  /** The etag the caller has seen; undefined: whatever it is now. */
+  readonly etag: string | undefined;
+}
+
+/**
+ * The virtual keys. A change is in force on every sidecar as soon as that has heard of it, a moment after it is made.
+ *
+ * Every method may throw GatewayError `keyservice_unavailable`.
+ */
+export class Keys {
+  readonly #parts: KeysParts;
+
+  constructor(parts: KeysParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Makes a key.
+   *
+   * @returns the key, and its secret unless the request is a repetition.
+   * @throws GatewayError `invalid_request`, `already_exists` (alias or secret).
+   */
+  async create(asked: NewKey): Promise<{ key: KeyRecord; secret: string | undefined }> {
+    const fields = this.#check(asked);
+    const earlier = await this.#createdBefore(asked.requestId);
+    if (earlier !== undefined) return { key: earlier, secret: undefined };
+    const secret = asked.secret ?? newSecret();
+    try {
+      return { key: await this.#insert(asked, fields, secret), secret };
+    } catch (error) {
+      // Of two requests with one id at the same time, the second finds the first one's row.
+      if (violatedIndex(error) !== "keys_create_request_id_key") throw taken(error, asked.names);
+      return { key: (await this.#createdBefore(asked.requestId)) ?? noSuchKey(), secret: undefined };
+    }
+  }
+
+  /** @throws GatewayError `not_found`. */
+  async get(reference: KeyReference): Promise<KeyRecord> {
+    return (await this.find(reference)) ?? noSuchKey();
+  }
+
+  /** @returns undefined if there is no such key, or it was deleted. */
+  async find(reference: KeyReference): Promise<KeyRecord | undefined> {
+    const [key] = await this.#read({ references: [reference] });
+    return key;
+  }
+
+  /**
+   * Changes the fields that are present.
+   *
+   * @throws GatewayError `invalid_request`, `not_found`, `already_exists`, `conflict`.
+   */
+  async update(reference: KeyReference, asked: KeyUpdate): Promise<KeyRecord> {
+    const fields = this.#check(asked);
+    const { keyId } = await this.get(reference);
+    try {
+      return await this.#write(keyId, fields, asked);
+    } catch (error) {
+      throw taken(error, asked.names);
+    }
+  }
+
+  /** Refuses a key's calls, or lets it work again. @throws GatewayError `not_found`. */
+  async setBlocked(reference: KeyReference, blocked: boolean): Promise<KeyRecord> {
+    const { keyId } = await this.get(reference);
+    return this.#write(keyId, { blocked });
+  }
+
+  /** Ends keys for good, all or none. Their rows and their spend stay. Passes over those that are deleted already. */
+  async delete(keyIds: Iterable<string>): Promise<void> {
+    const now = new Date(this.#parts.clock.nowMs());
+    await this.#parts.postgres.transaction(async (client) => {
+      for (const keyId of new Set(keyIds)) {
+        const version = await bumpRevision(client, keyId);
+        await client.query(
+          `UPDATE keys SET deleted_at = $2, updated_at = $2, version = $3 WHERE key_id = $1 AND deleted_at IS NULL`,
+          [keyId, now, version],
+        );
+      }
+    });
+  }
+
+  /** Keys by age, newest first, up to `limit`; with `after`, those beyond that place. */
+  async listAfter(filter: KeyFilter, after: KeyPlace | undefined, limit: number): Promise<KeyRecord[]> {
+    return this.#read(filter, { after, limit, offset: 0 });
+  }
+
+  /** Keys by age, newest first, by number of page, from 1. */
+  async listPage(filter: KeyFilter, page: number, size: number): Promise<KeyRecord[]> {
+    return this.#read(filter, { after: undefined, limit: size, offset: (page - 1) * size });
+  }
+
+  /** How many keys a filter finds. */
+  async count(filter: KeyFilter): Promise<number> {
+    const { where, values } = selectKeys(filter, this.#parts.pepper);
+    const sql = `SELECT count(*) AS count FROM keys k ${where}`;
+    const [row] = await this.#parts.postgres.query<{ count: bigint }>(sql, values);
+    return Number(row?.count ?? 0n);
+  }
+
+  /** Checks fields, and makes `expiresAtMs` of `duration`. */
+  #check({ change, names }: { readonly change: KeyChange; readonly names: FieldNames }): Partial<KeyFields> {
+    checkKeyChange(change, names);
+    checkWindows(change, names);
+    const { duration, ...fields } = change;
+    if (duration === undefined) return fields;
+    const length = duration === null ? undefined : parseDuration(duration);
+    if (length === undefined) return { ...fields, expiresAtMs: null };
+    const expiresAtMs = this.#parts.clock.nowMs() + durationMs(length);
+    checkTime(expiresAtMs, names.duration);
+    return { ...fields, expiresAtMs };
+  }
+
+  #insert(asked: NewKey, fields: Partial<KeyFields>, secret: string): Promise<KeyRecord> {
+    const { pepper, clock, postgres } = this.#parts;
+    const keyId = newKeyId();
+    const windows = windowsOf({ budgetLimits: [], budgetDuration: null, metadata: {}, ...fields }, asked.names);
+    return postgres.transaction(async (client) => {
+      const version = await bumpRevision(client, keyId);
+      await insertKey(client, {
+        keyId,
+        secretHmac: hashSecret(digestSecret(secret), pepper),
+        pepperId: pepper.id,
+        masked: maskSecret(secret),
+        createdBy: asked.createdBy,
+        requestId: asked.requestId,
+        ...{ fields, windows },
+        nowMs: clock.nowMs(),
+        version,
+      });
+      return this.#reread(client, keyId);
+    });
+  }
+
+  #write(keyId: string, fields: Partial<KeyFields>, asked?: Pick<KeyUpdate, "etag" | "names">): Promise<KeyRecord> {
+    const { clock, postgres } = this.#parts;
+    return postgres.transaction(async (client) => {
+      const version = await bumpRevision(client, keyId);
+      const current = await this.#reread(client, keyId);
+      if (asked?.etag !== undefined && asked.etag !== etagOf(current)) changedMeanwhile();
+      const windows = asked && windowsOf({ ...current, ...fields }, asked.names);
+      await updateKey(client, { keyId, fields, windows, nowMs: clock.nowMs(), version });
+      return this.#reread(client, keyId);
+    });
+  }
+
+  /** A key that may have been deleted since it was found. */
+  async #reread(client: Queryable, keyId: string): Promise<KeyRecord> {
+    const selection = { where: "WHERE k.key_id = $1 AND k.deleted_at IS NULL", values: [keyId] };
+    const [key] = await readKeys(client, selection, this.#asOf());
+    return key ?? noSuchKey();
+  }
+
+  async #createdBefore(requestId: string | undefined): Promise<KeyRecord | undefined> {
+    if (requestId === undefined) return undefined;
+    const selection = { where: "WHERE k.create_request_id = $1", values: [requestId] };
+    const [key] = await readKeys(this.#parts.postgres, selection, this.#asOf());
+    return key;
+  }
+
+  #read(
+    filter: KeyFilter,
+    page: { after: KeyPlace | undefined; limit: number; offset: number } = { after: undefined, limit: 1, offset: 0 },
+  ): Promise<KeyRecord[]> {
+    const { where, values } = selectKeys(filter, this.#parts.pepper, page.after);
+    const limits = `LIMIT $${values.length + 1} OFFSET $${values.length + 2}`;
+    const selection = { where: `${where} ${newestFirst} ${limits}`, values: [...values, page.limit, page.offset] };
+    return readKeys(this.#parts.postgres, selection, this.#asOf());
+  }
+
+  #asOf(): AsOf {
+    return { nowMs: this.#parts.clock.nowMs(), timeZone: this.#parts.timeZone };
+  }
+}
+
+/** Changes with every change of the key. */
+export function etagOf(key: KeyRecord): string {
+  return `v${key.version}`;
+}
+
+/** @throws GatewayError `not_found`, always. */
+export function noSuchKey(): never {
+  throw new GatewayError(
+    "not_found",
+    "There is no such key, or it was deleted. List the keys to see which there are.",
+    {
+      param: "key",
+    },
+  );
+}
+
+function changedMeanwhile(): never {
+  throw new GatewayError("conflict", "The key was changed meanwhile. Get it again, and send its new etag.", {
+    param: "etag",
+  });
+}
+
+/** Says which name was taken, if that is what an error of the database says. */
+function taken(error: unknown, names: FieldNames): unknown {
+  switch (violatedIndex(error)) {
+    case "keys_alias":
+      return new GatewayError("already_exists", `Another key has this \`${names.alias}\`. Choose another one.`, {
+        param: names.alias,
+      });
+    case "keys_secret":
+      return new GatewayError("already_exists", "A key with this secret exists already. Choose another one.", {
+        param: names.secret,
+      });
+    default:
+      return error;
+  }
+}
+
+/** The unique index that a change would have broken. */
+function violatedIndex(error: unknown): string | undefined {
+  return error instanceof pg.DatabaseError && error.code === "23505" ? error.constraint : undefined;
+}

@@ -1,0 +1,145 @@
+import type { Clock } from "../clock.ts";
+import type { Nanos } from "../money.ts";
+import { inBooks, lockLeases, lockPeriods } from "./books.ts";
+import type { Leases } from "./leases.ts";
+import {
+  type AskedBudget,
+  answerByBudgets,
+  answerByLease,
+  type BudgetRow,
+  checkKey,
+  type LeaseAnswer,
+  type LeaseAsk,
+  type Loan,
+} from "./loan.ts";
+import type { Postgres, Queryable } from "./postgres.ts";
+import { currentPeriod, type LockedLease } from "./posting.ts";
+
+/** What a Lender is made of. */
+export interface LenderParts {
+  readonly postgres: Postgres;
+  /** What it asks to charge leases that ran out. */
+  readonly leases: Leases;
+  readonly clock: Clock;
+  /** How long a lease lives without renewal, in milliseconds. */
+  readonly leaseTtlMs: number;
+  /** The zone whose calendar budget periods follow, an IANA name. */
+  readonly timeZone: string;
+}
+
+/** The same ask came twice at once, and the other one has just opened the lease. */
+class LeaseAppeared extends Error {}
+
+/** Lends pods money on all budgets of a key, or on none. */
+export class Lender {
+  readonly #parts: LenderParts;
+
+  constructor(parts: LenderParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Opens a lease or adds to it.
+   *
+   * @throws GatewayError key_not_found, blocked_key or expired_key; invalid_request if the lease is another key's; and what
+   *   Postgres throws.
+   */
+  async acquire(ask: LeaseAsk): Promise<LeaseAnswer> {
+    const { postgres, leases } = this.#parts;
+    for (;;) {
+      const { budgets, due } = await this.#look(ask.keyId);
+      if (due) await leases.expireDue(ask.keyId);
+      try {
+        return await inBooks(postgres, (client) => this.#acquire(client, ask, budgets));
+      } catch (error) {
+        if (!(error instanceof LeaseAppeared)) throw error;
+      }
+    }
+  }
+
+  /** @returns the key's budgets, and whether a lease of it has run out and is not charged yet. */
+  async #look(keyId: string): Promise<{ budgets: AskedBudget[]; due: boolean }> {
+    const now = this.#now();
+    const rows = await this.#parts.postgres.query<BudgetRow & { blocked: boolean; expired: boolean; due: boolean }>(
+      `SELECT b.*, k.blocked, coalesce(k.expires_at <= $2, false) AS expired,
+         EXISTS (SELECT FROM leases l WHERE l.key_id = $1 AND l.state = 'open' AND l.expires_at <= $2) AS due
+       FROM keys k JOIN key_budgets b USING (key_id) WHERE k.key_id = $1 AND k.deleted_at IS NULL AND b.removed_at IS NULL
+       ORDER BY b.budget_id`,
+      [keyId, now],
+    );
+    const [first] = rows;
+    checkKey(first);
+    const budgets = rows.map((row) => ({ row, period: currentPeriod(row, now.getTime(), this.#parts.timeZone) }));
+    return { budgets, due: first.due };
+  }
+
+  async #acquire(client: Queryable, ask: LeaseAsk, budgets: readonly AskedBudget[]): Promise<LeaseAnswer> {
+    const now = this.#now();
+    const [known] = await lockLeases(client, "l.lease_id = $1 FOR NO KEY UPDATE", [ask.leaseId]);
+    if (known !== undefined) {
+      const before = await grantedBefore(client, ask.requestId);
+      const answer = answerByLease(ask, known, { before, budgets, now });
+      if (answer !== undefined) return answer;
+    }
+    // From here to the commit everybody else who wants these budgets waits: one statement to decide, one to write.
+    const periods = budgets.map(({ period }) => period);
+    const accounts = await lockPeriods(client, periods);
+    const { leaseTtlMs } = this.#parts;
+    const { answer, loan } = answerByBudgets(ask, { known, budgets, accounts, now, leaseTtlMs });
+    if (loan !== undefined) await write(client, { ask, known, budgets, loan, now });
+    return answer;
+  }
+
+  #now(): Date {
+    return new Date(this.#parts.clock.nowMs());
+  }
+}
+
+interface Writing {
+  readonly ask: LeaseAsk;
+  readonly known: LockedLease | undefined;
+  readonly budgets: readonly AskedBudget[];
+  readonly loan: Loan;
+  readonly now: Date;
+}
+
+/** The periods are locked. A lease that was not known and is there all the same makes the first INSERT, and so the last, do nothing. */
+const writeSql = `
+  WITH lent AS (
+    INSERT INTO leases (lease_id, key_id, pod_id, outstanding_nanos, expires_at, period_ends_at, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    ON CONFLICT (lease_id) DO UPDATE SET outstanding_nanos = excluded.outstanding_nanos, expires_at = excluded.expires_at
+    WHERE $8
+    RETURNING lease_id
+  ), wanted AS (
+    SELECT budget_id, period_start FROM unnest($9::text[], $10::timestamptz[]) AS w (budget_id, period_start)
+  ), bound AS (
+    INSERT INTO lease_periods (lease_id, budget_id, period_start)
+    SELECT $1, budget_id, period_start FROM wanted WHERE NOT $8
+    ON CONFLICT DO NOTHING
+  ), moved AS (
+    UPDATE budget_periods p SET reserved_nanos = p.reserved_nanos + $11
+    FROM wanted w WHERE p.budget_id = w.budget_id AND p.period_start = w.period_start
+  )
+  INSERT INTO lease_requests (request_id, lease_id, amount_nanos, done_at)
+  SELECT $12, lease_id, $13, $7 FROM lent
+  RETURNING request_id`;
+
+async function write(client: Queryable, { ask, known, budgets, loan, now }: Writing): Promise<void> {
+  const { step, amount, expiresAt, periodEndsAt } = loan;
+  const rows = await client.query(writeSql, [
+    ...[ask.leaseId, ask.keyId, ask.podId, step.lease.outstanding, expiresAt, periodEndsAt ?? null, now],
+    known !== undefined,
+    budgets.map(({ row }) => row.budget_id),
+    budgets.map(({ period }) => period.start),
+    ...[step.reserved, ask.requestId, amount],
+  ]);
+  if (rows.length === 0) throw new LeaseAppeared();
+}
+
+/** Asked only under the lease's lock, so that a twin of this ask has either finished or not begun. */
+async function grantedBefore(client: Queryable, requestId: string): Promise<Nanos | undefined> {
+  const sql = "SELECT amount_nanos FROM lease_requests WHERE request_id = $1";
+  const [row] = await client.query<{ amount_nanos: Nanos }>(sql, [requestId]);
+  return row?.amount_nanos;
+}

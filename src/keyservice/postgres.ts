@@ -1,0 +1,157 @@
+import pg from "pg";
+import type { Clock, Random } from "../clock.ts";
+import { GatewayError } from "../errors.ts";
+import type { Secret } from "../secret.ts";
+
+/** Something that runs SQL: the pool, or one transaction. `Row` is what the caller knows the statement to return. */
+export interface Queryable {
+  /** @throws whatever the database says; see Postgres for what becomes of it. */
+  query<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<Row[]>;
+}
+
+/** What a Postgres is made of. */
+export interface PostgresParts {
+  readonly databaseUrl: Secret;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Told when an idle connection breaks. The pool replaces it. */
+  readonly onConnectionLost: (error: Error) => void;
+  /** The most connections at a time. Default 10. */
+  readonly connectionsMax?: number;
+}
+
+/** How long one statement may run, in milliseconds: with none slower than this, nobody waits longer for a row's lock. */
+const statementTimeoutMs = 10_000;
+/** How long to wait for a connection, queueing for a free one included, in milliseconds. */
+const connectTimeoutMs = 10_000;
+/** How often a transaction is tried when others get in its way. */
+const attemptsMax = 10;
+/** Transactions that lost against others: serialization failure, deadlock. */
+const lostAgainstOthers = new Set(["40001", "40P01"]);
+
+/**
+ * The database. int8 comes as bigint.
+ *
+ * Its methods throw GatewayError keyservice_unavailable when the database cannot be reached or is not ready, and else what
+ * the database says.
+ */
+export class Postgres implements Queryable {
+  readonly #pool: pg.Pool;
+  readonly #clock: Clock;
+  readonly #random: Random;
+
+  constructor(parts: PostgresParts) {
+    this.#clock = parts.clock;
+    this.#random = parts.random;
+    this.#pool = new pg.Pool({
+      ...connectionConfig(parts.databaseUrl),
+      statement_timeout: statementTimeoutMs,
+      idle_in_transaction_session_timeout: statementTimeoutMs,
+      max: parts.connectionsMax ?? 10,
+    });
+    // Without a listener, a connection that breaks while idle would end the process.
+    this.#pool.on("error", (error) => parts.onConnectionLost(error));
+  }
+
+  async query<Row extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
+    try {
+      return (await this.#pool.query<Row>(text, [...values])).rows;
+    } catch (error) {
+      throw translate(error);
+    }
+  }
+
+  /**
+   * Runs `work` in one READ COMMITTED transaction and commits it. Run again, a few times, when it loses against others, so
+   * `work` must have no other effects.
+   */
+  async transaction<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#attempt(work);
+      } catch (error) {
+        if (attempt === attemptsMax || !lostAgainstOthers.has(sqlState(error))) throw translate(error);
+        await this.#pause(this.#random() * 5 * 2 ** attempt);
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.end();
+  }
+
+  async #attempt<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
+    const client = await this.#pool.connect();
+    let broken: Error | undefined;
+    // A connection in use tells of its end to its own listeners, not to the pool's.
+    const onError = (error: Error) => {
+      broken = error;
+    };
+    client.on("error", onError);
+    try {
+      await client.query("BEGIN ISOLATION LEVEL READ COMMITTED");
+      const result = await work({
+        query: async (text, values = []) => (await client.query(text, [...values])).rows,
+      });
+      await client.query("COMMIT");
+      return result;
+    } catch (error) {
+      await client.query("ROLLBACK").catch((rollbackError: Error) => {
+        broken ??= rollbackError;
+      });
+      throw error;
+    } finally {
+      client.off("error", onError);
+      client.release(broken);
+    }
+  }
+
+  #pause(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#clock.after(delayMs, resolve);
+    });
+  }
+}
+
+/** A connection of its own, outside any pool: for LISTEN, and for the migrations' lock. Call `connect` and `end` yourself. */
+export function createClient(databaseUrl: Secret): pg.Client {
+  return new pg.Client(connectionConfig(databaseUrl));
+}
+
+/** The SQLSTATE of an error of the database, or "" if it is none. */
+function sqlState(error: unknown): string {
+  return error instanceof pg.DatabaseError ? (error.code ?? "") : "";
+}
+
+function connectionConfig(databaseUrl: Secret): pg.ClientConfig {
+  return {
+    connectionString: databaseUrl.reveal(),
+    application_name: "tollgate-keyservice",
+    connectionTimeoutMillis: connectTimeoutMs,
+    keepAlive: true,
+    types: { getTypeParser },
+  };
+}
+
+const int8 = 20;
+
+function getTypeParser(oid: number, format?: "text" | "binary") {
+  if (oid === int8 && format !== "binary") return BigInt;
+  return pg.types.getTypeParser(oid, format);
+}
+
+/** Says "not now" where the database is away, starting, stopping, read-only, full or too slow. */
+function translate(error: unknown): unknown {
+  if (error instanceof GatewayError) return error;
+  const state = sqlState(error);
+  const away = state === "" ? isConnectionFailure(error) : /^(?:08|53|57|58|25006|55P03|40001|40P01)/.test(state);
+  if (!away) return error;
+  return new GatewayError("keyservice_unavailable", "The KeyService cannot reach its books.", { cause: error });
+}
+
+function isConnectionFailure(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  // The driver's own failures have no code, only these texts.
+  if (/^(?:Connection terminated|timeout e|Client (?:has|was)|Cannot use a pool)/.test(error.message)) return true;
+  return "syscall" in error || error instanceof AggregateError;
+}

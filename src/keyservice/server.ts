@@ -1,0 +1,142 @@
+import type { Clock, Random } from "../clock.ts";
+import { KeyAdminService, SpendAdminService } from "../gen/tollgate/admin/v1/keys_pb.ts";
+import { KeyService as KeyServiceDescription } from "../gen/tollgate/keys/v1/keys_pb.ts";
+import { Closers } from "../lifecycle.ts";
+import type { Secret } from "../secret.ts";
+import { Health } from "../server/health.ts";
+import { type Listener, listen } from "../server/listen.ts";
+import type { Telemetry } from "../telemetry/telemetry.ts";
+import { createAdminServices } from "./admin.ts";
+import { ChangeFeed } from "./change-feed.ts";
+import { createManagementHandler } from "./http.ts";
+import { Keys } from "./keys.ts";
+import { Leases } from "./leases.ts";
+import { Lender } from "./lender.ts";
+import { migrate } from "./migrations.ts";
+import { Postgres } from "./postgres.ts";
+import type { Pepper } from "./secrets.ts";
+import { createRuntimeService } from "./service.ts";
+import { Settlements } from "./settlements.ts";
+import { Sweeper } from "./sweeper.ts";
+
+/** What a KeyService is made of. */
+export interface KeyServiceOptions {
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+  readonly databaseUrl: Secret;
+  /** For administration. */
+  readonly masterKey: Secret;
+  /** For sidecars; they may also show the master key. */
+  readonly runtimeToken: Secret;
+  readonly pepper: Pepper;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Telemetry["log"];
+  /** How long a lease lives without renewal, in milliseconds. Default 60 s. */
+  readonly leaseTtlMs?: number;
+  /** The zone whose calendar budget periods follow, an IANA name. Default UTC. */
+  readonly timeZone?: string;
+  /** How long calls in flight may take to finish at the end, in milliseconds. Default 5 s. */
+  readonly graceMs?: number;
+}
+
+/** A KeyService that answers. Several can work on one database. */
+export interface KeyService {
+  readonly host: string;
+  readonly port: number;
+  /** Ends watches, finishes calls in flight, frees everything. */
+  close(): Promise<void>;
+}
+
+const defaultLeaseTtlMs = 60_000;
+const defaultGraceMs = 5_000;
+/** The longest a lease that has run out waits to be charged, in milliseconds. */
+const sweepIntervalMaxMs = 10_000;
+
+/**
+ * Brings the database up to date and opens the port.
+ *
+ * @throws whatever the database or the port says; nothing is left open then.
+ */
+export async function createKeyService(options: KeyServiceOptions): Promise<KeyService> {
+  const { log } = options;
+  const closers = new Closers();
+  const close = () =>
+    closers.close((part, error) => log("warn", "A part of the KeyService failed to close.", { part, error }));
+  try {
+    const { databaseUrl, clock } = options;
+    const migrations = await migrate({ databaseUrl, clock });
+    if (migrations.length > 0) log("info", "The database was brought up to date.", { migrations });
+    const listener = await open(options, closers);
+    log("info", "The KeyService listens.", { host: listener.host, port: listener.port });
+    return { host: listener.host, port: listener.port, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function open(options: KeyServiceOptions, closers: Closers): Promise<Listener> {
+  const { clock, log, masterKey, pepper, timeZone = "UTC", leaseTtlMs = defaultLeaseTtlMs } = options;
+  const onConnectionLost = (error: Error) => log("warn", "A connection to the database broke.", { error });
+  const postgres = new Postgres({ ...options, onConnectionLost });
+  closers.add("postgres", () => postgres.close());
+
+  const leases = new Leases({ postgres, clock, leaseTtlMs });
+  const lender = new Lender({ postgres, leases, clock, leaseTtlMs, timeZone });
+  const sweeper = new Sweeper({
+    ...{ leases, clock },
+    books: postgres,
+    intervalMs: Math.min(leaseTtlMs / 4, sweepIntervalMaxMs),
+    onError: (error) => log("warn", "Leases that ran out could not be charged; that is tried again.", { error }),
+  });
+  sweeper.start();
+  closers.add("sweeper", () => sweeper.close());
+
+  const services = [KeyServiceDescription, KeyAdminService, SpendAdminService];
+  const health = new Health(services.map(({ typeName }) => typeName));
+  const feed = new ChangeFeed({ ...options, postgres, onLook: reachability(health, log) });
+  closers.add("change feed", () => feed.close());
+  await feed.start();
+
+  const settlements = new Settlements({ postgres, clock, timeZone });
+  const runtime = createRuntimeService({ ...options, books: postgres, lender, leases, settlements, feed });
+  const keys = new Keys({ postgres, pepper, clock, timeZone });
+  const adminParts = { keys, books: postgres, masterKey, clock };
+  const admin = createAdminServices(adminParts);
+  const listener = await listen({
+    host: options.host,
+    port: options.port,
+    routes(router) {
+      router.service(KeyServiceDescription, runtime);
+      router.service(KeyAdminService, admin.keyAdmin);
+      router.service(SpendAdminService, admin.spendAdmin);
+    },
+    services,
+    fallback: createManagementHandler({ ...adminParts, telemetry: { log } }),
+    ...{ health, clock },
+    onBug: (error, facts) => log("error", "A call met a bug.", { ...facts, error }),
+  });
+  closers.add("port", async () => {
+    // Otherwise the port would wait for the watches it serves.
+    await feed.close();
+    await listener.close(options.graceMs ?? defaultGraceMs);
+  });
+  return listener;
+}
+
+/** Keeps the health service true to whether the books can be read, and logs when that changes. */
+function reachability(health: Health, log: Telemetry["log"]): (reachable: boolean) => void {
+  let before = true;
+  return (reachable) => {
+    if (reachable === before) return;
+    before = reachable;
+    health.set("", reachable);
+    for (const { typeName } of [KeyServiceDescription, KeyAdminService, SpendAdminService]) {
+      health.set(typeName, reachable);
+    }
+    if (reachable) log("info", "The database is back.");
+    else log("error", "The database cannot be reached.");
+  };
+}

@@ -1,0 +1,134 @@
+/** A KeyService's administration on a real database and a real port, for the tests beside it. */
+
+import { type Client, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import type pg from "pg";
+import type { Clock } from "../../src/clock.ts";
+import { systemClock, systemRandom } from "../../src/clock.ts";
+import type { JsonObject } from "../../src/completion.ts";
+import { KeyAdminService, SpendAdminService } from "../../src/gen/tollgate/admin/v1/keys_pb.ts";
+import { createAdminServices } from "../../src/keyservice/admin.ts";
+import { createManagementHandler } from "../../src/keyservice/http.ts";
+import { Keys } from "../../src/keyservice/keys.ts";
+import { migrate } from "../../src/keyservice/migrations.ts";
+import { Postgres } from "../../src/keyservice/postgres.ts";
+import { Closers } from "../../src/lifecycle.ts";
+import { Secret } from "../../src/secret.ts";
+import { Health } from "../../src/server/health.ts";
+import { listen } from "../../src/server/listen.ts";
+import { testDatabaseUrl } from "../postgres.ts";
+
+/** The master key of every stage. */
+export const masterKey = "sk-master-0123456789abcdef";
+
+/** The pepper of every stage. */
+export const pepper = { id: "p1", value: new Secret("pepper of the tests") };
+
+/** What came back over HTTP. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  // biome-ignore lint/suspicious/noExplicitAny: tests look into bodies of every shape, and assert what is there.
+  readonly body: any;
+}
+
+/** Everything a test needs of it. */
+export class Stage {
+  readonly #closers = new Closers();
+  readonly bugs: unknown[] = [];
+  readonly logged: string[] = [];
+  /** How far the stage's clock is ahead, in milliseconds. */
+  aheadMs = 0;
+  database = new Secret("");
+  origin = "";
+  postgres!: Postgres;
+  keyAdmin!: Client<typeof KeyAdminService>;
+  spendAdmin!: Client<typeof SpendAdminService>;
+  /** The gRPC clients' key. */
+  rpcKey = masterKey;
+
+  static async open(): Promise<Stage> {
+    const stage = new Stage();
+    await stage.#open();
+    return stage;
+  }
+
+  /** Sends a request with the master key, or with `headers` alone if they are given. */
+  async http(
+    method: "GET" | "POST",
+    path: string,
+    body?: JsonObject | string | Buffer<ArrayBuffer>,
+    headers: Record<string, string> = { authorization: `Bearer ${masterKey}` },
+  ): Promise<Answer> {
+    const typed = body === undefined ? headers : { "content-type": "application/json", ...headers };
+    const bytes = typeof body === "string" || Buffer.isBuffer(body) ? body : JSON.stringify(body);
+    const response = await fetch(`${this.origin}${path}`, {
+      method,
+      headers: typed,
+      ...(body === undefined ? {} : { body: bytes }),
+    });
+    return { status: response.status, headers: response.headers, body: await response.json() };
+  }
+
+  async sql<Row extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
+    return this.postgres.query<Row>(text, values);
+  }
+
+  async close(): Promise<void> {
+    await this.#closers.close((name, error) => {
+      throw new Error(`could not close ${name}`, { cause: error });
+    });
+  }
+
+  async #open(): Promise<void> {
+    const database = await testDatabaseUrl();
+    this.#closers.add("database", () => database.drop());
+    const databaseUrl = new Secret(database.url);
+    this.database = databaseUrl;
+    await migrate({ databaseUrl, clock: systemClock });
+    this.postgres = new Postgres({
+      databaseUrl,
+      clock: systemClock,
+      random: systemRandom,
+      // Dropping the database cuts connections that are just closing.
+      onConnectionLost: () => {},
+    });
+    this.#closers.add("pool", () => this.postgres.close());
+    const clock: Clock = { ...systemClock, nowMs: () => systemClock.nowMs() + this.aheadMs };
+    const keys = new Keys({ postgres: this.postgres, pepper, clock, timeZone: "UTC" });
+    const parts = { keys, books: this.postgres, masterKey: new Secret(masterKey), clock };
+    const services = createAdminServices(parts);
+    const telemetry = {
+      log: (level: string, message: string, facts: Readonly<Record<string, unknown>> = {}) => {
+        this.logged.push(`${level} ${message} ${facts.code}`);
+        if (facts.code === "internal_error") this.bugs.push(facts.cause);
+      },
+    };
+    const listener = await listen({
+      host: "127.0.0.1",
+      port: 0,
+      routes: (router) => {
+        router.service(KeyAdminService, services.keyAdmin);
+        router.service(SpendAdminService, services.spendAdmin);
+      },
+      services: [KeyAdminService, SpendAdminService],
+      fallback: createManagementHandler({ ...parts, telemetry }),
+      health: new Health([]),
+      clock: systemClock,
+      onBug: (error) => this.bugs.push(error),
+    });
+    this.#closers.add("listener", () => listener.close(0));
+    this.origin = `http://127.0.0.1:${listener.port}`;
+    const transport = createGrpcTransport({
+      baseUrl: this.origin,
+      interceptors: [
+        (next) => (request) => {
+          if (this.rpcKey !== "") request.header.set("authorization", `Bearer ${this.rpcKey}`);
+          return next(request);
+        },
+      ],
+    });
+    this.keyAdmin = createClient(KeyAdminService, transport);
+    this.spendAdmin = createClient(SpendAdminService, transport);
+  }
+}

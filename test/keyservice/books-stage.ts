@@ -1,0 +1,194 @@
+/** Books in a real database, with a clock that tests can move, for the tests beside it. */
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { type Clock, systemClock, systemRandom } from "../../src/clock.ts";
+import type { BudgetLimit } from "../../src/keyservice/key-fields.ts";
+import { insertKey, updateKey } from "../../src/keyservice/key-writes.ts";
+import { Leases } from "../../src/keyservice/leases.ts";
+import { Lender } from "../../src/keyservice/lender.ts";
+import type { LeaseAnswer, LeaseAsk } from "../../src/keyservice/loan.ts";
+import { migrate } from "../../src/keyservice/migrations.ts";
+import { Postgres } from "../../src/keyservice/postgres.ts";
+import { digestSecret, hashSecret } from "../../src/keyservice/secrets.ts";
+import { Settlements, type SpendRecord } from "../../src/keyservice/settlements.ts";
+import { Closers } from "../../src/lifecycle.ts";
+import { Secret } from "../../src/secret.ts";
+import { testDatabaseUrl } from "../postgres.ts";
+
+/** The pepper of every stage. */
+export const pepper = { id: "p1", value: new Secret("pepper of the tests") };
+/** A lease's life on every stage. */
+export const leaseTtlMs = 60_000;
+
+/** How a key's budget stands in one period. */
+export interface Standing {
+  readonly spent: bigint;
+  readonly reserved: bigint;
+}
+
+/** Everything a test needs of the books. */
+export class BooksStage {
+  readonly #closers = new Closers();
+  /** What time it is; undefined: the real one. */
+  nowMs: number | undefined;
+  databaseUrl = new Secret("");
+  postgres!: Postgres;
+  leases!: Leases;
+  lender!: Lender;
+  settlements!: Settlements;
+  readonly clock: Clock = { ...systemClock, nowMs: () => this.nowMs ?? systemClock.nowMs() };
+
+  static async open(timeZone = "UTC"): Promise<BooksStage> {
+    const stage = new BooksStage();
+    const database = await testDatabaseUrl();
+    stage.#closers.add("database", () => database.drop());
+    stage.databaseUrl = new Secret(database.url);
+    await migrate({ databaseUrl: stage.databaseUrl, clock: systemClock });
+    stage.postgres = new Postgres({
+      databaseUrl: stage.databaseUrl,
+      clock: systemClock,
+      random: systemRandom,
+      onConnectionLost: () => {},
+    });
+    stage.#closers.add("pool", () => stage.postgres.close());
+    const parts = { postgres: stage.postgres, clock: stage.clock, timeZone };
+    stage.leases = new Leases({ ...parts, leaseTtlMs });
+    stage.lender = new Lender({ ...parts, leaseTtlMs, leases: stage.leases });
+    stage.settlements = new Settlements(parts);
+    return stage;
+  }
+
+  async close(): Promise<void> {
+    await this.#closers.close((name, error) => {
+      throw new Error(`could not close ${name}`, { cause: error });
+    });
+  }
+
+  /** Makes a key with one budget, `max` undefined for no limit. @returns its id. */
+  async key(max: bigint | undefined, duration?: string, secret: string = randomUUID()): Promise<string> {
+    const keyId = `key_${randomUUID()}`;
+    await this.postgres.transaction((client) =>
+      insertKey(client, {
+        keyId,
+        secretHmac: hashSecret(digestSecret(secret), pepper),
+        pepperId: pepper.id,
+        masked: "sk-...test",
+        createdBy: "test",
+        requestId: undefined,
+        fields: {
+          ...(max === undefined ? {} : { maxBudget: max }),
+          ...(duration === undefined ? {} : { budgetDuration: duration }),
+        },
+        nowMs: systemClock.nowMs(),
+        version: 1n,
+      }),
+    );
+    return keyId;
+  }
+
+  /** Gives a key further windows: those, and no others. */
+  async windows(keyId: string, ...windows: readonly BudgetLimit[]): Promise<void> {
+    const nowMs = this.clock.nowMs();
+    await this.postgres.transaction((client) => updateKey(client, { keyId, fields: {}, windows, nowMs, version: 1n }));
+  }
+
+  acquire(keyId: string, min: bigint, want = min, ids: Partial<LeaseAsk> = {}): Promise<LeaseAnswer> {
+    return this.lender.acquire({
+      requestId: randomUUID(),
+      leaseId: randomUUID(),
+      podId: "pod",
+      keyId,
+      min,
+      want,
+      ...ids,
+    });
+  }
+
+  /** Opens a lease that must be granted. @returns its id. */
+  async lease(keyId: string, amount: bigint): Promise<string> {
+    const leaseId = randomUUID();
+    const answer = await this.acquire(keyId, amount, amount, { leaseId });
+    assert.equal(answer.outcome, "granted");
+    return leaseId;
+  }
+
+  settle(...records: readonly SpendRecord[]): Promise<number> {
+    return this.settlements.settle("pod", records);
+  }
+
+  giveBack(leaseId: string, amount: bigint, close: boolean, requestId: string = randomUUID()): Promise<void> {
+    return this.leases.giveBack([{ requestId, leaseId, amount, close }]);
+  }
+
+  /** How a key's main budget or one of its windows stands, over all periods or in the one that begins at `start`. */
+  async standing(keyId: string, start?: string, window?: string): Promise<Standing> {
+    const [row] = await this.postgres.query<{ spent: bigint; reserved: bigint }>(
+      `SELECT coalesce(sum(p.spent_nanos), 0)::bigint AS spent, coalesce(sum(p.reserved_nanos), 0)::bigint AS reserved
+       FROM budget_periods p
+       WHERE p.budget_id = (SELECT budget_id FROM budgets WHERE scope_id = $1
+           AND CASE WHEN $3::text IS NULL THEN place = 0 ELSE place > 0 AND duration = $3 END)
+         AND ($2::timestamptz IS NULL OR p.period_start = $2)`,
+      [keyId, start ?? null, window ?? null],
+    );
+    assert.ok(row !== undefined);
+    return row;
+  }
+
+  /** What the spend log has under a key, oldest first. */
+  async log(keyId: string): Promise<{ call_id: string; attempt: number; cost: bigint; status: string }[]> {
+    return this.postgres.query(
+      `SELECT call_id, attempt, cost_nanos AS cost, status FROM spend_log WHERE key_id = $1
+       ORDER BY booked_at, status DESC, attempt DESC`,
+      [keyId],
+    );
+  }
+
+  /** What must hold at any time: of every budget the sums agree with the spend log and with the open leases. */
+  async check(): Promise<void> {
+    const wrong = await this.postgres.query(
+      `SELECT b.key_id, b.budget_id, p.spent, l.booked, p.reserved, o.outstanding
+       FROM key_budgets b,
+         LATERAL (SELECT coalesce(sum(spent_nanos), 0) AS spent, coalesce(sum(reserved_nanos), 0) AS reserved
+                  FROM budget_periods WHERE budget_id = b.budget_id) p,
+         LATERAL (SELECT coalesce(sum(cost_nanos), 0) AS booked FROM spend_log WHERE key_id = b.key_id) l,
+         LATERAL (SELECT coalesce(sum(outstanding_nanos), 0) AS outstanding FROM leases
+                  WHERE state = 'open' AND key_id = b.key_id) o
+       WHERE p.spent <> l.booked OR p.reserved <> o.outstanding`,
+    );
+    assert.deepEqual(wrong, []);
+  }
+}
+
+/** A provider attempt that cost `cost`. */
+export function spend(keyId: string, cost: bigint, facts: Partial<SpendRecord> = {}): SpendRecord {
+  return {
+    callId: randomUUID(),
+    attempt: 1,
+    leaseId: undefined,
+    reserved: cost,
+    status: "success",
+    usageEstimated: false,
+    operation: "chat",
+    modelGroup: "gpt",
+    model: "gpt-4",
+    provider: "openai",
+    deploymentId: "d1",
+    inputTokens: 10n,
+    outputTokens: 20n,
+    cacheReadInputTokens: 0n,
+    cacheWriteInputTokens: 0n,
+    reasoningOutputTokens: 0n,
+    startedAt: new Date("2026-01-01T00:00:00Z"),
+    endedAt: new Date("2026-01-01T00:00:01Z"),
+    firstOutputAt: undefined,
+    priceVersion: "test",
+    endUser: "",
+    tags: [],
+    providerResponseId: "",
+    traceId: "",
+    ...facts,
+    keyId,
+    cost,
+  };
+}
