@@ -1,0 +1,62 @@
+import type { CompletionRequest, Usage } from "../completion.ts";
+import type { Deployment } from "../config/config.ts";
+import type { Limit } from "../keys/authority.ts";
+import type { Bounds } from "../spend/cost.ts";
+
+/** Of ordinary text, one token has about this many bytes. For limits, which are corrected after the call; never for money. */
+const bytesPerToken = 4;
+
+/**
+ * How long each choice may become: the caller's cap, or else the longest default of the deployments it may reach, shortened to
+ * what the key may use in a minute.
+ *
+ * @param limits the key's.
+ */
+export function boundsOf(
+  request: CompletionRequest,
+  deployments: readonly Deployment[],
+  limits: readonly Limit[],
+): Bounds {
+  const { inputTokensMax, choiceCount, inputImages, serviceTier } = request;
+  const asked = {
+    ...{ inputTokensMax, choiceCount },
+    ...(inputImages !== undefined && { inputImages }),
+    ...(serviceTier !== undefined && { serviceTier }),
+  };
+  if (request.outputTokensMax !== undefined) return { ...asked, outputTokensMax: request.outputTokensMax };
+  let outputTokensMax = Math.max(...deployments.map((deployment) => deployment.outputTokensMax));
+  for (const { kind, ceiling } of limits) {
+    if (kind !== "tokens") continue;
+    const fitting = Math.floor((ceiling - likelyInputTokens(request)) / choiceCount);
+    outputTokensMax = Math.min(outputTokensMax, Math.max(1, fitting));
+  }
+  return { ...asked, outputTokensMax };
+}
+
+/** About how many tokens the input has. */
+export function likelyInputTokens(request: CompletionRequest): number {
+  return Math.ceil(request.inputTokensMax / bytesPerToken);
+}
+
+/** What we assume was used when the provider reported nothing: the likely input, and the output that came. */
+export function estimatedUsage(request: CompletionRequest, outputTokens: number): Usage {
+  return {
+    inputTokens: likelyInputTokens(request),
+    outputTokens,
+    cacheReadInputTokens: 0,
+    cacheWriteInputTokens: 0,
+    reasoningOutputTokens: 0,
+    estimated: true,
+  };
+}
+
+/** What a call is charged for: where the provider does not say, what was asked of it. */
+export function billedUsage(usage: Usage, request: CompletionRequest): Usage {
+  const serviceTier = usage.serviceTier ?? request.serviceTier;
+  const inputImages = usage.inputImages ?? request.inputImages;
+  return {
+    ...usage,
+    ...(serviceTier !== undefined && { serviceTier }),
+    ...(inputImages !== undefined && { inputImages }),
+  };
+}

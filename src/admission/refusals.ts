@@ -1,0 +1,86 @@
+import { GatewayError } from "../errors.ts";
+import type { BudgetRefusal, Limit } from "../keys/authority.ts";
+import { formatUsd } from "../money.ts";
+
+/** Refusals are values up to here; this is where each becomes the error a caller sees, once. */
+
+const unit = {
+  requests: "requests per minute",
+  tokens: "tokens per minute",
+  parallel: "requests in parallel",
+} as const;
+
+/** A budget without room. Names the scope, the window and both figures, and never invites a retry. */
+export function budgetExceeded(refusal: BudgetRefusal, needed: bigint): GatewayError {
+  const { budget, spent, reserved, resetsAtMs } = refusal;
+  const resets =
+    resetsAtMs === undefined ? "It does not reset by itself." : `It resets at ${new Date(resetsAtMs).toISOString()}.`;
+  const inFlight = reserved > 0n ? ` and $${formatUsd(reserved)} reserved by calls in flight` : "";
+  const max = formatUsd(budget.max ?? 0n);
+  const window = budget.window === undefined ? "" : ` (${budget.window} window)`;
+  return new GatewayError(
+    "budget_exceeded",
+    `Budget has been exceeded! ${scopeName(budget.scope)}=${budget.scopeId}${window} ` +
+      `Current cost: $${formatUsd(spent)}${inFlight}, ` +
+      `Max budget: $${max}; this call may cost up to $${formatUsd(needed)}. ${resets}`,
+    {
+      metadata: {
+        scope: budget.scope,
+        scopeId: budget.scopeId,
+        ...(budget.window === undefined ? {} : { window: budget.window }),
+        spentUsd: formatUsd(spent),
+        reservedUsd: formatUsd(reserved),
+        maxUsd: max,
+        neededUsd: formatUsd(needed),
+        ...(resetsAtMs === undefined ? {} : { resetTime: new Date(resetsAtMs).toISOString() }),
+      },
+    },
+  );
+}
+
+/** A limit without room. `retryAfterMs` is when it will have some. */
+export function rateLimited(limit: Limit, retryAfterMs: number): GatewayError {
+  const never = limit.ceiling <= 0;
+  const hint = never
+    ? "The limit allows nothing."
+    : `Try again in ${(retryAfterMs / 1000).toFixed(retryAfterMs < 10_000 ? 1 : 0)} s.`;
+  return new GatewayError(
+    "rate_limit_exceeded",
+    `Rate limit exceeded for ${limit.scope === "key" ? "api_key" : limit.scope}: ${limit.scopeId}. ` +
+      `Limit type: ${limit.kind === "parallel" ? "max_parallel_requests" : limit.kind}. ` +
+      `Current limit: ${limit.ceiling} ${unit[limit.kind]}. ${hint}`,
+    {
+      ...(never ? { retry: false } : { retryAfterMs }),
+      metadata: { scope: limit.scope, scopeId: limit.scopeId, kind: limit.kind, limit: String(limit.ceiling) },
+    },
+  );
+}
+
+/** The key's whitelist lacks the model. The same whether or not the model exists. */
+export function modelNotAllowed(model: string): GatewayError {
+  return new GatewayError(
+    "model_not_allowed",
+    `Model ${quoted(model)} is not available for this API key. Ask GET /v1/models what is.`,
+    { param: "model", metadata: { model: model.slice(0, 256) } },
+  );
+}
+
+/** The configuration lacks the model. */
+export function modelNotFound(model: string): GatewayError {
+  return new GatewayError(
+    "model_not_found",
+    `Invalid model name passed in model=${quoted(model)}. Call \`/v1/models\` to view available models for your key.`,
+    { param: "model", metadata: { model: model.slice(0, 256) } },
+  );
+}
+
+function quoted(model: string): string {
+  return JSON.stringify(model.length > 256 ? `${model.slice(0, 256)}...` : model);
+}
+
+function scopeName(scope: string): string {
+  return scope
+    .split("_")
+    .map((word) => word.charAt(0).toUpperCase() + word.slice(1))
+    .join("");
+}

@@ -1,0 +1,106 @@
+import type { AttemptResult, Booked, Ticket } from "./admission/ticket.ts";
+import type { Clock } from "./clock.ts";
+import type { AcceptedEvent, CompletionEvent, EndEvent } from "./completion.ts";
+import type { Deployment } from "./config/config.ts";
+import { GatewayError, ProviderFailure } from "./errors.ts";
+import type { SpendStatus } from "./keys/authority.ts";
+import type { AttemptTrace } from "./telemetry/telemetry.ts";
+import { roughTokens } from "./wires/rough-tokens.ts";
+
+/** One attempt at one deployment: what came of it, counted, and booked exactly once. */
+export class Attempt {
+  readonly #ticket: Ticket;
+  readonly #trace: AttemptTrace;
+  readonly #clock: Clock;
+  readonly deployment: Deployment;
+  readonly number: number;
+  #outputTokens = 0;
+  #firstOutputAtMs: number | undefined;
+  #responseId: string | undefined;
+  #booked = false;
+
+  constructor(parts: { ticket: Ticket; trace: AttemptTrace; clock: Clock; deployment: Deployment; number: number }) {
+    this.#ticket = parts.ticket;
+    this.#trace = parts.trace;
+    this.#clock = parts.clock;
+    this.deployment = parts.deployment;
+    this.number = parts.number;
+  }
+
+  /** Whether the provider has begun to answer; from then on the attempt cannot be repeated. */
+  get answered(): boolean {
+    return this.#firstOutputAtMs !== undefined;
+  }
+
+  /** What the door puts into its head when the answer begins. */
+  begin(call: { readonly callId: string; readonly route: { readonly modelGroup: string } }): AcceptedEvent {
+    this.#firstOutputAtMs = this.#clock.nowMs();
+    this.#trace.firstOutput();
+    return {
+      type: "accepted",
+      callId: call.callId,
+      deploymentId: this.deployment.id,
+      modelGroup: call.route.modelGroup,
+      attempts: this.number,
+      limits: this.#ticket.limits,
+    };
+  }
+
+  /** Counts output as it passes, in case the provider never says how much it was. @returns the event. */
+  meter<Event extends Exclude<CompletionEvent, EndEvent>>(event: Event): Event {
+    if (event.type === "raw") this.#outputTokens += event.outputTokens;
+    else if (event.type === "delta") this.#outputTokens += roughTokens(event);
+    else if (event.type === "start") this.#responseId = event.id;
+    return event;
+  }
+
+  /** The answer is whole. */
+  succeed(end: EndEvent): Booked {
+    this.#responseId = end.responseId ?? this.#responseId;
+    this.#outputTokens += end.outputTokens ?? 0;
+    return this.#book("success", { usage: end.usage, billable: true }, undefined);
+  }
+
+  /**
+   * The attempt failed.
+   *
+   * @param signal the caller's: once aborted, whatever was thrown is a consequence of that.
+   * @returns the failure as the caller shall see it.
+   */
+  fail(thrown: unknown, signal: AbortSignal): GatewayError {
+    const failure = GatewayError.from(signal.aborted ? signal.reason : thrown);
+    if (this.#booked) return failure;
+    const billable = this.answered || !(thrown instanceof ProviderFailure) || thrown.billable;
+    this.#book(signal.aborted ? "cancelled" : "failure", { usage: undefined, billable }, failure);
+    return failure;
+  }
+
+  /** The reader went away between two events. Does nothing if the attempt is booked already. */
+  abandon(): void {
+    if (this.#booked) return;
+    const failure = new GatewayError("client_closed_request", "The caller went away.");
+    this.#book("cancelled", { usage: undefined, billable: true }, failure);
+  }
+
+  #book(
+    status: SpendStatus,
+    outcome: Pick<AttemptResult, "usage" | "billable">,
+    failure: GatewayError | undefined,
+  ): Booked {
+    this.#booked = true;
+    const responseId = this.#responseId;
+    let booked: Booked | undefined;
+    try {
+      booked = this.#ticket.settle({
+        ...outcome,
+        status,
+        responseId,
+        outputTokens: this.#outputTokens,
+        firstOutputAtMs: this.#firstOutputAtMs,
+      });
+      return booked;
+    } finally {
+      this.#trace.end({ usage: booked?.usage, cost: booked?.cost ?? 0n, responseId, error: failure?.code });
+    }
+  }
+}

@@ -1,0 +1,100 @@
+import type { Random } from "../clock.ts";
+import type { Config, Deployment, Price } from "../config/config.ts";
+import { matchWildcard } from "../wildcard.ts";
+import { simpleShuffle } from "./strategies.ts";
+
+/** So many names behind wildcards are remembered; callers choose them, so there must be an end. */
+const resolvedMax = 1_000;
+
+/** The deployments a model name leads to. */
+export interface Route {
+  /** The group's public name, as configured. */
+  readonly modelGroup: string;
+  /** Never empty. */
+  readonly deployments: readonly Deployment[];
+}
+
+/** Finds and picks deployments. Precomputed from one configuration; a new configuration means a new router. */
+export class Router {
+  readonly #groups: ReadonlyMap<string, readonly Deployment[]>;
+  readonly #aliases: Config["aliases"];
+  /** Groups whose names hold `*`, the most specific (longest) first. */
+  readonly #wildcardGroups: readonly string[];
+  /** Routes of names behind wildcards, the oldest first. */
+  readonly #resolved = new Map<string, Route>();
+  readonly #priceOf: (resolved: Deployment) => Price | undefined;
+  readonly #random: Random;
+  readonly retries: number;
+
+  /** @param parts.priceOf what a model behind a wildcard costs, as far as anybody knows. */
+  constructor(parts: {
+    config: Config;
+    priceOf: (resolved: Deployment) => Price | undefined;
+    random: Random;
+  }) {
+    this.#groups = parts.config.modelGroups;
+    this.#aliases = parts.config.aliases;
+    this.#wildcardGroups = [...this.#groups.keys()]
+      .filter((name) => name.includes("*"))
+      .sort((a, b) => b.length - a.length);
+    this.#priceOf = parts.priceOf;
+    this.#random = parts.random;
+    this.retries = parts.config.router.retries;
+  }
+
+  /** The group an alias of the configuration stands for, or the name itself. */
+  groupOf(model: string): string {
+    return this.#aliases.get(model)?.group ?? model;
+  }
+
+  /** @returns undefined if the configuration has no such model. */
+  route(modelGroup: string): Route | undefined {
+    const deployments = this.#groups.get(modelGroup);
+    if (deployments !== undefined && deployments.length > 0) return { modelGroup, deployments };
+    const known = this.#resolved.get(modelGroup);
+    if (known !== undefined) return known;
+    const route = this.#resolve(modelGroup);
+    if (route === undefined) return undefined;
+    const [oldest] = this.#resolved.keys();
+    if (oldest !== undefined && this.#resolved.size >= resolvedMax) this.#resolved.delete(oldest);
+    this.#resolved.set(modelGroup, route);
+    return route;
+  }
+
+  #resolve(name: string): Route | undefined {
+    for (const pattern of this.#wildcardGroups) {
+      const captured = matchWildcard(pattern, name);
+      if (captured === undefined) continue;
+      const deployments = (this.#groups.get(pattern) ?? []).map((deployment) => {
+        const resolved = { ...deployment, model: deployment.model.replace("*", () => captured) };
+        return { ...resolved, price: deployment.price ?? this.#priceOf(resolved) };
+      });
+      if (deployments.length > 0) return { modelGroup: pattern, deployments };
+    }
+    return undefined;
+  }
+
+  /**
+   * Picks a deployment of the lowest order that was not tried yet; when all were, starts over.
+   *
+   * @param tried in the order they were tried.
+   */
+  choose(route: Route, tried: readonly Deployment[]): { deployment: Deployment; again: boolean } {
+    const fresh = route.deployments.filter((deployment) => !tried.includes(deployment));
+    const again = fresh.length === 0;
+    const candidates = again ? route.deployments : fresh;
+    const order = Math.min(...candidates.map((deployment) => deployment.order));
+    const deployment = simpleShuffle(
+      candidates.filter((candidate) => candidate.order === order),
+      this.#random,
+    );
+    return { deployment, again };
+  }
+
+  /** Public names that can be listed: no wildcards, no hidden aliases. Sorted. */
+  listModels(): string[] {
+    const names = [...this.#groups.keys()].filter((name) => !name.includes("*"));
+    for (const [alias, target] of this.#aliases) if (!target.hidden) names.push(alias);
+    return [...new Set(names)].sort();
+  }
+}

@@ -1,0 +1,212 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { Deployment } from "../../src/config/config.ts";
+import { GatewayError } from "../../src/errors.ts";
+import { afterAttempts, isWorthRepeating, pauseMs } from "../../src/routing/repeats.ts";
+import { Router } from "../../src/routing/router.ts";
+import { simpleShuffle } from "../../src/routing/strategies.ts";
+import { sampleConfig, sampleDeployment, samplePrice } from "../sample-call.ts";
+
+/** The same sequence every time (mulberry32). */
+function seeded(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** How far draws are from their shares: Pearson's chi-square. */
+function chiSquare(candidates: readonly Deployment[], shares: readonly number[]): number {
+  const draws = 20_000;
+  const random = seeded(20_261_123);
+  const counts = new Map<Deployment, number>();
+  for (let draw = 0; draw < draws; draw++) {
+    const drawn = simpleShuffle(candidates, random);
+    counts.set(drawn, (counts.get(drawn) ?? 0) + 1);
+  }
+  const total = shares.reduce((sum, share) => sum + share, 0);
+  return candidates.reduce((sum, candidate, index) => {
+    const expected = (draws * (shares[index] ?? 0)) / total;
+    const count = counts.get(candidate) ?? 0;
+    if (expected === 0) assert.equal(count, 0, "a share of nothing is never drawn");
+    return expected === 0 ? sum : sum + (count - expected) ** 2 / expected;
+  }, 0);
+}
+
+describe("simple-shuffle", () => {
+  const cases: readonly [string, readonly Partial<Deployment>[], readonly number[]][] = [
+    ["evenly when nothing is given", [{}, {}, {}], [1, 1, 1]],
+    ["by weight", [{ weight: 1 }, { weight: 2 }, { weight: 5 }], [1, 2, 5]],
+    ["by fractions of weight", [{ weight: 0.25 }, { weight: 0.75 }], [1, 3]],
+    [
+      "by weight even if rpm is given",
+      [
+        { weight: 1, rpm: 100 },
+        { weight: 3, rpm: 1 },
+      ],
+      [1, 3],
+    ],
+    ["by rpm without weights", [{ rpm: 10 }, { rpm: 30 }], [1, 3]],
+    ["by tpm without the others", [{ tpm: 1000 }, { tpm: 4000 }], [1, 4]],
+    ["nothing to one without the figure the others have", [{ weight: 2 }, {}, { weight: 1 }], [2, 0, 1]],
+    ["nothing to a weight of zero", [{ weight: 0 }, { weight: 1 }, { weight: 1 }], [0, 1, 1]],
+    ["evenly when all weights are zero", [{ weight: 0 }, { weight: 0 }], [1, 1]],
+    [
+      "by rpm when all weights are zero",
+      [
+        { weight: 0, rpm: 1 },
+        { weight: 0, rpm: 2 },
+      ],
+      [1, 2],
+    ],
+  ];
+  for (const [name, facts, shares] of cases) {
+    test(`shares ${name}`, () => {
+      const candidates = facts.map((fact, index) => sampleDeployment({ id: String(index), ...fact }));
+      // 13.8 is passed by chance once in a thousand seeds, with two degrees of freedom.
+      assert.ok(chiSquare(candidates, shares) < 13.8);
+    });
+  }
+
+  test("draws somebody at both ends of chance", () => {
+    const candidates = [{ weight: 1 }, { weight: 1 }, { weight: 0 }].map((fact, index) =>
+      sampleDeployment({ id: String(index), ...fact }),
+    );
+    assert.equal(simpleShuffle(candidates, () => 0).id, "0");
+    assert.equal(simpleShuffle(candidates, () => 1).id, "1", "never the one that weighs nothing");
+    assert.throws(() => simpleShuffle([], () => 0), RangeError);
+  });
+});
+
+describe("a router", () => {
+  const routerOf = (deployments: readonly Partial<Deployment>[], facts: Parameters<typeof sampleConfig>[1] = {}) =>
+    new Router({
+      config: sampleConfig(
+        deployments.map((fact, index) => sampleDeployment({ id: String(index), ...fact })),
+        facts,
+      ),
+      priceOf: () => undefined,
+      random: seeded(7),
+    });
+
+  test("tries the lowest order first, then the next, then starts over", () => {
+    const router = routerOf([{ order: 2 }, { order: 1 }, { order: 1 }, { order: 9 }]);
+    const route = router.route("m");
+    assert.ok(route);
+    const tried: Deployment[] = [];
+    const orders: [number, boolean][] = [];
+    for (let attempt = 0; attempt < 5; attempt++) {
+      const { deployment, again } = router.choose(route, tried);
+      orders.push([deployment.order, again]);
+      tried.push(deployment);
+    }
+    assert.deepEqual(orders, [
+      [1, false],
+      [1, false],
+      [2, false],
+      [9, false],
+      [1, true],
+    ]);
+    assert.notEqual(tried[0], tried[1], "no deployment twice while there is another");
+  });
+
+  test("finds a wildcard group, the most specific one, and puts the captured part into the provider's model", () => {
+    const router = routerOf([
+      { modelGroup: "*", model: "any-*" },
+      { modelGroup: "openai/*", model: "*" },
+      { modelGroup: "openai/gpt-*", model: "g-*" },
+      { modelGroup: "openai/gpt-4o", model: "exact" },
+    ]);
+    const modelOf = (name: string) => {
+      const route = router.route(name);
+      return [route?.modelGroup, route?.deployments[0]?.model];
+    };
+    assert.deepEqual(modelOf("openai/gpt-4o"), ["openai/gpt-4o", "exact"]);
+    assert.deepEqual(modelOf("openai/gpt-5"), ["openai/gpt-*", "g-5"]);
+    assert.deepEqual(modelOf("openai/o3$&$1"), ["openai/*", "o3$&$1"]);
+    assert.deepEqual(modelOf("x"), ["*", "any-x"]);
+  });
+
+  test("finds the price of a model behind a wildcard, once, and keeps an end to what it remembers", () => {
+    const asked: string[] = [];
+    const router = new Router({
+      config: sampleConfig([
+        sampleDeployment({ modelGroup: "openai/*", model: "*", price: undefined }),
+        sampleDeployment({ modelGroup: "own/*", model: "*" }),
+      ]),
+      priceOf: ({ provider, model }) => {
+        asked.push(`${provider} ${model}`);
+        return model === "known" ? { ...samplePrice, version: "table" } : undefined;
+      },
+      random: seeded(7),
+    });
+    const priceOf = (name: string) => router.route(name)?.deployments[0]?.price?.version;
+    assert.deepEqual(["openai/known", "openai/other", "own/x"].map(priceOf), ["table", undefined, samplePrice.version]);
+    assert.equal(router.route("openai/known"), router.route("openai/known"));
+    assert.deepEqual(asked, ["openai known", "openai other"]);
+    for (let each = 0; each < 1_000; each++) priceOf(`openai/${each}`);
+    assert.equal(priceOf("openai/999"), undefined);
+    assert.equal(asked.length, 1_002);
+    assert.equal(priceOf("openai/known"), "table");
+    assert.equal(asked.length, 1_003, "the oldest is forgotten first");
+  });
+
+  test("says so when there is nothing", () => {
+    assert.equal(routerOf([{}]).route("other"), undefined);
+    assert.equal(routerOf([{ modelGroup: "openai/*" }]).route("gpt"), undefined);
+  });
+
+  test("knows the configuration's aliases, and lists names but no wildcards and nothing hidden", () => {
+    const aliases = new Map([
+      ["b-alias", { group: "b", hidden: false }],
+      ["a-alias", { group: "b", hidden: true }],
+    ]);
+    const router = routerOf([{ modelGroup: "c" }, { modelGroup: "b" }, { modelGroup: "x/*" }], { aliases });
+    assert.equal(router.groupOf("a-alias"), "b");
+    assert.equal(router.groupOf("c"), "c");
+    assert.deepEqual(router.listModels(), ["b", "b-alias", "c"]);
+  });
+});
+
+describe("repeating", () => {
+  const failure = new GatewayError("provider_unavailable", "Down.");
+
+  test("pauses twice as long each time, up to a bound, and up to a quarter more by chance", () => {
+    const pauses = [1, 2, 3, 4, 5, 6, 60].map((attempts) => pauseMs(attempts, failure, () => 0));
+    assert.deepEqual(pauses, [500, 1_000, 2_000, 4_000, 8_000, 8_000, 8_000]);
+    assert.equal(
+      pauseMs(1, failure, () => 1),
+      625,
+    );
+    const asked = new GatewayError("provider_rate_limited", "Busy.", { retryAfterMs: 100 });
+    assert.equal(
+      pauseMs(9, asked, () => 0),
+      100,
+    );
+  });
+
+  test("is for failures that pass; those of a deployment's own are for other deployments", () => {
+    for (const code of ["provider_error", "provider_timeout", "stream_interrupted", "provider_rate_limited"] as const) {
+      assert.equal(isWorthRepeating(new GatewayError(code, "x"), true), true, code);
+    }
+    for (const code of ["provider_auth_failed", "provider_model_not_found"] as const) {
+      assert.equal(isWorthRepeating(new GatewayError(code, "x"), false), true, code);
+      assert.equal(isWorthRepeating(new GatewayError(code, "x"), true), false, code);
+    }
+    for (const code of ["provider_rejected", "budget_exceeded", "internal_error", "client_closed_request"] as const) {
+      assert.equal(isWorthRepeating(new GatewayError(code, "x"), false), false, code);
+    }
+  });
+
+  test("by the gateway tells SDKs not to, for server errors", () => {
+    assert.equal(afterAttempts(failure, 1), failure);
+    const told = afterAttempts(failure, 3);
+    assert.equal(told.shouldRetry, false);
+    assert.equal(told.code, failure.code);
+    const limited = new GatewayError("provider_rate_limited", "Busy.", { retryAfterMs: 5 });
+    assert.equal(afterAttempts(limited, 3), limited);
+  });
+});
