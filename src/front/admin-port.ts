@@ -1,0 +1,67 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+
+/** Whether the process can take calls, part by part. */
+export interface Readiness {
+  /** Config read and the KeyService heard at least once: the only things without which no call can be decided. */
+  readonly started: boolean;
+  /** Started and not draining. An outage of Redis, the KeyService or a provider does not change it: pods must not leave in flocks. */
+  readonly ready: boolean;
+  /** Every part and what it says, for `?verbose`. */
+  readonly checks: Readonly<Record<string, string>>;
+}
+
+interface AdminPortParts {
+  readonly readiness: () => Readiness;
+  /** The metrics in Prometheus's text form, and its content type. */
+  readonly metrics: () => Promise<{ contentType: string; text: string }>;
+}
+
+/**
+ * The port for kubelet and Prometheus, which dial the pod's address: `/livez /readyz /startupz /metrics` and nothing else, so
+ * that it may listen where the data port must not.
+ */
+export function createAdminHandler(parts: AdminPortParts): (req: IncomingMessage, res: ServerResponse) => void {
+  return (req, res) => {
+    const url = URL.parse(req.url ?? "/", "http://admin");
+    const verbose = url?.searchParams.has("verbose") ?? false;
+    if (req.method !== "GET" && req.method !== "HEAD")
+      return answer(res, 405, "method not allowed\n", { allow: "GET, HEAD" });
+    switch (url?.pathname) {
+      case "/livez":
+        return answer(res, 200, "ok\n");
+      case "/startupz": {
+        const readiness = parts.readiness();
+        return answer(res, readiness.started ? 200 : 503, say(readiness.started, readiness, verbose));
+      }
+      case "/readyz": {
+        const readiness = parts.readiness();
+        return answer(res, readiness.ready ? 200 : 503, say(readiness.ready, readiness, verbose));
+      }
+      case "/metrics":
+        parts.metrics().then(
+          ({ contentType, text }) => answer(res, 200, text, { "content-type": contentType }),
+          () => answer(res, 500, "metrics cannot be collected\n"),
+        );
+        return;
+      default:
+        return answer(res, 404, "not found: this port has /livez /readyz /startupz /metrics\n");
+    }
+  };
+}
+
+function say(good: boolean, readiness: Readiness, verbose: boolean): string {
+  const verdict = good ? "ok" : "not ready";
+  if (!verbose && good) return `${verdict}\n`;
+  const lines = Object.entries(readiness.checks).map(([name, state]) => `${name}: ${state}`);
+  return `${[...lines, verdict].join("\n")}\n`;
+}
+
+function answer(res: ServerResponse, status: number, text: string, headers: Record<string, string> = {}): void {
+  res.writeHead(status, {
+    "content-type": "text/plain; charset=utf-8",
+    "cache-control": "no-store",
+    "content-length": Buffer.byteLength(text),
+    ...headers,
+  });
+  res.end(text);
+}

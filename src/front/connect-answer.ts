@@ -1,0 +1,178 @@
+/** What the gateway answers, in CompletionService's messages. Pure. */
+
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type {
+  AcceptedEvent,
+  CallEvent,
+  DeltaEvent,
+  JsonObject,
+  SettledEvent,
+  StartEvent,
+  Usage,
+} from "../completion.ts";
+import {
+  type CompleteResponseSchema,
+  FinishReason,
+  type StreamCompleteResponseSchema,
+} from "../gen/tollgate/completion/v1/completion_pb.ts";
+import { formatUsd, type Nanos } from "../money.ts";
+
+type StreamCompleteResponse = MessageInitShape<typeof StreamCompleteResponseSchema>;
+type CompleteResponse = MessageInitShape<typeof CompleteResponseSchema>;
+
+const finishReasons = new Map<string, FinishReason>([
+  ["", FinishReason.UNSPECIFIED],
+  ["stop", FinishReason.STOP],
+  ["length", FinishReason.LENGTH],
+  ["tool_calls", FinishReason.TOOL_CALLS],
+  ["function_call", FinishReason.TOOL_CALLS],
+  ["content_filter", FinishReason.CONTENT_FILTER],
+]);
+
+/** Turns the events of one call into messages of a stream. */
+export class StreamEncoder {
+  #accepted: AcceptedEvent | undefined;
+
+  /** @returns undefined for an event that only goes into later messages. */
+  encode(event: CallEvent): StreamCompleteResponse | undefined {
+    switch (event.type) {
+      case "accepted":
+        this.#accepted = event;
+        return undefined;
+      case "start":
+        return { event: { case: "started", value: { ...startOf(event), call: callOf(this.#accepted, undefined) } } };
+      case "delta": {
+        const { type: _, toolCalls = [], ...delta } = event;
+        return { event: { case: "delta", value: { ...delta, toolCalls: [...toolCalls] } } };
+      }
+      case "finish":
+        return { event: { case: "finished", value: { choice: event.choice, ...finishOf(event.reason) } } };
+      case "settled":
+        return {
+          event: { case: "ended", value: { usage: usageOf(event.usage), call: callOf(this.#accepted, event.cost) } },
+        };
+      case "raw":
+        // Bytes of a wire come to those only who named one.
+        return undefined;
+    }
+  }
+}
+
+/** One choice while its pieces come in. */
+interface GrowingChoice {
+  text: string;
+  reasoning: string;
+  refusal: string;
+  /** By the provider's index, which may have gaps. */
+  readonly toolCalls: Map<number, { id: string; name: string; arguments: string }>;
+  readonly logprobs: JsonObject;
+  reason: string;
+}
+
+/** Gathers the events of one call into the whole answer. */
+export class AnswerBuilder {
+  readonly #choices = new Map<number, GrowingChoice>();
+  #accepted: AcceptedEvent | undefined;
+  #start: StartEvent | undefined;
+  #settled: SettledEvent | undefined;
+
+  add(event: CallEvent): void {
+    switch (event.type) {
+      case "accepted":
+        this.#accepted = event;
+        break;
+      case "start":
+        this.#start = event;
+        break;
+      case "delta":
+        appendDelta(this.#choice(event.choice), event);
+        break;
+      case "finish":
+        this.#choice(event.choice).reason = event.reason;
+        break;
+      case "settled":
+        this.#settled = event;
+        break;
+      case "raw":
+        break;
+    }
+  }
+
+  /** The whole answer; complete once `settled` has been added. */
+  build(): CompleteResponse {
+    const choices = [...this.#choices].sort(byIndex).map(([index, choice]) => ({
+      index,
+      text: choice.text,
+      reasoning: choice.reasoning,
+      refusal: choice.refusal,
+      toolCalls: [...choice.toolCalls].sort(byIndex).map(([, call]) => call),
+      ...finishOf(choice.reason),
+      ...(Object.keys(choice.logprobs).length > 0 && { logprobs: choice.logprobs }),
+    }));
+    return {
+      ...(this.#start !== undefined && startOf(this.#start)),
+      ...(this.#settled !== undefined && { usage: usageOf(this.#settled.usage) }),
+      call: callOf(this.#accepted, this.#settled?.cost),
+      choices,
+    };
+  }
+
+  #choice(index: number): GrowingChoice {
+    let choice = this.#choices.get(index);
+    if (choice === undefined) {
+      choice = { text: "", reasoning: "", refusal: "", toolCalls: new Map(), logprobs: {}, reason: "" };
+      this.#choices.set(index, choice);
+    }
+    return choice;
+  }
+}
+
+function byIndex([a]: [number, unknown], [b]: [number, unknown]): number {
+  return a - b;
+}
+
+function appendDelta(choice: GrowingChoice, delta: DeltaEvent): void {
+  choice.text += delta.text ?? "";
+  choice.reasoning += delta.reasoning ?? "";
+  choice.refusal += delta.refusal ?? "";
+  for (const piece of delta.toolCalls ?? []) {
+    const call = choice.toolCalls.get(piece.index) ?? { id: "", name: "", arguments: "" };
+    choice.toolCalls.set(piece.index, call);
+    call.id ||= piece.id ?? "";
+    call.name ||= piece.name ?? "";
+    call.arguments += piece.arguments ?? "";
+  }
+  if (delta.logprobs !== undefined) appendLists(choice.logprobs, delta.logprobs);
+}
+
+/** Log probabilities come as lists, a piece with each delta. */
+function appendLists(whole: JsonObject, piece: JsonObject): void {
+  for (const [key, value] of Object.entries(piece)) {
+    const before = whole[key];
+    whole[key] = Array.isArray(before) && Array.isArray(value) ? [...before, ...value] : value;
+  }
+}
+
+function startOf({ id, model, createdS }: StartEvent) {
+  return { id, model, createTime: timestampFromMs(createdS * 1000) };
+}
+
+function finishOf(reason: string) {
+  return { finishReason: finishReasons.get(reason) ?? FinishReason.OTHER, finishReasonRaw: reason };
+}
+
+function callOf(accepted: AcceptedEvent | undefined, cost: Nanos | undefined) {
+  const { callId = "", deploymentId = "", attempts = 0 } = accepted ?? {};
+  return { callId, deploymentId, attempts, costUsd: cost === undefined ? "" : formatUsd(cost) };
+}
+
+function usageOf(usage: Usage) {
+  return {
+    inputTokens: BigInt(usage.inputTokens),
+    outputTokens: BigInt(usage.outputTokens),
+    cacheReadInputTokens: BigInt(usage.cacheReadInputTokens),
+    cacheWriteInputTokens: BigInt(usage.cacheWriteInputTokens),
+    reasoningOutputTokens: BigInt(usage.reasoningOutputTokens),
+  };
+}

@@ -1,0 +1,163 @@
+/** What CompletionService's callers ask, in the gateway's words. Pure. */
+
+import type { CompletionRequest, Json, JsonObject } from "../completion.ts";
+import { GatewayError } from "../errors.ts";
+import {
+  type Chat,
+  type Message,
+  type Part,
+  type ResponseFormat,
+  Role,
+  type Tool,
+  type ToolChoice,
+} from "../gen/tollgate/completion/v1/completion_pb.ts";
+import { decodeChatRequest } from "../wires/openai-chat.ts";
+
+const roles = new Map<Role, string>([
+  [Role.SYSTEM, "system"],
+  [Role.DEVELOPER, "developer"],
+  [Role.USER, "user"],
+  [Role.ASSISTANT, "assistant"],
+  [Role.TOOL, "tool"],
+]);
+
+/**
+ * Turns a typed conversation into the neutral form.
+ *
+ * @throws GatewayError `invalid_request` for what the schema's own rules cannot say.
+ */
+export function completionRequest(chat: Chat, stream: boolean): CompletionRequest {
+  const bytes = Buffer.from(JSON.stringify(chatBody(chat)));
+  // What a body may hold, and what it costs at most, is decided in one place for all doors.
+  const decoded = decodeChatRequest(bytes);
+  if (decoded instanceof GatewayError) {
+    throw invalid(decoded.message, `chat.extra.${decoded.facts.param ?? ""}`);
+  }
+  return {
+    ...decoded,
+    // The answer is wanted in events, never in the bytes of a wire.
+    wire: undefined,
+    raw: undefined,
+    stream,
+    includeUsage: stream,
+  };
+}
+
+/** The conversation in OpenAI's JSON shape, `extra` beside the typed fields. */
+function chatBody(chat: Chat): JsonObject {
+  const body: { [key: string]: Json | undefined } = {
+    model: chat.model,
+    messages: chat.messages.map(messageBody),
+    max_completion_tokens: chat.maxOutputTokens,
+    temperature: finite(chat.temperature, "temperature"),
+    top_p: finite(chat.topP, "top_p"),
+    stop: nonEmpty(chat.stop),
+    n: chat.choiceCount,
+    seed: seedOf(chat.seed),
+    presence_penalty: finite(chat.presencePenalty, "presence_penalty"),
+    frequency_penalty: finite(chat.frequencyPenalty, "frequency_penalty"),
+    tools: nonEmpty(chat.tools.map(toolBody)),
+    tool_choice: toolChoiceBody(chat.toolChoice),
+    parallel_tool_calls: chat.parallelToolCalls,
+    response_format: responseFormatBody(chat.responseFormat),
+    reasoning_effort: nonEmpty(chat.reasoningEffort),
+    logprobs: chat.logprobs,
+    top_logprobs: chat.topLogprobs,
+    user: nonEmpty(chat.user),
+    tags: nonEmpty(chat.tags),
+  };
+  const typed = defined(body);
+  for (const key of Object.keys(chat.extra ?? {})) {
+    const param = `chat.extra.${key}`;
+    if (key === "stream" || key === "stream_options") {
+      throw invalid("The method called decides whether to stream.", param);
+    }
+    if (Object.hasOwn(typed, key)) {
+      throw invalid(`\`${key}\` is given twice, in a field of its own and in \`extra\`.`, param);
+    }
+  }
+  return { ...typed, ...chat.extra };
+}
+
+function messageBody(message: Message, position: number): JsonObject {
+  const { role, text, parts, name, toolCalls, toolCallId } = message;
+  if (text !== "" && parts.length > 0) {
+    throw invalid("A message has either `text` or `parts`, not both.", `chat.messages[${position}].parts`);
+  }
+  const calls = toolCalls.map((call) => ({
+    id: call.id,
+    type: "function",
+    function: { name: call.name, arguments: call.arguments },
+  }));
+  // OpenAI's word for an assistant that said nothing and called tools.
+  const nothing = calls.length > 0 ? null : "";
+  return defined({
+    role: roles.get(role),
+    content: parts.length > 0 ? parts.map(partBody) : text === "" ? nothing : text,
+    name: nonEmpty(name),
+    tool_calls: nonEmpty(calls),
+    tool_call_id: nonEmpty(toolCallId),
+  });
+}
+
+function partBody({ content }: Part): Json {
+  switch (content.case) {
+    case "text":
+      return { type: "text", text: content.value };
+    case "image":
+      return {
+        type: "image_url",
+        image_url: defined({ url: content.value.url, detail: nonEmpty(content.value.detail) }),
+      };
+    case "other":
+      return content.value;
+    default:
+      // The schema requires one of the three, and was checked before.
+      return null;
+  }
+}
+
+function toolBody({ name, description, parameters, strict }: Tool): JsonObject {
+  return { type: "function", function: defined({ name, description: nonEmpty(description), parameters, strict }) };
+}
+
+function toolChoiceBody(toolChoice: ToolChoice | undefined): Json | undefined {
+  const choice = toolChoice?.choice;
+  return choice?.case === "function" ? { type: "function", function: { name: choice.value } } : choice?.value;
+}
+
+function responseFormatBody(responseFormat: ResponseFormat | undefined): Json | undefined {
+  const format = responseFormat?.format;
+  if (format?.case !== "jsonSchema") return format?.value === undefined ? undefined : { type: format.value };
+  const { name, description, schema, strict } = format.value;
+  return { type: "json_schema", json_schema: defined({ name, description: nonEmpty(description), schema, strict }) };
+}
+
+function seedOf(seed: bigint | undefined): number | undefined {
+  if (seed === undefined) return undefined;
+  const number = Number(seed);
+  if (!Number.isSafeInteger(number)) throw invalid("JSON cannot carry a seed beyond 2^53.", "chat.seed");
+  return number;
+}
+
+function finite(value: number | undefined, field: string): number | undefined {
+  if (value !== undefined && !Number.isFinite(value)) throw invalid(`\`${field}\` must be finite.`, `chat.${field}`);
+  return value;
+}
+
+function nonEmpty<T extends string | readonly unknown[]>(value: T): T | undefined {
+  return value.length === 0 ? undefined : value;
+}
+
+/** Without the members that are undefined, which JSON does not have. */
+function defined(members: { [key: string]: Json | undefined }): JsonObject {
+  const object: JsonObject = {};
+  for (const [key, value] of Object.entries(members)) {
+    if (value !== undefined) object[key] = value;
+  }
+  return object;
+}
+
+function invalid(message: string, param: string): GatewayError {
+  return new GatewayError("invalid_request", message, { param });
+}

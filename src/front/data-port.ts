@@ -1,0 +1,57 @@
+import type { Clock, Random } from "../clock.ts";
+import { CompletionService } from "../gen/tollgate/completion/v1/completion_pb.ts";
+import { Health } from "../server/health.ts";
+import { listen } from "../server/listen.ts";
+import type { OnBug } from "../server/rpc-handlers.ts";
+import { completionRoutes } from "./connect.ts";
+import type { CompletionGateway } from "./doors.ts";
+import { ManagementForwarder } from "./management.ts";
+import { createOpenAiDoor } from "./openai.ts";
+
+/** What the data port serves, and where. */
+export interface DataPortOptions {
+  readonly gateway: CompletionGateway;
+  readonly host: string;
+  readonly port: number;
+  readonly socketPath: string | undefined;
+  readonly bodyBytesMax: number;
+  /** The KeyService's HTTP address, if LiteLLM's management paths are to be served here too. */
+  readonly managementUrl: string | undefined;
+  readonly version: string;
+  readonly ready: () => boolean;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly onBug: OnBug;
+}
+
+/** An open data port. */
+export interface DataPort {
+  readonly host: string;
+  readonly port: number;
+  /** Refuses new calls, waits up to `graceMs` for those in flight. */
+  close(graceMs: number): Promise<void>;
+}
+
+/** Opens the one port applications talk to: OpenAI's HTTP, and gRPC, gRPC-Web and Connect. */
+export async function openDataPort(options: DataPortOptions): Promise<DataPort> {
+  const { gateway, managementUrl, random, bodyBytesMax } = options;
+  const management = managementUrl === undefined ? undefined : new ManagementForwarder({ url: managementUrl, random });
+  const health = new Health([CompletionService.typeName]);
+  const listener = await listen({
+    ...options,
+    health,
+    services: [CompletionService],
+    routes: (router) => completionRoutes(router, gateway),
+    fallback: createOpenAiDoor({ ...options, management, limits: { bodyBytes: bodyBytesMax } }),
+    readMaxBytes: bodyBytesMax,
+  });
+  return {
+    host: listener.host,
+    port: listener.port,
+    close: async (graceMs) => {
+      health.drain();
+      await listener.close(graceMs);
+      await management?.close();
+    },
+  };
+}

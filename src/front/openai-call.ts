@@ -1,0 +1,126 @@
+import type { ServerResponse } from "node:http";
+import type { Clock, Random } from "../clock.ts";
+import type { AcceptedEvent, CallEvent, Caller, CompletionRequest, SettledEvent } from "../completion.ts";
+import { GatewayError } from "../errors.ts";
+import { formatUsd } from "../money.ts";
+import type { OnBug } from "../server/rpc-handlers.ts";
+import { ChatAnswerEncoder, ChatStreamEncoder } from "../wires/openai-chat-encoder.ts";
+import { encodeErrorBody } from "../wires/openai-error.ts";
+import type { CompletionGateway } from "./doors.ts";
+import { sendError, sendJson } from "./http-error.ts";
+import type { SsePulse } from "./sse-pulse.ts";
+import { SseWriter } from "./sse-writer.ts";
+
+export interface OpenAiCallParts {
+  readonly gateway: CompletionGateway;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly pulse: SsePulse;
+  readonly pingMs: number;
+  readonly stallMs: number;
+  readonly onBug: OnBug;
+}
+
+/** One chat call: takes the gateway's events and writes them as JSON or as SSE. */
+export class OpenAiCall {
+  readonly #parts: OpenAiCallParts;
+  readonly #res: ServerResponse;
+  readonly #request: CompletionRequest;
+  readonly #abort = new AbortController();
+  readonly #caller: Caller;
+  #headers: Record<string, string> = {};
+  #stream: SseWriter | undefined;
+  #gone = false;
+
+  constructor(parts: OpenAiCallParts, res: ServerResponse, request: CompletionRequest, caller: Omit<Caller, "signal">) {
+    this.#parts = parts;
+    this.#res = res;
+    this.#request = request;
+    this.#caller = { ...caller, signal: this.#abort.signal };
+  }
+
+  /** Makes the call and answers it. Never rejects. */
+  async run(): Promise<void> {
+    this.#res.on("close", () => {
+      this.#gone = true;
+      if (this.#res.writableEnded) return;
+      this.#abort.abort(new GatewayError("client_closed_request", "The caller went away."));
+    });
+    try {
+      const events = this.#parts.gateway.complete(this.#request, this.#caller);
+      if (this.#request.stream) await this.#answerStream(events);
+      else await this.#answerWhole(events);
+    } catch (thrown) {
+      this.#fail(thrown);
+    }
+  }
+
+  async #answerWhole(events: AsyncIterable<CallEvent>): Promise<void> {
+    const encoder = new ChatAnswerEncoder();
+    let settled: SettledEvent | undefined;
+    for await (const event of events) {
+      if (event.type === "accepted") this.#accept(event);
+      else if (event.type === "settled") settled = event;
+      else if (event.type !== "raw") encoder.add(event);
+    }
+    if (settled === undefined) throw new GatewayError("internal_error", "The answer has no end.");
+    this.#headers["x-litellm-response-cost"] = formatUsd(settled.cost);
+    if (!this.#gone) sendJson(this.#res, 200, settled.raw ?? encoder.end(settled.usage), this.#headers);
+  }
+
+  async #answerStream(events: AsyncIterable<CallEvent>): Promise<void> {
+    const encoder = new ChatStreamEncoder(this.#request.includeUsage);
+    let settled = false;
+    for await (const event of events) {
+      if (event.type === "accepted") {
+        this.#accept(event);
+        continue;
+      }
+      // Ending the iteration settles the call with what it has used.
+      if (this.#gone) return;
+      this.#stream ??= new SseWriter({ ...this.#parts, res: this.#res }, this.#headers);
+      if (event.type === "settled") {
+        settled = true;
+        this.#stream.end(event.raw ?? encoder.end(event.usage));
+        // Not left here: an iteration ended by its reader counts as abandoned.
+        continue;
+      }
+      const frames = event.type === "raw" ? event.bytes : encoder.encode(event);
+      if (frames === undefined) this.#stream.flush();
+      else if (!this.#stream.write(frames) && !(await this.#stream.drained())) return;
+    }
+    if (!settled) throw new GatewayError("internal_error", "The answer has no end.");
+  }
+
+  #accept(event: AcceptedEvent): void {
+    this.#headers = {
+      "x-litellm-call-id": headerText(event.callId),
+      "x-litellm-model-id": headerText(event.deploymentId),
+      "x-litellm-model-group": headerText(event.modelGroup),
+      "x-litellm-attempted-retries": String(Math.max(0, event.attempts - 1)),
+    };
+    for (const kind of ["requests", "tokens"] as const) {
+      const limits = event.limits.filter((limit) => limit.kind === kind);
+      // Of several limits the caller meets the tightest first.
+      const [tightest] = limits.sort((a, b) => a.remaining - b.remaining);
+      if (tightest === undefined) continue;
+      this.#headers[`x-ratelimit-limit-${kind}`] = String(tightest.ceiling);
+      this.#headers[`x-ratelimit-remaining-${kind}`] = String(tightest.remaining);
+    }
+  }
+
+  #fail(thrown: unknown): void {
+    const error = GatewayError.from(thrown);
+    const { requestId, route } = this.#caller;
+    if (error.code === "internal_error") this.#parts.onBug(error.cause ?? error, { requestId, route });
+    if (this.#gone) return;
+    // After the first byte the status is gone; an end without [DONE] alone would pass for a whole answer.
+    if (this.#stream !== undefined) this.#stream.end(`data: ${encodeErrorBody(error)}\n\n`);
+    else sendError(this.#res, error, this.#parts.random, this.#headers);
+  }
+}
+
+/** Names come from the operator's file and may hold what a header must not. */
+function headerText(text: string): string {
+  return /^[\x20-\x7e]*$/.test(text) ? text : encodeURIComponent(text);
+}

@@ -1,0 +1,222 @@
+/** The door for OpenAI's HTTP API, and LiteLLM's few paths beside it. */
+
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Clock, Random } from "../clock.ts";
+import { GatewayError } from "../errors.ts";
+import { requestIdFrom } from "../server/request-id.ts";
+import type { OnBug } from "../server/rpc-handlers.ts";
+import { matchWildcard } from "../wildcard.ts";
+import { decodeChatRequest } from "../wires/openai-chat.ts";
+import { encodeErrorBody } from "../wires/openai-error.ts";
+import { type HeaderLookup, tagsOf, tokenOf } from "./caller.ts";
+import type { CompletionGateway } from "./doors.ts";
+import { endAfterDrain, readBody, refuseHead } from "./http-body.ts";
+import { jsonHeaders, retryHeaders, sendError, sendJson } from "./http-error.ts";
+import type { ManagementForwarder } from "./management.ts";
+import { OpenAiCall, type OpenAiCallParts } from "./openai-call.ts";
+import { SsePulse } from "./sse-pulse.ts";
+
+export interface OpenAiDoorOptions {
+  readonly gateway: CompletionGateway;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** The product's version, for `GET /`. */
+  readonly version: string;
+  /** Whether calls can be taken, for `/health/readiness`. */
+  readonly ready: () => boolean;
+  /** Told of every failure that is a bug of ours, for the log. */
+  readonly onBug: OnBug;
+  /** Takes LiteLLM's management paths; undefined: they are not found here. */
+  readonly management: ManagementForwarder | undefined;
+  readonly limits?: Partial<OpenAiDoorLimits>;
+}
+
+export interface OpenAiDoorLimits {
+  /** The largest body, in bytes. Default: 32 MiB. */
+  readonly bodyBytes: number;
+  /** A stream silent for so long gets a comment. Default: 15 s. */
+  readonly pingMs: number;
+  /** A reader of a stream that has stopped reading for so long is cut off. Default: 60 s. */
+  readonly stallMs: number;
+}
+
+const defaultLimits: OpenAiDoorLimits = { bodyBytes: 32 * 1_048_576, pingMs: 15_000, stallMs: 60_000 };
+
+/** LiteLLM's; clients show it, nobody computes with it. */
+const modelCreatedS = 1_677_610_602;
+
+/** What answers a path. */
+interface Route {
+  /** Its name in spans and metrics. */
+  readonly name: string;
+  readonly method: "GET" | "POST";
+  readonly answer: (req: IncomingMessage, res: ServerResponse, requestId: string) => Promise<void> | void;
+}
+
+/** Makes the handler of everything that is no RPC. It never throws and answers everything, with JSON. */
+export function createOpenAiDoor(options: OpenAiDoorOptions): (req: IncomingMessage, res: ServerResponse) => void {
+  const door = new OpenAiDoor(options);
+  return (req, res) => door.handle(req, res);
+}
+
+class OpenAiDoor {
+  readonly #options: OpenAiDoorOptions;
+  readonly #limits: OpenAiDoorLimits;
+  readonly #callParts: OpenAiCallParts;
+  readonly #routes: ReadonlyMap<string, Route>;
+
+  constructor(options: OpenAiDoorOptions) {
+    this.#options = options;
+    this.#limits = { ...defaultLimits, ...options.limits };
+    const { pingMs, stallMs } = this.#limits;
+    const pulse = new SsePulse({ clock: options.clock, intervalMs: Math.min(pingMs, stallMs) / 15 });
+    this.#callParts = { ...options, pingMs, stallMs, pulse };
+    this.#routes = this.#makeRoutes();
+  }
+
+  handle(req: IncomingMessage, res: ServerResponse): void {
+    const requestId = requestIdFrom(req.headers["x-request-id"]);
+    res.setHeader("x-request-id", requestId);
+    // A write to a connection that has just gone; `close` says so too.
+    res.on("error", () => {});
+    const path = pathOf(req);
+    const route = this.#routeFor(path);
+    if (route === undefined) {
+      if (this.#options.management?.serves(path) === true) this.#options.management.forward(req, res, requestId);
+      else this.#refuse(res, new GatewayError("route_not_found", "There is nothing at this path. Check its spelling."));
+      return;
+    }
+    this.#answer(route, req, res, requestId).catch((thrown: unknown) => {
+      const error = GatewayError.from(thrown);
+      if (error.code === "internal_error") this.#options.onBug(error.cause ?? error, { requestId, route: route.name });
+      if (res.headersSent) res.destroy();
+      else this.#refuse(res, error);
+    });
+  }
+
+  async #answer(route: Route, req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> {
+    const allow = route.method === "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
+    if (req.method === "OPTIONS") {
+      // No CORS headers: a web page has no business with a pod's gateway.
+      res.writeHead(204, { allow });
+      res.end();
+    } else if (req.method === route.method || (req.method === "HEAD" && route.method === "GET")) {
+      await route.answer(req, res, requestId);
+    } else {
+      this.#refuse(res, new GatewayError("method_not_allowed", `This path takes ${route.method}.`), { allow });
+    }
+  }
+
+  #makeRoutes(): ReadonlyMap<string, Route> {
+    const { version, ready } = this.#options;
+    const get = (name: string, answer: Route["answer"]): Route => ({ name, method: "GET", answer });
+    const hello = JSON.stringify({ name: "tollgate", version });
+    const alive = get("/health/liveliness", (_req, res) => sendJson(res, 200, JSON.stringify("I'm alive!")));
+    const readiness = get("/health/readiness", (_req, res) => {
+      if (ready()) sendJson(res, 200, JSON.stringify({ status: "healthy", db: "Not connected", cache: null }));
+      else sendJson(res, 503, JSON.stringify({ detail: "Service Unhealthy (the KeyService has not been heard yet)" }));
+    });
+    const chat: Route = {
+      name: "/v1/chat/completions",
+      method: "POST",
+      answer: (req, res, requestId) => this.#chat(req, res, requestId),
+    };
+    const models = get("/v1/models", (req, res) => this.#listModels(req, res));
+    return new Map([
+      ["/", get("/", (_req, res) => sendJson(res, 200, hello))],
+      ["/health/liveliness", alive],
+      ["/health/liveness", alive],
+      ["/health/readiness", readiness],
+      ["/v1/chat/completions", chat],
+      ["/chat/completions", chat],
+      ["/v1/models", models],
+      ["/models", models],
+    ]);
+  }
+
+  #routeFor(path: string): Route | undefined {
+    const exact = this.#routes.get(path);
+    if (exact !== undefined) return exact;
+    const id = /^(?:\/v1)?\/models\/(.+)$/.exec(path)?.[1];
+    if (id === undefined) return undefined;
+    return { name: "/v1/models/{id}", method: "GET", answer: (req, res) => this.#getModel(id, req, res) };
+  }
+
+  async #chat(req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> {
+    const { bodyBytes } = this.#limits;
+    const body = refuseHead(req, bodyBytes) ?? (await readBody(req, bodyBytes));
+    if (body instanceof GatewayError) {
+      if (body.code !== "client_closed_request") this.#refuseBody(req, res, body);
+      return;
+    }
+    const request = decodeChatRequest(body);
+    if (request instanceof GatewayError) {
+      this.#refuse(res, request);
+      return;
+    }
+    const header = headersOf(req);
+    const caller = {
+      token: tokenOf(header),
+      requestId,
+      door: "openai",
+      route: "/v1/chat/completions",
+      traceparent: header("traceparent"),
+      tracestate: header("tracestate"),
+      tags: tagsOf(header),
+    };
+    await new OpenAiCall(this.#callParts, res, request, caller).run();
+  }
+
+  async #listModels(req: IncomingMessage, res: ServerResponse): Promise<void> {
+    const names = await this.#options.gateway.listModels(tokenOf(headersOf(req)));
+    sendJson(res, 200, JSON.stringify({ object: "list", data: names.map(modelEntry) }));
+  }
+
+  async #getModel(encodedId: string, req: IncomingMessage, res: ServerResponse): Promise<void> {
+    const id = decodePath(encodedId);
+    const names = await this.#options.gateway.listModels(tokenOf(headersOf(req)));
+    if (id === undefined || !names.some((name) => matchWildcard(name, id) !== undefined)) {
+      throw new GatewayError("model_not_found", "There is no such model, or the key may not use it. See /v1/models.");
+    }
+    sendJson(res, 200, JSON.stringify(modelEntry(id)));
+  }
+
+  #refuse(res: ServerResponse, error: GatewayError, headers: Record<string, string> = {}): void {
+    sendError(res, error, this.#options.random, headers);
+  }
+
+  /** Refuses a request whose body may still be on its way. */
+  #refuseBody(req: IncomingMessage, res: ServerResponse, error: GatewayError): void {
+    const body = encodeErrorBody(error);
+    const headers = { ...retryHeaders(error, this.#options.random), ...jsonHeaders(body) };
+    const last = req.httpVersionMajor === 1 && !req.complete ? { connection: "close" } : {};
+    res.writeHead(error.kind.httpStatus, { ...headers, ...last });
+    res.write(body);
+    endAfterDrain(req, res, this.#limits.bodyBytes, this.#options.clock);
+  }
+}
+
+function modelEntry(id: string): object {
+  return { id, object: "model", created: modelCreatedS, owned_by: "openai" };
+}
+
+function headersOf(req: IncomingMessage): HeaderLookup {
+  return (name) => {
+    const value = req.headers[name];
+    return typeof value === "string" && value !== "" ? value : undefined;
+  };
+}
+
+function pathOf(req: IncomingMessage): string {
+  const url = req.url ?? "/";
+  const query = url.indexOf("?");
+  return query === -1 ? url : url.slice(0, query);
+}
+
+function decodePath(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,122 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { create } from "@bufbuild/protobuf";
+import type { CallEvent } from "../../src/completion.ts";
+import { AnswerBuilder, StreamEncoder } from "../../src/front/connect-answer.ts";
+import {
+  CompleteResponseSchema,
+  FinishReason,
+  StreamCompleteResponseSchema,
+} from "../../src/gen/tollgate/completion/v1/completion_pb.ts";
+import { accepted, settled, start } from "./scripted-gateway.ts";
+
+function whole(...events: CallEvent[]) {
+  const builder = new AnswerBuilder();
+  for (const event of [accepted, start, ...events, settled]) builder.add(event);
+  return create(CompleteResponseSchema, builder.build());
+}
+
+test("choices are put together by index, each from its own pieces", () => {
+  const answer = whole(
+    { type: "delta", choice: 1, text: "b1" },
+    { type: "delta", choice: 0, reasoning: "hm", text: "a1" },
+    { type: "delta", choice: 1, refusal: "no" },
+    { type: "delta", choice: 0, reasoning: "m", text: "a2" },
+    { type: "finish", choice: 1, reason: "content_filter" },
+    { type: "finish", choice: 0, reason: "length" },
+  );
+  assert.deepEqual(
+    answer.choices.map(({ index, text, reasoning, refusal, finishReason }) => [
+      index,
+      text,
+      reasoning,
+      refusal,
+      finishReason,
+    ]),
+    [
+      [0, "a1a2", "hmm", "", FinishReason.LENGTH],
+      [1, "b1", "", "no", FinishReason.CONTENT_FILTER],
+    ],
+  );
+});
+
+test("tool calls are put together from pieces, in the order of their indexes, gaps or not", () => {
+  const answer = whole(
+    { type: "delta", choice: 0, toolCalls: [{ index: 3, id: "c3", name: "g", arguments: "" }] },
+    { type: "delta", choice: 0, toolCalls: [{ index: 0, id: "c0", name: "f", arguments: '{"a"' }] },
+    {
+      type: "delta",
+      choice: 0,
+      toolCalls: [
+        { index: 0, arguments: ":1}" },
+        { index: 3, arguments: "{}" },
+      ],
+    },
+    { type: "finish", choice: 0, reason: "tool_calls" },
+  );
+  assert.deepEqual(
+    answer.choices[0]?.toolCalls.map((call) => [call.id, call.name, call.arguments]),
+    [
+      ["c0", "f", '{"a":1}'],
+      ["c3", "g", "{}"],
+    ],
+  );
+});
+
+test("log probabilities are one list in the end", () => {
+  const answer = whole(
+    { type: "delta", choice: 0, text: "a", logprobs: { content: [{ token: "a" }], refusal: null } },
+    { type: "delta", choice: 0, text: "b", logprobs: { content: [{ token: "b" }], refusal: null } },
+  );
+  assert.deepEqual(answer.choices[0]?.logprobs, { content: [{ token: "a" }, { token: "b" }], refusal: null });
+  assert.equal(whole({ type: "delta", choice: 0, text: "a" }).choices[0]?.logprobs, undefined);
+});
+
+test("reasons to end have names, and the provider's own word stays", () => {
+  const cases: [string, FinishReason][] = [
+    ["", FinishReason.UNSPECIFIED],
+    ["stop", FinishReason.STOP],
+    ["length", FinishReason.LENGTH],
+    ["tool_calls", FinishReason.TOOL_CALLS],
+    ["function_call", FinishReason.TOOL_CALLS],
+    ["content_filter", FinishReason.CONTENT_FILTER],
+    ["pause_turn", FinishReason.OTHER],
+  ];
+  for (const [reason, expected] of cases) {
+    const [choice] = whole({ type: "finish", choice: 0, reason }).choices;
+    assert.equal(choice?.finishReason, expected);
+    assert.equal(choice.finishReasonRaw, reason);
+  }
+});
+
+test("a stream's messages carry what is known when they are sent", () => {
+  const encoder = new StreamEncoder();
+  const encode = (event: CallEvent) => {
+    const message = encoder.encode(event);
+    return message && create(StreamCompleteResponseSchema, message).event;
+  };
+  assert.equal(encode(accepted), undefined);
+  const started = encode(start);
+  assert.equal(started?.case, "started");
+  assert.equal(started.value.call?.attempts, 2);
+  assert.equal(started.value.call.costUsd, "");
+  const delta = encode({
+    type: "delta",
+    choice: 1,
+    reasoning: "hm",
+    toolCalls: [{ index: 0, id: "c", name: "f", arguments: "{" }],
+    logprobs: { content: [] },
+  });
+  assert.equal(delta?.case, "delta");
+  assert.equal(delta.value.choice, 1);
+  assert.equal(delta.value.text, "");
+  assert.equal(delta.value.reasoning, "hm");
+  assert.equal(delta.value.toolCalls[0]?.arguments, "{");
+  assert.deepEqual(delta.value.logprobs, { content: [] });
+  const finished = encode({ type: "finish", choice: 1, reason: "stop" });
+  assert.equal(finished?.case === "finished" && finished.value.finishReason, FinishReason.STOP);
+  const ended = encode(settled);
+  assert.equal(ended?.case, "ended");
+  assert.equal(ended.value.usage?.cacheReadInputTokens, 3n);
+  assert.equal(ended.value.call?.costUsd, "0.0015");
+});
