@@ -1,0 +1,97 @@
+import { hostname } from "node:os";
+import { parseArgs } from "node:util";
+import { readSettings, type Settings, SettingsError } from "./settings.ts";
+
+const usage = `tollgate: a per-pod LLM gateway whose budgets and limits hold exactly
+
+  tollgate up [--config FILE]          KeyService and sidecar in one process, on embedded parts
+  tollgate keyservice [--config FILE]  the central KeyService (DATABASE_URL)
+  tollgate sidecar [--config FILE]     the gateway of one pod (KEYSERVICE_URL)
+  tollgate check FILE [--json]         what a configuration compiles to; exits 0 or 64
+  tollgate version
+
+The README's configuration table lists the environment variables.
+`;
+
+/** As sysexits.h has them: the usage or the configuration is wrong; the work could not be done. */
+const exitUsage = 64;
+const exitSoftware = 70;
+
+/** A program that runs until it is told to stop. */
+export interface Program {
+  close(): Promise<void>;
+}
+
+/** Loaded when they are asked for: a sidecar's start does not wait for what only `up` needs. */
+const programs = new Map<string, () => Promise<(settings: Settings) => Promise<Program>>>([
+  ["up", async () => (await import("./up.ts")).startUp],
+  ["keyservice", async () => (await import("./keyservice.ts")).startKeyServiceProgram],
+  ["sidecar", async () => (await import("./sidecar.ts")).startSidecarProgram],
+]);
+
+async function main(argv: readonly string[]): Promise<number> {
+  const [command = "help", ...args] = argv;
+  if (command === "check") {
+    const { check } = await import("./check.ts");
+    return check(args, { stdout: process.stdout, stderr: process.stderr, env: process.env });
+  }
+  if (command === "version" || command === "--version") {
+    process.stdout.write(`tollgate ${(await import("./version.ts")).version}\n`);
+    return 0;
+  }
+  if (["help", "--help", "-h"].includes(command)) {
+    process.stdout.write(usage);
+    return 0;
+  }
+  const load = programs.get(command);
+  if (load === undefined) throw new SettingsError(`"${command}" is no command.\n\n${usage}`);
+  const settings = settingsOf(args);
+  const stopped = stopSignal(settings.env.npm_lifecycle_event !== undefined);
+  const start = await load();
+  const program = await start(settings);
+  await stopped;
+  await program.close();
+  return 0;
+}
+
+function settingsOf(args: readonly string[]): Settings {
+  let config: string | undefined;
+  try {
+    config = parseArgs({ args: [...args], options: { config: { type: "string", short: "c" } } }).values.config;
+  } catch (error) {
+    throw new SettingsError(`${error instanceof Error ? error.message : error}\n\n${usage}`);
+  }
+  return readSettings(config === undefined ? process.env : { ...process.env, TOLLGATE_CONFIG: config }, hostname());
+}
+
+/**
+ * Resolves at the first SIGTERM or SIGINT; a second one ends the process at once. Started by npm, also when npm is killed
+ * without a word: nobody would know that this process still holds the ports.
+ */
+function stopSignal(startedByNpm: boolean): Promise<void> {
+  return new Promise((resolve) => {
+    const parent = process.ppid;
+    if (startedByNpm) {
+      setInterval(() => process.ppid !== parent && resolve(), 1_000).unref();
+    }
+    let asked = false;
+    const onSignal = () => {
+      if (asked) process.exit(exitSoftware);
+      asked = true;
+      resolve();
+    };
+    process.on("SIGTERM", onSignal);
+    process.on("SIGINT", onSignal);
+  });
+}
+
+// `tollgate check FILE | head` closes the pipe early, which is no failure.
+process.stdout.on("error", () => process.exit(0));
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  const wrongUse = error instanceof SettingsError;
+  process.stderr.write(`tollgate: ${error instanceof Error ? (wrongUse ? error.message : error.stack) : error}\n`);
+  process.exitCode = wrongUse ? exitUsage : exitSoftware;
+}

@@ -1,0 +1,165 @@
+import { readFileSync } from "node:fs";
+import { Secret } from "../src/secret.ts";
+import { isTimeZone } from "../src/time-zone.ts";
+
+/** The variables of a process, as given; tests give a map instead of the environment. */
+export type Variables = Readonly<Record<string, string | undefined>>;
+
+/**
+ * Every environment variable the programs read, with its default and meaning. The README's configuration table is tested
+ * against this list. Each that holds a secret can be given as a file instead: `NAME_FILE`.
+ */
+export const variables = {
+  TOLLGATE_CONFIG: { default: "", meaning: "LiteLLM's `config.yaml`, where `--config` is not given." },
+  TOLLGATE_HOST: { default: "127.0.0.1", meaning: "Address the sidecar's data port listens at." },
+  TOLLGATE_PORT: { default: "4000", meaning: "The sidecar's data port: HTTP, gRPC, gRPC-Web and Connect." },
+  TOLLGATE_SOCKET: { default: "", meaning: "Path of a unix socket that serves the same as the data port." },
+  TOLLGATE_ADMIN_HOST: { default: "0.0.0.0", meaning: "Address of the sidecar's health and metrics port." },
+  TOLLGATE_ADMIN_PORT: { default: "4001", meaning: "Port of `/livez /readyz /startupz /metrics`." },
+  TOLLGATE_KEYSERVICE_HOST: { default: "127.0.0.1", meaning: "Address the KeyService listens at." },
+  TOLLGATE_KEYSERVICE_PORT: {
+    default: "4100",
+    meaning: "The KeyService's port: gRPC, Connect and LiteLLM's management HTTP.",
+  },
+  KEYSERVICE_URL: { default: "http://127.0.0.1:4100", meaning: "Where a sidecar finds the KeyService." },
+  TOLLGATE_KEYSERVICE_TOKEN: { default: "the master key", meaning: "Secret that sidecars show to the KeyService." },
+  DATABASE_URL: { default: "", meaning: "The KeyService's PostgreSQL; `general_settings.database_url` goes first." },
+  LITELLM_MASTER_KEY: { default: "", meaning: "The operator's key; `general_settings.master_key` goes first." },
+  LITELLM_SALT_KEY: {
+    default: "the master key",
+    meaning: "Pepper of the keyed hashes that virtual keys are stored as. Never change it.",
+  },
+  REDIS_HOST: {
+    default: "",
+    meaning: "Redis for counters shared by all pods; the config file goes first. None: each process counts alone.",
+  },
+  REDIS_PORT: { default: "6379", meaning: "Redis's port." },
+  REDIS_PASSWORD: { default: "", meaning: "Redis's password." },
+  TOLLGATE_REDIS_TIMEOUT_MS: {
+    default: "50",
+    meaning: "How long Redis may take to decide a limit; then `tollgate.redis_unavailable` acts.",
+  },
+  TOLLGATE_DATA_DIR: {
+    default: ".tollgate",
+    meaning: "Journal, and in `up` the embedded PostgreSQL and generated secrets.",
+  },
+  TOLLGATE_POD_ID: { default: "the host name", meaning: "Name of this pod in leases and books." },
+  TOLLGATE_JOURNAL_FSYNC: {
+    default: "interval",
+    meaning: "When the journal is forced to disk: `none`, `interval` (200 ms) or `always`.",
+  },
+  TOLLGATE_MAX_BODY_BYTES: { default: "33554432", meaning: "Largest request body." },
+  TOLLGATE_KEY_STALE_S: { default: "900", meaning: "How long cached keys serve while the KeyService is away." },
+  TOLLGATE_LEASE_TTL_S: {
+    default: "60",
+    meaning:
+      "KeyService: how long money lent to a pod outlives the pod's last renewal; then it is charged as unconfirmed.",
+  },
+  TOLLGATE_TIMEZONE: {
+    default: "UTC",
+    meaning:
+      "KeyService: IANA name of the zone whose calendar budget periods follow; `litellm_settings.timezone` goes first.",
+  },
+  TOLLGATE_GRACE_S: { default: "30", meaning: "How long calls in flight may take to finish after SIGTERM." },
+  TOLLGATE_LOG_LEVEL: { default: "info", meaning: "`debug` (a line a call), `info`, `warn` or `error`." },
+} as const satisfies Record<string, { default: string; meaning: string }>;
+
+/** What the environment says, checked. */
+export interface Settings {
+  readonly configPath: string;
+  readonly host: string;
+  readonly port: number;
+  readonly socketPath: string | undefined;
+  readonly adminHost: string;
+  readonly adminPort: number;
+  readonly keyserviceHost: string;
+  readonly keyservicePort: number;
+  readonly keyserviceUrl: string;
+  readonly keyserviceToken: Secret | undefined;
+  readonly databaseUrl: Secret | undefined;
+  readonly masterKey: Secret | undefined;
+  readonly pepper: Secret | undefined;
+  readonly redisTimeoutMs: number;
+  readonly dataDir: string;
+  readonly podId: string;
+  readonly journalFsync: "none" | "interval" | "always";
+  readonly bodyBytesMax: number;
+  readonly keyStaleMs: number;
+  readonly leaseTtlMs: number;
+  /** An IANA name. */
+  readonly timeZone: string;
+  readonly graceMs: number;
+  readonly logLevel: "debug" | "info" | "warn" | "error";
+  /** The environment itself, for OpenTelemetry's standard `OTEL_*` variables and the configuration's `os.environ/NAME`. */
+  readonly env: Variables;
+}
+
+/** The settings are wrong; the message lists every fault. */
+export class SettingsError extends Error {}
+
+/** @throws SettingsError naming every variable with a wrong value. */
+export function readSettings(env: Variables, hostName: string): Settings {
+  const faults: string[] = [];
+  const text = (name: keyof typeof variables): string => env[name] || variables[name].default;
+  const number = (name: keyof typeof variables, min: number, max: number): number => {
+    const value = /^\d{1,15}$/.test(text(name)) ? Number(text(name)) : Number.NaN;
+    if (value >= min && value <= max) return value;
+    faults.push(`${name}: "${env[name]}" is not a whole number from ${min} to ${max}`);
+    return min;
+  };
+  const oneOf = <T extends string>(name: keyof typeof variables, choices: readonly T[]): T => {
+    const choice = choices.find((candidate) => candidate === text(name));
+    if (choice === undefined) faults.push(`${name}: "${env[name]}" is none of ${choices.join(", ")}`);
+    return choice ?? (variables[name].default as T);
+  };
+  const secret = (name: keyof typeof variables): Secret | undefined => readSecret(env, name, faults);
+  const settings: Settings = {
+    configPath: text("TOLLGATE_CONFIG"),
+    host: text("TOLLGATE_HOST"),
+    port: number("TOLLGATE_PORT", 0, 65_535),
+    socketPath: env.TOLLGATE_SOCKET || undefined,
+    adminHost: text("TOLLGATE_ADMIN_HOST"),
+    adminPort: number("TOLLGATE_ADMIN_PORT", 0, 65_535),
+    keyserviceHost: text("TOLLGATE_KEYSERVICE_HOST"),
+    keyservicePort: number("TOLLGATE_KEYSERVICE_PORT", 0, 65_535),
+    keyserviceUrl: text("KEYSERVICE_URL").replace(/\/+$/, ""),
+    keyserviceToken: secret("TOLLGATE_KEYSERVICE_TOKEN"),
+    databaseUrl: secret("DATABASE_URL"),
+    masterKey: secret("LITELLM_MASTER_KEY"),
+    pepper: secret("LITELLM_SALT_KEY"),
+    redisTimeoutMs: number("TOLLGATE_REDIS_TIMEOUT_MS", 1, 60_000),
+    dataDir: text("TOLLGATE_DATA_DIR"),
+    podId: env.TOLLGATE_POD_ID || hostName,
+    journalFsync: oneOf("TOLLGATE_JOURNAL_FSYNC", ["none", "interval", "always"]),
+    bodyBytesMax: number("TOLLGATE_MAX_BODY_BYTES", 1_024, 1 << 30),
+    keyStaleMs: number("TOLLGATE_KEY_STALE_S", 0, 86_400) * 1000,
+    leaseTtlMs: number("TOLLGATE_LEASE_TTL_S", 1, 3_600) * 1000,
+    timeZone: text("TOLLGATE_TIMEZONE"),
+    graceMs: number("TOLLGATE_GRACE_S", 0, 3_600) * 1000,
+    logLevel: oneOf("TOLLGATE_LOG_LEVEL", ["debug", "info", "warn", "error"]),
+    env,
+  };
+  if (!isTimeZone(settings.timeZone)) {
+    faults.push(`TOLLGATE_TIMEZONE: "${settings.timeZone}" is not the IANA name of a time zone, such as Europe/Berlin`);
+  }
+  if (!/^https?:$/.test(URL.parse(settings.keyserviceUrl)?.protocol ?? "")) {
+    faults.push("KEYSERVICE_URL: not an http or https URL");
+  }
+  if (faults.length > 0) throw new SettingsError(faults.join("\n"));
+  return settings;
+}
+
+function readSecret(env: Variables, name: string, faults: string[]): Secret | undefined {
+  const value = env[name];
+  if (value) return new Secret(value);
+  const path = env[`${name}_FILE`];
+  if (!path) return undefined;
+  try {
+    const text = readFileSync(path, "utf8").trim();
+    if (text !== "") return new Secret(text);
+    faults.push(`${name}_FILE: "${path}" is empty`);
+  } catch {
+    faults.push(`${name}_FILE: cannot read "${path}"`);
+  }
+  return undefined;
+}

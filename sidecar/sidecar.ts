@@ -1,0 +1,125 @@
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import {
+  Closers,
+  type Config,
+  createAdminHandler,
+  createGateway,
+  createTracing,
+  LiveTelemetry,
+  Metrics,
+  openDataPort,
+  type RunningGateway,
+  systemClock,
+  systemRandom,
+} from "../src/index.ts";
+import { readConfig } from "./config-file.ts";
+import { createLogger } from "./logger.ts";
+import type { Settings } from "./settings.ts";
+import { version } from "./version.ts";
+
+/** A sidecar that takes calls. */
+export interface Sidecar {
+  readonly host: string;
+  readonly port: number;
+  readonly adminPort: number;
+  /** Refuses new calls, lets those in flight finish, books everything, returns leased money. */
+  close(): Promise<void>;
+}
+
+interface SidecarParts {
+  readonly settings: Settings;
+  readonly config: Config;
+  /** Whether LiteLLM's management paths are passed on to the KeyService. */
+  readonly management: boolean;
+}
+
+/** `tollgate sidecar`. */
+export async function startSidecarProgram(settings: Settings): Promise<Sidecar> {
+  const config = await readConfig(settings);
+  return startSidecar({ settings, config, management: false });
+}
+
+/** Puts a sidecar together and opens its ports. What was opened is closed again if a later part fails. */
+export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
+  const { settings, config } = parts;
+  const logger = createLogger(settings.logLevel, { service: "tollgate-sidecar", pod: settings.podId });
+  const closers = new Closers();
+  const onCloseError = (part: string, error: unknown) => logger.warn({ part, error }, "a part failed to close");
+  try {
+    const resource = {
+      "service.name": "tollgate",
+      "service.version": version,
+      "service.instance.id": settings.podId,
+      ...(config.environment === undefined ? {} : { "deployment.environment.name": config.environment }),
+    };
+    const tracing = await createTracing(settings.env, resource, (message) => logger.warn(message));
+    if (tracing !== undefined) closers.add("tracing", () => tracing.close());
+    const metrics = new Metrics();
+    const telemetry = new LiveTelemetry({
+      tracer: tracing?.tracer,
+      forwardTraceparent: config.forwardTraceparent,
+      clock: systemClock,
+      ...{ metrics, logger },
+    });
+    const running = createGateway({
+      keyService: { url: settings.keyserviceUrl, token: settings.keyserviceToken ?? config.masterKey },
+      clock: systemClock,
+      random: systemRandom,
+      ...settings,
+      ...{ config, telemetry, metrics },
+    });
+    closers.add("gateway", () => running.close(settings.graceMs));
+    let draining = false;
+    const admin = await openAdminPort(settings, running, metrics, () => draining);
+    closers.add("admin port", () => admin.close());
+    const data = await openDataPort({
+      ...settings,
+      gateway: running.gateway,
+      clock: systemClock,
+      random: systemRandom,
+      version,
+      ready: running.ready,
+      managementUrl: parts.management ? settings.keyserviceUrl : undefined,
+      onBug: (error, facts) => logger.error({ ...facts, error }, "bug"),
+    });
+    closers.add("data port", () => {
+      draining = true;
+      return data.close(settings.graceMs);
+    });
+    logger.info({ host: data.host, port: data.port, adminPort: admin.port }, "sidecar listens");
+    return { host: data.host, port: data.port, adminPort: admin.port, close: () => closers.close(onCloseError) };
+  } catch (error) {
+    await closers.close(onCloseError);
+    throw error;
+  }
+}
+
+async function openAdminPort(
+  settings: Settings,
+  running: RunningGateway,
+  metrics: Metrics,
+  draining: () => boolean,
+): Promise<{ port: number; close(): Promise<void> }> {
+  const server = createServer(
+    createAdminHandler({
+      readiness: () => ({
+        started: running.ready(),
+        ready: running.ready() && !draining(),
+        checks: running.checks(),
+      }),
+      metrics: async () => ({ contentType: metrics.registry.contentType, text: await metrics.registry.metrics() }),
+    }),
+  );
+  server.listen(settings.adminPort, settings.adminHost);
+  await once(server, "listening");
+  return {
+    port: (server.address() as AddressInfo).port,
+    close: async () => {
+      server.closeAllConnections();
+      server.close();
+      await once(server, "close");
+    },
+  };
+}

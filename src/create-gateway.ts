@@ -1,0 +1,190 @@
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { Admission } from "./admission/admission.ts";
+import type { Clock, Random } from "./clock.ts";
+import type { Config } from "./config/config.ts";
+import { priceBehindWildcard } from "./config/prices.ts";
+import type { Counters } from "./counters/counters.ts";
+import { createMemoryCounters } from "./counters/memory.ts";
+import { createRedisCounters, type RedisCounters } from "./counters/redis.ts";
+import { StandbyCounters } from "./counters/standby.ts";
+import { Gateway } from "./gateway.ts";
+import type { SpendRecord } from "./keys/authority.ts";
+import { Decisions, decisionDefaults } from "./keys/decisions.ts";
+import { Journal, journalDefaults } from "./keys/journal.ts";
+import { Leases } from "./keys/leases.ts";
+import { RemoteAuthority } from "./keys/remote.ts";
+import { Shipper } from "./keys/shipper.ts";
+import { Closers } from "./lifecycle.ts";
+import { usdNumber } from "./money.ts";
+import { ProviderHttp } from "./providers/http.ts";
+import { MockProvider } from "./providers/mock.ts";
+import { OpenAiProvider } from "./providers/openai.ts";
+import { Router } from "./routing/router.ts";
+import type { Secret } from "./secret.ts";
+import type { Metrics } from "./telemetry/metrics.ts";
+import type { Telemetry } from "./telemetry/telemetry.ts";
+
+/** What a gateway is made for. */
+export interface GatewayOptions {
+  readonly config: Config;
+  readonly keyService: { readonly url: string; readonly token: Secret | undefined };
+  /** The same over restarts of the pod's container. */
+  readonly podId: string;
+  /** How long Redis may take to decide a limit. */
+  readonly redisTimeoutMs: number;
+  readonly dataDir: string;
+  readonly journalFsync: "none" | "interval" | "always";
+  readonly keyStaleMs: number;
+  readonly telemetry: Telemetry;
+  readonly metrics: Metrics;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+/** A gateway, and what its process needs to know of it. */
+export interface RunningGateway {
+  readonly gateway: Gateway;
+  /** Whether the KeyService has been heard since the start: before that no key can be decided. */
+  readonly ready: () => boolean;
+  /** Every part and its state in a word, for people. */
+  readonly checks: () => Readonly<Record<string, string>>;
+  /** Books what is recorded, returns all money, closes everything. Calls in flight should be over. */
+  close(graceMs: number): Promise<void>;
+}
+
+/** Puts a gateway together: the only place where its parts meet. */
+export function createGateway(options: GatewayOptions): RunningGateway {
+  const { config, clock, random, telemetry, metrics } = options;
+  const newId = randomUUID;
+  // First, because it fails when the disk does: nothing else is open yet.
+  const journal = new Journal({
+    ...journalDefaults,
+    directory: join(options.dataDir, "journal"),
+    fsync: options.journalFsync,
+    ...{ clock, telemetry, newId },
+  });
+  const { counters, redis } = createCounters(options);
+  const authority = new RemoteAuthority({ ...options.keyService, podId: options.podId, clock, random });
+  const leases = new Leases({ authority, book: journal, clock, telemetry, newId });
+  const onBooked = (records: readonly SpendRecord[]) => leases.booked(records);
+  const shipper = new Shipper({ journal, authority, clock, random, telemetry, onBooked });
+  const decisions = new Decisions({
+    ...decisionDefaults,
+    staleMs: options.keyStaleMs,
+    masterKey: config.masterKey,
+    ...{ authority, clock, random, telemetry },
+  });
+  const http = new ProviderHttp({ clock });
+  const openAi = new OpenAiProvider({ http, clock });
+  const mock = new MockProvider({ clock });
+  const gateway = new Gateway({
+    admission: new Admission({
+      ...{ decisions, leases, journal, counters, clock },
+      unpricedModels: config.unpricedModels,
+      countUnpriced: (model) => metrics.unpriced.inc({ model }),
+    }),
+    router: new Router({
+      ...{ config, random },
+      priceOf: (deployment) => priceBehindWildcard(deployment, clock.nowMs()),
+    }),
+    providerOf: (deployment) => (deployment.mock === undefined ? openAi : mock),
+    newCallId: newId,
+    ...{ telemetry, clock, random },
+  });
+  leases.adopt(journal.formerLeases);
+  shipper.start();
+  decisions.start();
+  observe(metrics, { journal, leases, decisions, redis });
+  return {
+    gateway,
+    ready: () => decisions.ready,
+    checks: () => ({
+      keyservice: decisions.connected ? "connected" : "away",
+      journal: `${journal.stats().pending} records to book`,
+      counters: redis === undefined ? "in this process" : `redis ${redis.isUp ? "connected" : "away"}`,
+      config: config.digest.slice(0, 12),
+    }),
+    close: (graceMs) => close({ decisions, shipper, leases, journal, counters, authority, http, telemetry }, graceMs),
+  };
+}
+
+/** Limits are counted in Redis if there is one, with something to fall back on while it is away; else in this process. */
+function createCounters(options: GatewayOptions): { counters: Counters; redis?: RedisCounters } {
+  const { config, redisTimeoutMs: timeoutMs, metrics, clock } = options;
+  if (config.redis === undefined) return { counters: createMemoryCounters({ clock }) };
+  const redis = createRedisCounters({ ...options, address: config.redis, timeoutMs });
+  const livePods = () => redis.countLivePods();
+  const counters = new StandbyCounters({ store: redis, livePods, mode: config.redisUnavailable, clock });
+  metrics.gauge(
+    "tollgate_live_pods",
+    "Pods that share the limits, as last heard from Redis.",
+    () => redis.livePods ?? 0,
+  );
+  metrics.counter(
+    "tollgate_limits_degraded_total",
+    "Calls whose limits this pod decided without Redis: by its share of them, or open.",
+    () => counters.decidedAlone,
+  );
+  return { counters, redis };
+}
+
+interface Parts {
+  readonly decisions: Decisions;
+  readonly shipper: Shipper;
+  readonly leases: Leases;
+  readonly journal: Journal;
+  readonly counters: Counters;
+  readonly authority: RemoteAuthority;
+  readonly http: ProviderHttp;
+  readonly telemetry: Telemetry;
+}
+
+/** Last in, first out: records are booked before the leases they were paid from go back. */
+async function close(parts: Parts, graceMs: number): Promise<void> {
+  const closers = new Closers();
+  closers.add("authority", () => parts.authority.close());
+  closers.add("journal", () => parts.journal.close());
+  closers.add("shipper", () => parts.shipper.close());
+  closers.add("leases", () => parts.leases.close());
+  closers.add("settlements", async () => void (await parts.shipper.flush(graceMs)));
+  closers.add("decisions", () => parts.decisions.close());
+  closers.add("counters", () => parts.counters.close());
+  closers.add("providers", () => parts.http.close());
+  await closers.close((name, error) => parts.telemetry.log("warn", "A part failed to close.", { part: name, error }));
+}
+
+function observe(
+  metrics: Metrics,
+  parts: Pick<Parts, "journal" | "leases" | "decisions"> & { readonly redis: RedisCounters | undefined },
+): void {
+  const { journal, leases, decisions, redis } = parts;
+  metrics.gauge(
+    "tollgate_usage_wal_pending",
+    "Records the KeyService has not confirmed.",
+    () => journal.stats().pending,
+  );
+  metrics.gauge(
+    "tollgate_usage_wal_oldest_seconds",
+    "How long ago the oldest unconfirmed record ended.",
+    () => journal.stats().oldestAgeMs / 1000,
+  );
+  metrics.gauge("tollgate_usage_wal_bytes", "Size of the journal on disk.", () => journal.stats().bytes);
+  metrics.gauge(
+    "tollgate_usage_wal_failures",
+    "Journal writes that failed since the start.",
+    () => journal.stats().failures,
+  );
+  metrics.gauge("tollgate_leases", "Leases this pod holds.", () => leases.stats().leases);
+  metrics.gauge("tollgate_lease_room_usd", "Money lent to this pod and free.", () => usdNumber(leases.stats().room));
+  metrics.gauge("tollgate_lease_reserved_usd", "Money reserved by calls in flight.", () =>
+    usdNumber(leases.stats().reserved),
+  );
+  metrics.gauge("tollgate_keyservice_connected", "Whether changes are being pushed to this pod.", () =>
+    decisions.connected ? 1 : 0,
+  );
+  metrics.gauges("tollgate_dependency_up", "Whether what this pod depends on answers.", "dep", () => ({
+    keyservice: decisions.connected ? 1 : 0,
+    ...(redis === undefined ? {} : { redis: redis.isUp ? 1 : 0 }),
+  }));
+}

@@ -1,0 +1,16 @@
+/** Tollgate as a library: what the programs in `sidecar/` are put together from. */
+
+export { type Clock, type Random, systemClock, systemRandom } from "./clock.ts";
+export type { Config } from "./config/config.ts";
+export { loadConfig } from "./config/load.ts";
+export { remarkText } from "./config/remarks.ts";
+export { type ConfigSummary, type DeploymentSummary, summarise } from "./config/summary.ts";
+export { createGateway, type GatewayOptions, type RunningGateway } from "./create-gateway.ts";
+export { GatewayError } from "./errors.ts";
+export { createAdminHandler, type Readiness } from "./front/admin-port.ts";
+export { openDataPort } from "./front/data-port.ts";
+export { Closers } from "./lifecycle.ts";
+export { Secret } from "./secret.ts";
+export { LiveTelemetry } from "./telemetry/live.ts";
+export { Metrics } from "./telemetry/metrics.ts";
+export { createTracing } from "./telemetry/tracing.ts";
