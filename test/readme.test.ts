@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { variables } from "../sidecar/settings.ts";
+import { errorTable, RpcCode } from "../src/errors.ts";
+
+const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
+
+/** gRPC's own spelling of a status: resourceExhausted -> RESOURCE_EXHAUSTED. */
+const rpcNames = new Map(
+  Object.entries(RpcCode).map(([name, code]) => [
+    code as number,
+    name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase(),
+  ]),
+);
+
+function errorRows(): string[] {
+  return Object.entries(errorTable).map(
+    ([code, { httpStatus, rpcCode, retry, meaning }]) =>
+      `| \`${code}\` | ${httpStatus} | ${rpcNames.get(rpcCode)} | ${retry ? "yes" : "no"} | ${meaning} |`,
+  );
+}
+
+function variableRows(): string[] {
+  return Object.entries(variables).map(
+    ([name, { default: value, meaning }]) =>
+      `| \`${name}\` | ${/[ ]/.test(value) ? value : value && `\`${value}\``} | ${meaning} |`,
+  );
+}
+
+test("the README's error table is the code's, row by row", () => {
+  assert.deepEqual(rowsAfter("| code | HTTP |"), errorRows());
+});
+
+test("the README's configuration table is the code's, row by row", () => {
+  assert.deepEqual(rowsAfter("| variable | default |"), variableRows());
+});
+
+/** The rows of the table with this head. */
+function rowsAfter(head: string): string[] {
+  const lines = readme.split("\n");
+  const start = lines.findIndex((line) => line.startsWith(head)) + 2;
+  const end = lines.findIndex((line, index) => index >= start && !line.startsWith("|"));
+  return lines.slice(start, end);
+}
