@@ -302,10 +302,10 @@ describe("leases", () => {
 
   it("brings back what its last lease held before it takes no for an answer", async () => {
     const { pod, authority, clock, grant } = setUp(150n);
-    authority.periodEndsAtMs = 1_000;
+    authority.periodEndsAtMs = 1_100;
     pod.settle(await reserved(clock, pod.leases.reserve(grant, 100n)), 0n);
     // The period of another budget of the key is over, and the money of this one is on the lease that ended with it.
-    await clock.advance(950);
+    await clock.advance(1_060);
     authority.periodEndsAtMs = 1_000_000;
     await reserved(clock, pod.leases.reserve(grant, 150n));
   });
