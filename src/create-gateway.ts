@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto";
+import { randomUUIDv7 } from "node:crypto";
 import { join } from "node:path";
 import { Admission } from "./admission/admission.ts";
 import type { Clock, Random } from "./clock.ts";
@@ -13,6 +13,7 @@ import type { SpendRecord } from "./keys/authority.ts";
 import { Decisions, decisionDefaults } from "./keys/decisions.ts";
 import { Journal, journalDefaults } from "./keys/journal.ts";
 import { Leases } from "./keys/leases.ts";
+import { Overdraft } from "./keys/overdraft.ts";
 import { RemoteAuthority } from "./keys/remote.ts";
 import { Shipper } from "./keys/shipper.ts";
 import { Closers } from "./lifecycle.ts";
@@ -56,7 +57,7 @@ export interface RunningGateway {
 /** Puts a gateway together: the only place where its parts meet. */
 export function createGateway(options: GatewayOptions): RunningGateway {
   const { config, clock, random, telemetry, metrics } = options;
-  const newId = randomUUID;
+  const newId = randomUUIDv7;
   // First, because it fails when the disk does: nothing else is open yet.
   const journal = new Journal({
     ...journalDefaults,
@@ -67,7 +68,12 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   const { counters, redis } = createCounters(options);
   const authority = new RemoteAuthority({ ...options.keyService, podId: options.podId, clock, random });
   const leases = new Leases({ authority, book: journal, clock, telemetry, newId });
-  const onBooked = (records: readonly SpendRecord[]) => leases.booked(records);
+  const alone = config.keyServiceUnavailable;
+  const overdraft = alone.mode === "open" ? new Overdraft(alone.max) : undefined;
+  const onBooked = (records: readonly SpendRecord[]) => {
+    leases.booked(records);
+    overdraft?.booked(records);
+  };
   const shipper = new Shipper({ journal, authority, clock, random, telemetry, onBooked });
   const decisions = new Decisions({
     ...decisionDefaults,
@@ -80,7 +86,8 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   const mock = new MockProvider({ clock });
   const gateway = new Gateway({
     admission: new Admission({
-      ...{ decisions, leases, journal, counters, clock },
+      ...{ decisions, leases, overdraft, journal, counters, clock },
+      isClosedAlone: alone.mode === "closed",
       unpricedModels: config.unpricedModels,
       countUnpriced: (model) => metrics.unpriced.inc({ model }),
     }),
@@ -96,6 +103,11 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   shipper.start();
   decisions.start();
   observe(metrics, { journal, leases, decisions, redis });
+  if (overdraft !== undefined) {
+    metrics.gauge("tollgate_overdraft_used_usd", "Spent or held without a lease and not in the books yet.", () =>
+      usdNumber(overdraft.used),
+    );
+  }
   return {
     gateway,
     ready: () => decisions.ready,

@@ -86,10 +86,18 @@ export class Gateway {
     try {
       const grant = await this.#admission.authenticate(caller.token);
       trace.identify({ keyId: grant.keyId, teamId: grant.teamId });
-      const route = this.#routeFor(grant, request.model);
+      const { route, models } = this.#routeFor(grant, request.model);
       trace.identify({ modelGroup: route.modelGroup });
       const callId = this.#newCallId();
-      ticket = await this.#admission.admit({ grant, request, caller, callId, ...route, traceId: trace.traceId });
+      ticket = await this.#admission.admit({
+        grant,
+        request,
+        caller,
+        callId,
+        models,
+        ...route,
+        traceId: trace.traceId,
+      });
       yield* this.#attempts({ request, caller, callId, route, ticket, trace });
       failure = undefined;
     } catch (thrown) {
@@ -169,12 +177,12 @@ export class Gateway {
     }
   }
 
-  #routeFor(grant: Grant, model: string): Route {
-    const names = this.#namesOf(grant, model);
-    if (!mayUse(grant, names)) throw modelNotAllowed(model);
-    const route = this.#router.route(names.at(-1) ?? model);
+  #routeFor(grant: Grant, model: string): { route: Route; models: readonly string[] } {
+    const models = this.#namesOf(grant, model);
+    if (!mayUse(grant, models)) throw modelNotAllowed(model);
+    const route = this.#router.route(models.at(-1) ?? model);
     if (route === undefined) throw modelNotFound(model);
-    return route;
+    return { route, models };
   }
 
   /** The names of a model from the caller's spelling to the group it ends in. */

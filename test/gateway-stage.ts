@@ -9,7 +9,7 @@ import type { Config, Deployment } from "../src/config/config.ts";
 import { createMemoryCounters } from "../src/counters/memory.ts";
 import { GatewayError } from "../src/errors.ts";
 import { Gateway } from "../src/gateway.ts";
-import type { Grant, SpendRecord } from "../src/keys/authority.ts";
+import type { Grant, Payer, SpendRecord } from "../src/keys/authority.ts";
 import { Decisions, decisionDefaults } from "../src/keys/decisions.ts";
 import { Journal, journalDefaults } from "../src/keys/journal.ts";
 import { Leases } from "../src/keys/leases.ts";
@@ -77,12 +77,20 @@ export class GatewayStage implements Telemetry {
   readonly #journal: Journal;
   readonly #grant: Grant;
 
-  constructor(options: { grant?: Partial<Grant>; deployments?: readonly Deployment[]; config?: Partial<Config> } = {}) {
+  constructor(
+    options: {
+      grant?: Partial<Grant> & Partial<Pick<Payer, "limits" | "budgets">>;
+      deployments?: readonly Deployment[];
+      config?: Partial<Config>;
+    } = {},
+  ) {
     const max = 1_000_000_000n;
     const slots = { scope: "key", scopeId: "key_1", kind: "parallel", ceiling: 1 } as const;
-    this.#grant = { ...sampleGrant("key_1", max), limits: [slots], ...options.grant };
+    const grant = sampleGrant("key_1", max);
+    const { limits = [slots], budgets = grant.payer.budgets, ...facts } = options.grant ?? {};
+    this.#grant = { ...grant, payer: { ...grant.payer, limits, budgets }, ...facts };
     this.authority.grants.set(hash("sha256", "sk-caller", "hex"), this.#grant);
-    this.authority.budgets.set("key_1", { max: this.#grant.budgets[0]?.max, spent: 0n, reserved: 0n });
+    this.authority.budgets.set("key_1", { max: budgets[0]?.max, spent: 0n, reserved: 0n });
     const { clock, authority, counters } = this;
     const shared = { authority, clock, telemetry: this, newId: randomUUID, random: () => 0 };
     this.#journal = this.#openJournal();
@@ -91,6 +99,7 @@ export class GatewayStage implements Telemetry {
     this.gateway = new Gateway({
       admission: new Admission({
         ...{ decisions, leases: this.leases, journal: this.#journal, counters, clock },
+        isClosedAlone: false,
         unpricedModels: options.config?.unpricedModels ?? "refuse",
         countUnpriced: (model) => void this.unpriced.push(model),
       }),

@@ -265,7 +265,7 @@ describe("a call that is not admitted", () => {
     ["of an expired key", { grant: { expiresAtMs: 1 } }, "expired_key"],
     ["of a key without the model", { grant: { models: ["other"] } }, "model_not_allowed"],
     ["of a model nobody has", { deployments: [sampleDeployment({ modelGroup: "n" })] }, "model_not_found"],
-    ["over its budget", { grant: { budgets: sampleGrant("key_1", 1n).budgets } }, "budget_exceeded"],
+    ["over its budget", { grant: { budgets: sampleGrant("key_1", 1n).payer.budgets } }, "budget_exceeded"],
     [
       "of a model without a price, with a budget",
       { deployments: [sampleDeployment({ price: undefined })] },
@@ -313,7 +313,10 @@ describe("a call that is not admitted", () => {
 
 test("a budget used up between two attempts ends the call, and the first attempt stays booked", async () => {
   const reserved = BigInt(sampleRequest().inputTokensMax) * 1_000n + 100n * 2_000n;
-  const stage = new GatewayStage({ grant: { budgets: sampleGrant("key_1", reserved).budgets }, config: oneRetry });
+  const stage = new GatewayStage({
+    grant: { budgets: sampleGrant("key_1", reserved).payer.budgets },
+    config: oneRetry,
+  });
   const late: Step = new ProviderFailure("provider_timeout", "Late.", { billable: true });
   stage.provider.scripts = [[late], answer];
   const { error } = await stage.failed();

@@ -46,6 +46,7 @@ export function sampleConfig(deployments: readonly Deployment[], facts: Partial<
     redis: undefined,
     redisUnavailable: "local_share",
     unpricedModels: "refuse",
+    keyServiceUnavailable: { mode: "lease_only" },
     masterKey: undefined,
     databaseUrl: undefined,
     timeZone: undefined,

@@ -3,17 +3,26 @@ import type { Caller, CompletionRequest, LimitState } from "../completion.ts";
 import type { Deployment, UnpricedModels } from "../config/config.ts";
 import { type Claim, type Counters, CountersUnavailable, type Hold } from "../counters/counters.ts";
 import { GatewayError } from "../errors.ts";
-import { AuthorityUnavailable, type BudgetRefusal, type Grant } from "../keys/authority.ts";
+import {
+  AuthorityUnavailable,
+  type BudgetRefusal,
+  type Grant,
+  type PartyGrant,
+  type Payer,
+} from "../keys/authority.ts";
 import type { Decisions } from "../keys/decisions.ts";
 import type { Journal } from "../keys/journal.ts";
 import type { Reservation } from "../keys/lease.ts";
 import type { Leases } from "../keys/leases.ts";
+import type { Overdraft } from "../keys/overdraft.ts";
 import type { Nanos } from "../money.ts";
 import type { Bounds } from "../spend/cost.ts";
 import { boundsOf, likelyInputTokens } from "./estimate.ts";
 import { Need } from "./need.ts";
-import { budgetExceeded, rateLimited } from "./refusals.ts";
+import { partiesOf, payerOf } from "./payer.ts";
+import { blocked, budgetExceeded, modelNotAllowed, partyBlocked, rateLimited } from "./refusals.ts";
 import { Ticket } from "./ticket.ts";
+import { mayBeUsedFor } from "./whitelist.ts";
 
 const limitWindowMs = 60_000;
 /** How long a parallel slot outlives a pod that died with it. */
@@ -27,6 +36,8 @@ const shortenedMax = 2;
 export class Admission {
   readonly #decisions: Decisions;
   readonly #leases: Leases;
+  readonly #overdraft: Overdraft | undefined;
+  readonly #isClosedAlone: boolean;
   readonly #journal: Journal;
   readonly #counters: Counters;
   readonly #clock: Clock;
@@ -36,6 +47,10 @@ export class Admission {
   constructor(parts: {
     decisions: Decisions;
     leases: Leases;
+    /** What calls are paid from while the KeyService is away; undefined: nothing but what was borrowed. */
+    overdraft?: Overdraft | undefined;
+    /** Whether no call is let through while the KeyService is away. */
+    isClosedAlone: boolean;
     journal: Journal;
     counters: Counters;
     clock: Clock;
@@ -46,6 +61,8 @@ export class Admission {
   }) {
     this.#decisions = parts.decisions;
     this.#leases = parts.leases;
+    this.#overdraft = parts.overdraft;
+    this.#isClosedAlone = parts.isClosedAlone;
     this.#journal = parts.journal;
     this.#counters = parts.counters;
     this.#clock = parts.clock;
@@ -65,6 +82,7 @@ export class Admission {
         "No api key passed in. Send your virtual key as `Authorization: Bearer sk-...`.",
       );
     }
+    if (this.#isClosedAlone && !this.#decisions.connected) throw unavailable(new AuthorityUnavailable(undefined));
     let grant: Grant | undefined;
     try {
       grant = await this.#decisions.resolve(token);
@@ -78,6 +96,7 @@ export class Admission {
       );
     }
     if (grant.blocked) throw new GatewayError("blocked_key", "Key is blocked. Ask your operator to unblock it.");
+    for (const rule of grant.rules) if (rule.blocked) throw blocked(rule);
     if (grant.expiresAtMs !== undefined && grant.expiresAtMs <= this.#clock.nowMs()) {
       throw new GatewayError("expired_key", "Key has expired. Ask your operator for a new one.");
     }
@@ -87,7 +106,9 @@ export class Admission {
   /**
    * Takes a share of every limit and the money the call may cost, all or nothing. Whoever gets the ticket must close it.
    *
-   * @throws GatewayError rate_limit_exceeded, budget_exceeded, unpriced_model; 503s when counters or KeyService cannot be asked.
+   * @param ask `models`: the names of the model, from the caller's spelling to the group it ends in.
+   * @throws GatewayError rate_limit_exceeded, budget_exceeded, unpriced_model; model_not_allowed, permission_denied if what the call
+   *   names besides its key forbids it; 503s when counters or KeyService cannot be asked.
    */
   async admit(ask: {
     grant: Grant;
@@ -95,45 +116,67 @@ export class Admission {
     caller: Caller;
     callId: string;
     modelGroup: string;
+    models: readonly string[];
     deployments: readonly Deployment[];
     traceId: string;
   }): Promise<Ticket> {
-    const { grant, request, deployments } = ask;
-    const bounds = boundsOf(request, deployments, grant.limits);
-    this.#checkPriced(grant, deployments);
+    const { grant, request, caller, deployments } = ask;
+    const tags = [...new Set([...grant.tags, ...caller.tags, ...request.tags])];
+    const payer = await this.#payerFor(ask, tags);
+    const bounds = boundsOf(request, deployments, payer.limits);
+    this.#checkPriced(payer, deployments);
     const capIsOurs = request.outputTokensMax === undefined;
     const pricedAtMs = this.#clock.nowMs();
-    const need = new Need(bounds, deployments, capIsOurs && isMetered(grant), pricedAtMs);
-    const { hold, limits } = await this.#takeLimits(grant, request, bounds);
+    const need = new Need(bounds, deployments, capIsOurs && isMetered(payer), pricedAtMs);
+    const { hold, limits } = await this.#takeLimits(payer, request, bounds);
     try {
-      const { reservation, outputTokensMax } = await this.#reserve(grant, need, bounds.outputTokensMax, capIsOurs);
+      const { reservation, outputTokensMax } = await this.#reserve(payer, need, bounds.outputTokensMax, capIsOurs);
       return new Ticket({
         ...ask,
-        limits,
-        hold,
-        reservation,
+        ...{ payer, tags, limits, hold, reservation },
         // A caller's own cap is sent as it is; without one, the promises need ours.
-        outputTokensMax: capIsOurs && isMetered(grant) ? outputTokensMax : undefined,
+        outputTokensMax: capIsOurs && isMetered(payer) ? outputTokensMax : undefined,
         pricedAtMs,
         journal: this.#journal,
         clock: this.#clock,
-        reserveAgain: async () => (await this.#reserve(grant, need, outputTokensMax, false)).reservation,
+        reserveAgain: async () => (await this.#reserve(payer, need, outputTokensMax, false)).reservation,
       });
     } catch (thrown) {
       // Refused work costs nothing: what the windows were charged goes back.
-      await hold?.release(grant.limits.map(() => 0));
+      await hold?.release(payer.limits.map(() => 0));
       throw thrown;
     }
   }
 
+  /** Who pays. Without waiting when everything the call names was seen before. */
+  async #payerFor(
+    { grant, request, models }: { grant: Grant; request: CompletionRequest; models: readonly string[] },
+    tags: readonly string[],
+  ): Promise<Payer> {
+    const parties = partiesOf(grant, request.endUser, tags);
+    if (parties.length === 0) return payerOf(grant, [], models);
+    let known: readonly PartyGrant[];
+    try {
+      known = await this.#decisions.resolveParties(parties);
+    } catch (thrown) {
+      // On overdraft a party nobody knows of is held to what its key may overspend.
+      if (this.#overdraft === undefined || !(thrown instanceof AuthorityUnavailable)) throw unavailable(thrown);
+      known = [];
+    }
+    const refused = known.find((party) => party.blocked);
+    if (refused !== undefined) throw partyBlocked(refused);
+    if (!mayBeUsedFor(known, models)) throw modelNotAllowed(request.model);
+    return payerOf(grant, known, models);
+  }
+
   async #takeLimits(
-    grant: Grant,
+    payer: Payer,
     request: CompletionRequest,
     bounds: Bounds,
   ): Promise<{ hold: Hold | undefined; limits: readonly LimitState[] }> {
-    if (grant.limits.length === 0) return { hold: undefined, limits: [] };
+    if (payer.limits.length === 0) return { hold: undefined, limits: [] };
     const tokens = likelyInputTokens(request) + bounds.outputTokensMax * bounds.choiceCount;
-    const claims = grant.limits.map((limit): Claim => {
+    const claims = payer.limits.map((limit): Claim => {
       const place = { group: `${limit.scope}:${limit.scopeId}`, name: limit.kind, ceiling: limit.ceiling };
       if (limit.kind === "parallel") return { kind: "slot", ...place, ttlMs: slotTtlMs };
       // A call that alone may exceed the limit waits for an empty window instead of being refused for ever.
@@ -147,12 +190,12 @@ export class Admission {
       throw unavailable(thrown);
     }
     if (!verdict.ok) {
-      const limit = grant.limits[claims.indexOf(verdict.refused)];
+      const limit = payer.limits[claims.indexOf(verdict.refused)];
       if (limit === undefined) throw new Error("the counters refused a claim that was not made");
       throw rateLimited(limit, verdict.retryAfterMs);
     }
     const { remaining } = verdict;
-    const limits = grant.limits.map((limit, index) => ({
+    const limits = payer.limits.map((limit, index) => ({
       kind: limit.kind,
       ceiling: limit.ceiling,
       remaining: remaining[index] ?? 0,
@@ -167,7 +210,7 @@ export class Admission {
    * @returns also how long choices may become.
    */
   async #reserve(
-    grant: Grant,
+    payer: Payer,
     need: Need,
     longest: number,
     mayShorten: boolean,
@@ -175,30 +218,37 @@ export class Admission {
     let outputTokensMax = longest;
     for (let shortened = 0; ; shortened++) {
       const amount = need.amountAt(outputTokensMax);
-      const outcome = await this.#ask(grant, amount);
+      const outcome = await this.#ask(payer, amount);
       if (!("budget" in outcome)) return { reservation: outcome, outputTokensMax };
       const { budget, spent, reserved } = outcome;
-      const room = (budget.max ?? 0n) - spent - reserved + this.#leases.roomFor(grant);
+      const room = (budget.max ?? 0n) - spent - reserved + this.#leases.roomFor(payer);
       const affordable = mayShorten && shortened < shortenedMax ? need.outputTokensFor(room) : 0;
       if (affordable < outputTokensMin || affordable >= outputTokensMax) throw budgetExceeded(outcome, amount);
       outputTokensMax = affordable;
     }
   }
 
-  async #ask(grant: Grant, amount: Nanos): Promise<Reservation | BudgetRefusal> {
+  async #ask(payer: Payer, amount: Nanos): Promise<Reservation | BudgetRefusal> {
+    if (this.#overdraft !== undefined && !this.#decisions.connected && isLimited(payer)) {
+      // Nobody waits for an answer that is not to be expected.
+      const here = this.#leases.reserveHere(payer, amount) ?? this.#overdraft.take(payer, amount);
+      if (here !== undefined) return here;
+    }
     try {
-      return await this.#leases.reserve(grant, amount);
+      return await this.#leases.reserve(payer, amount);
     } catch (thrown) {
+      const overdrawn = thrown instanceof AuthorityUnavailable ? this.#overdraft?.take(payer, amount) : undefined;
+      if (overdrawn !== undefined) return overdrawn;
       throw unavailable(thrown);
     }
   }
 
-  #checkPriced(grant: Grant, deployments: readonly Deployment[]): void {
+  #checkPriced(payer: Payer, deployments: readonly Deployment[]): void {
     const unpriced = deployments.find(({ price }) => price === undefined);
     if (unpriced === undefined) return;
     const { modelGroup } = unpriced;
     this.#countUnpriced(modelGroup);
-    if (this.#unpricedModels === "flag" || grant.budgets.every((budget) => budget.max === undefined)) return;
+    if (this.#unpricedModels === "flag" || !isLimited(payer)) return;
     throw new GatewayError(
       "unpriced_model",
       `Model "${modelGroup}" has no price, so a budget cannot be held. Set input_cost_per_token and output_cost_per_token ` +
@@ -208,11 +258,13 @@ export class Admission {
   }
 }
 
-/** Whether anything about the key depends on how long answers become. */
-function isMetered(grant: Grant): boolean {
-  return (
-    grant.budgets.some((budget) => budget.max !== undefined) || grant.limits.some((limit) => limit.kind === "tokens")
-  );
+function isLimited({ budgets }: Payer): boolean {
+  return budgets.some((budget) => budget.max !== undefined);
+}
+
+/** Whether anything about the payer depends on how long answers become. */
+function isMetered(payer: Payer): boolean {
+  return isLimited(payer) || payer.limits.some((limit) => limit.kind === "tokens");
 }
 
 function unavailable(thrown: unknown): GatewayError {

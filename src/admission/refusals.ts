@@ -1,5 +1,5 @@
 import { GatewayError } from "../errors.ts";
-import type { BudgetRefusal, Limit } from "../keys/authority.ts";
+import type { BudgetRefusal, Limit, Party, Rule } from "../keys/authority.ts";
 import { formatUsd } from "../money.ts";
 
 /** Refusals are values up to here; this is where each becomes the error a caller sees, once. */
@@ -52,6 +52,27 @@ export function rateLimited(limit: Limit, retryAfterMs: number): GatewayError {
     {
       ...(never ? { retry: false } : { retryAfterMs }),
       metadata: { scope: limit.scope, scopeId: limit.scopeId, kind: limit.kind, limit: String(limit.ceiling) },
+    },
+  );
+}
+
+/** Something the key belongs to is blocked. */
+export function blocked({ scope, scopeId }: Rule): GatewayError {
+  return new GatewayError(
+    "blocked_key",
+    `${scopeName(scope)}=${scopeId} is blocked, and so are its keys. Ask your operator to unblock it.`,
+    { metadata: { scope, scopeId } },
+  );
+}
+
+/** Something the call names is blocked. */
+export function partyBlocked({ scope, id }: Party): GatewayError {
+  return new GatewayError(
+    "permission_denied",
+    `${scopeName(scope)}=${id} is blocked. Ask your operator to unblock it.`,
+    {
+      param: scope === "end_user" ? "user" : "tags",
+      metadata: { scope, scopeId: id },
     },
   );
 }

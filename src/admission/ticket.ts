@@ -2,7 +2,7 @@ import type { Clock } from "../clock.ts";
 import type { Caller, CompletionRequest, LimitState, Usage } from "../completion.ts";
 import type { Deployment, Price } from "../config/config.ts";
 import type { Hold } from "../counters/counters.ts";
-import type { Grant, SpendRecord, SpendStatus } from "../keys/authority.ts";
+import type { Payer, SpendRecord, SpendStatus } from "../keys/authority.ts";
 import type { Journal } from "../keys/journal.ts";
 import type { OpenRecord } from "../keys/journal-line.ts";
 import type { Reservation } from "../keys/lease.ts";
@@ -11,7 +11,9 @@ import { costOf, priceAt } from "../spend/cost.ts";
 import { billedUsage, estimatedUsage } from "./estimate.ts";
 
 interface TicketParts {
-  readonly grant: Grant;
+  readonly payer: Payer;
+  /** Of the call and its key. */
+  readonly tags: readonly string[];
   readonly request: CompletionRequest;
   readonly caller: Caller;
   readonly callId: string;
@@ -112,7 +114,7 @@ export class Ticket {
     const { price } = open;
     const exact = price && result.billable ? costOf(billedUsage(usage, this.#parts.request), price) : 0n;
     // A guess must not break a promise: what we estimate ourselves never exceeds what was reserved.
-    const isCapped = usage.estimated && reservation.leaseId !== "" && exact > reservation.amount;
+    const isCapped = usage.estimated && reservation.isLimited && exact > reservation.amount;
     const cost = isCapped ? reservation.amount : exact;
     this.#open = undefined;
     this.#reservation = undefined;
@@ -128,16 +130,16 @@ export class Ticket {
     this.#closed = true;
     this.#reservation?.release();
     void this.#parts.hold?.release(
-      this.#parts.grant.limits.map((limit) => (limit.kind === "tokens" ? this.#tokensUsed : undefined)),
+      this.#parts.payer.limits.map((limit) => (limit.kind === "tokens" ? this.#tokensUsed : undefined)),
     );
   }
 
   #openRecord(number: number, deployment: Deployment, reservation: Reservation): OpenRecord {
-    const { grant, request, caller, callId, modelGroup, traceId } = this.#parts;
+    const { payer, tags, request, callId, modelGroup, traceId } = this.#parts;
     return {
       callId,
       attempt: number,
-      keyId: grant.keyId,
+      keyId: payer.keyId,
       leaseId: reservation.leaseId,
       reserved: reservation.amount,
       modelGroup,
@@ -147,9 +149,10 @@ export class Ticket {
       startedAtMs: this.#parts.clock.nowMs(),
       priceVersion: deployment.price?.version ?? "unpriced",
       endUser: request.endUser?.slice(0, nameCharsMax) ?? "",
-      tags: [...new Set([...grant.tags, ...caller.tags, ...request.tags])],
+      tags,
       traceId,
       operation: request.operation,
+      budgetIds: payer.extraBudgetIds,
     };
   }
 }

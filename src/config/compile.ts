@@ -1,3 +1,4 @@
+import { usdFromNumber } from "../money.ts";
 import { Secret } from "../secret.ts";
 import { matchWildcard } from "../wildcard.ts";
 import type { Config, Deployment, UnpricedModels } from "./config.ts";
@@ -52,6 +53,7 @@ export async function compile(parts: Compilation): Promise<Config> {
     router: { strategy: "simple-shuffle", retries: router?.num_retries ?? settings?.num_retries ?? defaultRetries },
     redis,
     redisUnavailable: file.tollgate?.redis_unavailable ?? "local_share",
+    keyServiceUnavailable: keyServiceUnavailableOf(file, remarks),
     unpricedModels: unpricedModelsOf(file),
     masterKey: general?.master_key ?? secretOf(resolved.lookup("LITELLM_MASTER_KEY")),
     databaseUrl: general?.database_url ?? secretOf(resolved.lookup("DATABASE_URL")),
@@ -65,6 +67,23 @@ export async function compile(parts: Compilation): Promise<Config> {
 
 function unpricedModelsOf(file: ConfigFile): UnpricedModels {
   return file.tollgate?.unpriced_models ?? "refuse";
+}
+
+function keyServiceUnavailableOf({ tollgate }: ConfigFile, remarks: Remarks): Config["keyServiceUnavailable"] {
+  const { keyservice_unavailable: mode = "lease_only", keyservice_open_max_budget: dollars } = tollgate ?? {};
+  if (mode !== "open") {
+    if (dollars !== undefined) {
+      remarks.notice(["tollgate", "keyservice_open_max_budget"], "acts only with keyservice_unavailable: open");
+    }
+    return { mode };
+  }
+  const max = dollars === undefined ? undefined : usdFromNumber(dollars);
+  if (max !== undefined) return { mode, max };
+  remarks.fault(
+    ["tollgate", "keyservice_unavailable"],
+    "open needs keyservice_open_max_budget, the dollars a key may overspend on each pod, such as 1",
+  );
+  return { mode: "lease_only" };
 }
 
 function secretOf(value: string | undefined): Secret | undefined {

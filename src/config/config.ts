@@ -138,6 +138,15 @@ export interface RedisAddress {
  */
 export type RedisUnavailable = "local_share" | "closed" | "open";
 
+/**
+ * What becomes of calls while the KeyService is away: known keys are served from what their pod has borrowed, or not at all, or on
+ * overdraft.
+ */
+export type KeyServiceUnavailable =
+  | { readonly mode: "lease_only" | "closed" }
+  /** `max`: in nano-dollars, the most that calls of one key on one pod may cost beyond what was borrowed, until it is in the books. */
+  | { readonly mode: "open"; readonly max: bigint };
+
 /** What becomes of calls to models nobody knows the price of: refused to callers with a budget, or served and booked at $0. */
 export type UnpricedModels = "refuse" | "flag";
 
@@ -158,6 +167,7 @@ export interface Config {
   readonly redis: RedisAddress | undefined;
   readonly redisUnavailable: RedisUnavailable;
   readonly unpricedModels: UnpricedModels;
+  readonly keyServiceUnavailable: KeyServiceUnavailable;
   readonly masterKey: Secret | undefined;
   readonly databaseUrl: Secret | undefined;
   /** Whose calendar budget periods follow (`litellm_settings.timezone`), an IANA name. */

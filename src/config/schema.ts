@@ -124,6 +124,8 @@ export const generalSettings = section({
 export const tollgateSettings = section({
   redis_unavailable: choice(["local_share", "closed", "open"]).optional(),
   unpriced_models: choice(["refuse", "flag"]).optional(),
+  keyservice_unavailable: choice(["lease_only", "closed", "open"]).optional(),
+  keyservice_open_max_budget: number(0, 1).optional(),
 });
 
 /** The whole file. */

@@ -13,6 +13,18 @@ export interface Limit {
   readonly ceiling: number;
 }
 
+/** What may be named besides a key, and has budgets and limits of its own. */
+export type PartyScope = "end_user" | "tag";
+
+/** What holds for a key because of something it belongs to. */
+export interface Rule {
+  readonly scope: Scope;
+  readonly scopeId: string;
+  /** Empty: all. `*` wildcards allowed. */
+  readonly models: readonly string[];
+  readonly blocked: boolean;
+}
+
 /** A budget that calls are charged to. `max` undefined: no limit, only counted. */
 export interface Budget {
   readonly budgetId: string;
@@ -23,23 +35,57 @@ export interface Budget {
   readonly max: Nanos | undefined;
 }
 
+/** Who pays for a call and what holds for it: a key, and whatever else the call names. */
+export interface Payer {
+  /** Tells it from this pod's other payers. */
+  readonly id: string;
+  readonly keyId: string;
+  readonly limits: readonly Limit[];
+  /** All that the call is charged to. */
+  readonly budgets: readonly Budget[];
+  /** The ids of those of them that its key alone does not imply. */
+  readonly extraBudgetIds: readonly string[];
+}
+
 /** What a key may do. */
 export interface Grant {
   readonly keyId: string;
   readonly keyAlias: string | undefined;
   readonly userId: string | undefined;
   readonly teamId: string | undefined;
+  readonly organizationId: string | undefined;
   /** Empty: all. `*` wildcards allowed. */
   readonly models: readonly string[];
   readonly aliases: ReadonlyMap<string, string>;
-  readonly limits: readonly Limit[];
-  readonly budgets: readonly Budget[];
+  /** Each has to allow a call. */
+  readonly rules: readonly Rule[];
+  /** Who pays for calls that name nothing else which the books know. */
+  readonly payer: Payer;
+  /** Budgets for calls to some model only; `model` may have `*` wildcards. */
+  readonly modelBudgets: readonly { readonly model: string; readonly budget: Budget }[];
+  /** Kinds of parties the books know any of. */
+  readonly partyScopes: readonly PartyScope[];
   /** Unix time, milliseconds. */
   readonly expiresAtMs: number | undefined;
   readonly blocked: boolean;
   /** The books' version this was read at. */
   readonly version: bigint;
   readonly tags: readonly string[];
+}
+
+/** What a call names besides its key. */
+export interface Party {
+  readonly scope: PartyScope;
+  readonly id: string;
+}
+
+/** What holds for calls that name a party. */
+export interface PartyGrant extends Party {
+  readonly limits: readonly Limit[];
+  readonly budgets: readonly Budget[];
+  /** Empty: all. `*` wildcards allowed. */
+  readonly models: readonly string[];
+  readonly blocked: boolean;
 }
 
 /** Money lent to this pod. */
@@ -70,6 +116,8 @@ export interface LeaseAsk {
   readonly requestId: string;
   readonly leaseId: string;
   readonly keyId: string;
+  /** Budgets that are asked besides the key's. */
+  readonly budgetIds: readonly string[];
   readonly min: Nanos;
   readonly want: Nanos;
 }
@@ -115,11 +163,14 @@ export interface SpendRecord {
   readonly providerResponseId: string;
   readonly traceId: string;
   readonly operation: "chat";
+  /** Budgets it is charged to besides the key's. */
+  readonly budgetIds: readonly string[];
 }
 
 /** A change pushed by the KeyService. */
 export type KeyChange =
   | { readonly type: "key"; readonly keyId: string; readonly version: bigint }
+  | { readonly type: "entity"; readonly scope: Scope; readonly id: string; readonly version: bigint }
   | { readonly type: "reset"; readonly version: bigint }
   | { readonly type: "heartbeat"; readonly version: bigint };
 
@@ -131,6 +182,8 @@ export type KeyChange =
 export interface Authority {
   /** @returns undefined if there is definitely no such key. */
   resolve(keySha256: Buffer): Promise<Grant | undefined>;
+  /** @returns what holds for each, in the order given, and the books' version that was read. */
+  resolveParties(parties: readonly Party[]): Promise<{ parties: readonly PartyGrant[]; version: bigint }>;
   acquire(ask: LeaseAsk): Promise<LeaseAnswer>;
   /** @returns the time to the next renewal and the leases that had already ended. */
   renew(leaseIds: readonly string[]): Promise<{ ttlMs: number; ended: readonly string[] }>;

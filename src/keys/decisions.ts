@@ -2,9 +2,18 @@ import { hash, timingSafeEqual } from "node:crypto";
 import type { Clock, Random } from "../clock.ts";
 import type { Secret } from "../secret.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
-import { type Authority, AuthorityUnavailable, type Grant, type KeyChange } from "./authority.ts";
+import {
+  type Authority,
+  AuthorityUnavailable,
+  type Grant,
+  type KeyChange,
+  type Party,
+  type PartyGrant,
+  type Scope,
+} from "./authority.ts";
 import { Backoff, pause } from "./backoff.ts";
 import { GrantCache } from "./grant-cache.ts";
+import { Parties } from "./parties.ts";
 import { Recent } from "./recent.ts";
 
 const tokenLengthMax = 512;
@@ -35,16 +44,22 @@ export interface DecisionsParts {
 /** Values for those who have no reason for others. */
 export const decisionDefaults = { capacity: 20_000, staleMs: 900_000, negativeTtlMs: 5_000 } as const;
 
+const masterKeyId = "key_master";
+
 /** What the master key may do: everything. */
 export const masterGrant: Grant = {
-  keyId: "key_master",
+  keyId: masterKeyId,
   keyAlias: undefined,
   userId: undefined,
   teamId: undefined,
+  organizationId: undefined,
   models: [],
   aliases: new Map(),
-  limits: [],
-  budgets: [],
+  rules: [],
+  payer: { id: masterKeyId, keyId: masterKeyId, limits: [], budgets: [], extraBudgetIds: [] },
+  modelBudgets: [],
+  // Whatever it names besides itself keeps its own budgets and limits.
+  partyScopes: ["end_user", "tag"],
   expiresAtMs: undefined,
   blocked: false,
   version: 0n,
@@ -63,7 +78,8 @@ export class Decisions {
   readonly #grants: GrantCache;
   /** Digests of tokens that are no keys, and until when that is believed. */
   readonly #strangers = new Recent<number>(10_000);
-  /** The version of each key's last change, so that a slow answer cannot bring back what a change has dropped. */
+  readonly #parties: Parties;
+  /** The version of the last change of each key and of what keys belong to, so that a slow answer cannot bring back what a change has dropped. */
   readonly #changes = new Recent<bigint>(10_000);
   readonly #flights = new Map<string, Promise<Grant | undefined>>();
   readonly #closing = new AbortController();
@@ -86,6 +102,12 @@ export class Decisions {
     this.#staleMs = parts.staleMs;
     this.#negativeTtlMs = parts.negativeTtlMs;
     this.#grants = new GrantCache(parts.capacity);
+    this.#parties = new Parties({
+      authority: parts.authority,
+      monotonicMs: () => this.#clock.monotonicMs(),
+      isFresh: (readAtMs) => this.#isFresh(readAtMs),
+      capacity: parts.capacity,
+    });
   }
 
   /** Whether the KeyService has been heard since the start. */
@@ -118,16 +140,28 @@ export class Decisions {
   resolve(token: string): Grant | undefined | Promise<Grant | undefined> {
     if (token.length > tokenLengthMax) return undefined;
     const digest = hash("sha256", token, "binary");
-    const nowMs = this.#clock.monotonicMs();
     const kept = this.#grants.get(digest);
-    if (kept !== undefined && nowMs - Math.max(kept.readAtMs, this.#heardAtMs) <= this.#staleMs) return kept.grant;
+    if (kept !== undefined && this.#isFresh(kept.readAtMs)) return kept.grant;
     if (this.#masterDigest !== undefined && timingSafeEqual(this.#masterDigest, Buffer.from(digest, "binary"))) {
       return masterGrant;
     }
     if (!tokenForm.test(token)) return undefined;
     const strangerUntilMs = this.#strangers.get(digest);
-    if (strangerUntilMs !== undefined && nowMs < strangerUntilMs) return undefined;
+    if (strangerUntilMs !== undefined && this.#clock.monotonicMs() < strangerUntilMs) return undefined;
     return this.#flights.get(digest) ?? this.#fly(digest);
+  }
+
+  /**
+   * What holds for what a call names besides its key, at once if it is known.
+   *
+   * @throws AuthorityUnavailable (as a rejection) if the KeyService has to be asked and cannot be.
+   */
+  resolveParties(parties: readonly Party[]): readonly PartyGrant[] | Promise<readonly PartyGrant[]> {
+    return this.#parties.resolve(parties);
+  }
+
+  #isFresh(readAtMs: number): boolean {
+    return this.#clock.monotonicMs() - Math.max(readAtMs, this.#heardAtMs) <= this.#staleMs;
   }
 
   #fly(digest: string): Promise<Grant | undefined> {
@@ -152,13 +186,24 @@ export class Decisions {
         if (changeCount === this.#changeCount) this.#strangers.set(digest, readAtMs + this.#negativeTtlMs);
         return undefined;
       }
-      if (grant.version >= (this.#changes.get(grant.keyId) ?? 0n)) {
+      if (this.#isCurrent(grant)) {
         this.#grants.put(digest, { grant, readAtMs });
         return grant;
       }
       await pause(this.#clock, 20 * ask, this.#closing.signal);
     }
     throw new AuthorityUnavailable(new Error("The KeyService's answers are older than its changes."));
+  }
+
+  #isCurrent({ keyId, teamId, userId, organizationId, version }: Grant): boolean {
+    const last = (scope: Scope, id: string | undefined) =>
+      (id === undefined ? undefined : this.#changes.get(`${scope} ${id}`)) ?? 0n;
+    return (
+      version >= last("key", keyId) &&
+      version >= last("team", teamId) &&
+      version >= last("user", userId) &&
+      version >= last("organization", organizationId)
+    );
   }
 
   async #watch(): Promise<void> {
@@ -213,9 +258,28 @@ export class Decisions {
     if (change.version > this.#version) this.#version = change.version;
     if (change.type === "heartbeat") return;
     this.#changeCount++;
-    this.#changes.set(change.keyId, change.version);
-    this.#grants.dropKey(change.keyId);
-    this.#strangers.clear();
+    this.#drop(change);
+  }
+
+  #drop(change: Exclude<KeyChange, { type: "reset" | "heartbeat" }>): void {
+    if (change.type === "key") {
+      this.#changes.set(`key ${change.keyId}`, change.version);
+      this.#grants.dropKey(change.keyId);
+      this.#strangers.clear();
+      return;
+    }
+    const { scope, id, version } = change;
+    if (scope === "end_user" || scope === "tag") {
+      this.#parties.drop({ scope, id }, version);
+      return;
+    }
+    this.#changes.set(`${scope} ${id}`, version);
+    this.#grants.dropWhere(
+      (grant) =>
+        (scope === "team" && grant.teamId === id) ||
+        (scope === "user" && grant.userId === id) ||
+        (scope === "organization" && grant.organizationId === id),
+    );
   }
 
   #forgetAll(): void {
@@ -223,5 +287,6 @@ export class Decisions {
     this.#changes.clear();
     this.#grants.clear();
     this.#strangers.clear();
+    this.#parties.clear();
   }
 }

@@ -63,6 +63,13 @@ export class GrantCache {
     this.#old.drop(keyId);
   }
 
+  /** Forgets every grant that something is true of; looks at all of them. */
+  dropWhere(isMeant: (grant: Grant) => boolean): void {
+    for (const generation of [this.#young, this.#old]) {
+      for (const { grant } of generation.kept.values()) if (isMeant(grant)) generation.drop(grant.keyId);
+    }
+  }
+
   clear(): void {
     this.#young = new Generation();
     this.#old = new Generation();

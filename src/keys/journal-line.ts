@@ -21,6 +21,7 @@ export type OpenRecord = Pick<
   | "tags"
   | "traceId"
   | "operation"
+  | "budgetIds"
 >;
 
 /** An entry of the journal. */
@@ -110,15 +111,18 @@ function readLine(line: Buffer): JournalEntry | undefined {
   }
 }
 
+/** What lines of earlier versions lack. */
+const earlier = { budgetIds: [] } as const;
+
 /** The checksum vouches for the shape: only this file writes such lines. */
 function readEntry(entry: StoredEntry): JournalEntry | undefined {
   switch (entry.type) {
     case "open":
-      return { type: "open", record: { ...entry.record, reserved: BigInt(entry.record.reserved) } };
+      return { type: "open", record: { ...earlier, ...entry.record, reserved: BigInt(entry.record.reserved) } };
     case "settled": {
       const { reserved, cost, firstOutputAtMs } = entry.record;
       const money = { reserved: BigInt(reserved), cost: BigInt(cost) };
-      return { type: "settled", record: { ...entry.record, ...money, firstOutputAtMs } };
+      return { type: "settled", record: { ...earlier, ...entry.record, ...money, firstOutputAtMs } };
     }
     case "lease-opened":
     case "lease-closed":

@@ -85,7 +85,7 @@ export class Journal implements LeaseBook {
     this.#parts = parts;
     this.#host = parts.host ?? thisMachine;
     this.#host.makeDirectory(parts.directory);
-    this.#owner = this.#host.owner(parts.newId().replaceAll("-", "").slice(0, 12));
+    this.#owner = this.#host.owner(parts.newId().slice(-12));
     const onDamage = (segment: JournalSegment, start: number, bytes: Buffer) => this.#report(segment, start, bytes);
     this.#pending = new JournalPending(parts.pendingMax, onDamage);
     const recovered = recover(this.#host, parts.directory, this.#owner, onDamage);

@@ -1,5 +1,5 @@
 import type { Nanos } from "../money.ts";
-import type { BudgetRefusal } from "./authority.ts";
+import type { BudgetRefusal, Payer } from "./authority.ts";
 import { type Lease, Reservation } from "./lease.ts";
 
 /** Use is measured over the current span and the one before it, in milliseconds. */
@@ -18,14 +18,15 @@ export interface Waiter {
   readonly reject: (error: unknown) => void;
 }
 
-/** One key's money in this pod: its live lease, the calls that wait, and how much is likely to be needed. No I/O. */
+/** One payer's money in this pod: its live lease, the calls that wait, and how much is likely to be needed. No I/O. */
 export class LeaseAccount {
-  readonly keyId: string;
+  /** As the last call had it: its budgets may change. */
+  payer: Payer;
   lease: Lease | undefined = undefined;
   readonly waiters: Waiter[] = [];
   /** What all waiters need together. */
   #awaited: Nanos = 0n;
-  /** The KeyService is being asked for this key. */
+  /** The KeyService is being asked for this payer. */
   asking = false;
   /** Before this (monotonic, milliseconds) nothing is borrowed ahead, because the KeyService failed. */
   restUntilMs = Number.NEGATIVE_INFINITY;
@@ -45,8 +46,8 @@ export class LeaseAccount {
   #callsBefore = 0;
   #spanStartMs: number;
 
-  constructor(keyId: string, nowMs: number) {
-    this.keyId = keyId;
+  constructor(payer: Payer, nowMs: number) {
+    this.payer = payer;
     this.#spanStartMs = nowMs;
   }
 
@@ -61,7 +62,8 @@ export class LeaseAccount {
   }
 
   /** A call has come; the smallest of its limited budgets bounds what is borrowed ahead. */
-  noteCall(smallestBudget: Nanos): void {
+  noteCall(payer: Payer, smallestBudget: Nanos): void {
+    this.payer = payer;
     this.#smallestBudget = smallestBudget;
     this.#calls++;
   }
@@ -117,6 +119,14 @@ export class LeaseAccount {
   refused(short: Nanos, answer: BudgetRefusal, nowMs: number): void {
     this.#refusal = { short, untilMs: nowMs + refusalTtlMs, answer };
     this.#tightUntilMs = nowMs + tightMs;
+  }
+
+  /** Another payer needs what a budget they share has left: nothing is held ahead for a while. @returns what is free here. */
+  yieldTo(nowMs: number): Nanos {
+    if (this.waiters.length > 0 || this.asking || this.lease?.unanswered !== undefined) return 0n;
+    this.#tightUntilMs = nowMs + tightMs;
+    const room = this.lease?.room ?? 0n;
+    return room > 0n ? room : 0n;
   }
 
   /** Money of this pod has gone back; a refusal says nothing any more. */

@@ -20,7 +20,7 @@ export interface LeaseBook {
   leaseClosed(leaseId: string): void;
 }
 
-/** Asks the KeyService for money: one question at a time for each key, for all its calls that wait. */
+/** Asks the KeyService for money: one question at a time for each payer, for all its calls that wait. */
 export class LeaseBorrowing {
   readonly #authority: Authority;
   readonly #book: LeaseBook;
@@ -29,11 +29,11 @@ export class LeaseBorrowing {
   readonly #newId: () => string;
   readonly #pool: LeasePool;
   readonly #renewals: LeaseRenewals;
-  readonly #bringBack: () => Promise<boolean>;
+  readonly #bringBack: (account: LeaseAccount, budgetId: string) => Promise<boolean>;
   readonly #flights = new Set<Promise<void>>();
   #stopped = false;
 
-  /** @param parts `bringBack`: returns what this pod holds and does not need, if anything; says whether it did. */
+  /** @param parts `bringBack`: returns what this pod holds of a budget and no other account needs, if anything; says whether it did. */
   constructor(parts: {
     authority: Authority;
     book: LeaseBook;
@@ -42,7 +42,7 @@ export class LeaseBorrowing {
     newId: () => string;
     pool: LeasePool;
     renewals: LeaseRenewals;
-    bringBack: () => Promise<boolean>;
+    bringBack: (account: LeaseAccount, budgetId: string) => Promise<boolean>;
   }) {
     this.#authority = parts.authority;
     this.#book = parts.book;
@@ -124,8 +124,9 @@ export class LeaseBorrowing {
   /** @returns false if the lease has ended, or ends before its money can be used. */
   async #ask(account: LeaseAccount, min: Nanos, want: Nanos, isFirst = true): Promise<boolean> {
     const lease = account.lease ?? this.#open(account);
+    const { keyId, extraBudgetIds: budgetIds } = account.payer;
     lease.unanswered ??= {
-      ask: { requestId: this.#newId(), leaseId: lease.id, keyId: account.keyId, min, want },
+      ask: { requestId: this.#newId(), leaseId: lease.id, keyId, budgetIds, min, want },
       sentAtMs: this.#clock.monotonicMs(),
     };
     const { ask, sentAtMs } = lease.unanswered;
@@ -140,8 +141,9 @@ export class LeaseBorrowing {
     lease.unanswered = undefined;
     const nowMs = this.#clock.monotonicMs();
     if (answer.outcome === "refused") {
-      // When a period ends, what another budget of the key lacks may be on this pod's own last lease.
-      if (isFirst && (await this.#bringBack())) return this.#ask(account, min, want, false);
+      // What the budget lacks may be on this pod: held ahead for others who share it, or when a period ends, on the last lease.
+      const { budgetId } = answer.refusal.budget;
+      if (isFirst && (await this.#bringBack(account, budgetId))) return this.#ask(account, min, want, false);
       account.refused(ask.min, answer.refusal, nowMs);
       return true;
     }
@@ -160,8 +162,8 @@ export class LeaseBorrowing {
   }
 
   #open(account: LeaseAccount): Lease {
-    const lease = new Lease(this.#newId(), account.keyId);
-    this.#book.leaseOpened(lease.id, account.keyId);
+    const lease = new Lease(this.#newId(), account.payer.id);
+    this.#book.leaseOpened(lease.id, account.payer.keyId);
     lease.onSettled = (cost) => {
       const nowMs = this.#clock.monotonicMs();
       account.noteCost(cost);

@@ -2,7 +2,7 @@ import type { Nanos } from "../money.ts";
 import type { LeaseAsk, LeaseGrant } from "./authority.ts";
 
 /**
- * Money lent to this pod for one key. Always: what the KeyService counts as outstanding = room + reserved + unbooked.
+ * Money lent to this pod for one payer. Always: what the KeyService counts as outstanding = room + reserved + unbooked.
  *
  * - live: calls are paid from it.
  * - ending: no further calls; it waits for its calls to end and for their records to be booked.
@@ -10,7 +10,7 @@ import type { LeaseAsk, LeaseGrant } from "./authority.ts";
  */
 export class Lease {
   readonly id: string;
-  readonly keyId: string;
+  readonly payerId: string;
   state: "live" | "ending" | "closing" = "live";
   /** Free for calls. Negative when calls cost more than they had reserved. */
   room: Nanos = 0n;
@@ -32,9 +32,9 @@ export class Lease {
   /** Called when a call has ended, with its cost. */
   onSettled: ((cost: Nanos) => void) | undefined = undefined;
 
-  constructor(id: string, keyId: string) {
+  constructor(id: string, payerId: string) {
     this.id = id;
-    this.keyId = keyId;
+    this.payerId = payerId;
   }
 
   /** Whether calls may be paid from it at `nowMs` (monotonic). */
@@ -76,9 +76,14 @@ export class Reservation {
     this.amount = amount;
   }
 
-  /** "" when no budget limits the call. */
+  /** "" when no budget limits the call, or nobody has lent the money. */
   get leaseId(): string {
     return this.#lease?.id ?? "";
+  }
+
+  /** Whether a budget limits the call. */
+  get isLimited(): boolean {
+    return this.#lease !== undefined;
   }
 
   /** The call has cost so much; the rest goes back to the lease. More than was reserved is taken from the lease's room. */

@@ -2,7 +2,7 @@ import type { Clock } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
 import type { Nanos } from "../money.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
-import type { Authority, BudgetRefusal, Grant, LeaseReturn, SpendRecord } from "./authority.ts";
+import type { Authority, BudgetRefusal, LeaseReturn, Payer, SpendRecord } from "./authority.ts";
 import { Lease, Reservation } from "./lease.ts";
 import { LeaseAccount } from "./lease-account.ts";
 import { type LeaseBook, LeaseBorrowing } from "./lease-borrowing.ts";
@@ -61,7 +61,7 @@ export class Leases {
       ...parts,
       pool: this.#pool,
       renewals: this.#renewals,
-      bringBack: () => this.#bringBack(),
+      bringBack: (account, budgetId) => this.#bringBack(account, budgetId),
     });
     this.#returns = new LeaseReturns({ ...parts, onReturned: (returned) => this.#returned(returned) });
   }
@@ -73,13 +73,13 @@ export class Leases {
    * @throws AuthorityUnavailable (as a rejection) if the KeyService has to be asked and cannot be; GatewayError if the lease
    * cannot be written down, or after `close`.
    */
-  reserve(grant: Grant, amount: Nanos): Reservation | BudgetRefusal | Promise<Reservation | BudgetRefusal> {
-    const budgetMax = smallestBudget(grant);
+  reserve(payer: Payer, amount: Nanos): Reservation | BudgetRefusal | Promise<Reservation | BudgetRefusal> {
+    const budgetMax = smallestBudget(payer);
     if (budgetMax === undefined || amount <= 0n) return new Reservation(undefined, amount);
     if (this.#closed) return Promise.reject(new GatewayError("shutting_down", "The gateway is shutting down."));
     const nowMs = this.#clock.monotonicMs();
-    const account = this.#account(grant.keyId, nowMs);
-    account.noteCall(budgetMax);
+    const account = this.#account(payer, nowMs);
+    account.noteCall(payer, budgetMax);
     if (account.waiters.length === 0) {
       const reservation = account.take(amount, nowMs);
       if (reservation !== undefined) {
@@ -93,9 +93,16 @@ export class Leases {
     });
   }
 
-  /** What this pod holds for a key and no call needs. */
-  roomFor(grant: Grant): Nanos {
-    return this.#accounts.get(grant.keyId)?.lease?.room ?? 0n;
+  /** Sets `amount` aside if this pod holds enough and nobody waits for it; never asks the KeyService for this call. */
+  reserveHere(payer: Payer, amount: Nanos): Reservation | undefined {
+    const account = this.#accounts.get(payer.id);
+    if (account === undefined || account.waiters.length > 0) return undefined;
+    return account.take(amount, this.#clock.monotonicMs());
+  }
+
+  /** What this pod holds for a payer and no call needs. */
+  roomFor(payer: Payer): Nanos {
+    return this.#accounts.get(payer.id)?.lease?.room ?? 0n;
   }
 
   /** The KeyService has these in its books. */
@@ -151,11 +158,11 @@ export class Leases {
     }
   }
 
-  #account(keyId: string, nowMs: number): LeaseAccount {
-    const known = this.#accounts.get(keyId);
+  #account(payer: Payer, nowMs: number): LeaseAccount {
+    const known = this.#accounts.get(payer.id);
     if (known !== undefined) return known;
-    const account = new LeaseAccount(keyId, nowMs);
-    this.#accounts.set(keyId, account);
+    const account = new LeaseAccount(payer, nowMs);
+    this.#accounts.set(payer.id, account);
     this.#armSweep();
     return account;
   }
@@ -179,7 +186,7 @@ export class Leases {
       account.tick(nowMs);
       if (repeats < repeatsMax && this.#borrowing.repeat(account, nowMs)) repeats++;
       if (shed) this.#shed(account, nowMs);
-      if (account.idle && account.lease === undefined) this.#accounts.delete(account.keyId);
+      if (account.idle && account.lease === undefined) this.#accounts.delete(account.payer.id);
     }
     this.#returnEnding();
     if (this.#returns.size > 0) {
@@ -202,9 +209,19 @@ export class Leases {
     if (surplus > 0n) this.#giveBack(lease, surplus, false);
   }
 
-  /** What is on its way back, or should be, arrives now. @returns false if there is nothing, or it cannot. */
-  async #bringBack(): Promise<boolean> {
+  /**
+   * What is on its way back, or should be, arrives now; so does what other accounts hold ahead of a budget that has not enough.
+   *
+   * @returns false if there is nothing, or it cannot.
+   */
+  async #bringBack(asking: LeaseAccount, budgetId: string): Promise<boolean> {
     this.#returnEnding();
+    const nowMs = this.#clock.monotonicMs();
+    for (const account of this.#accounts.values()) {
+      if (account === asking || !account.payer.budgets.some((budget) => budget.budgetId === budgetId)) continue;
+      const free = account.yieldTo(nowMs);
+      if (free > 0n && account.lease !== undefined) this.#giveBack(account.lease, free, false);
+    }
     if (!this.#returns.holdsMoney) return false;
     try {
       await this.#returns.deliver();
@@ -236,7 +253,7 @@ export class Leases {
   #returned(returned: LeaseReturn): void {
     const lease = this.#pool.get(returned.leaseId);
     if (lease === undefined) return;
-    this.#accounts.get(lease.keyId)?.forgetRefusal();
+    this.#accounts.get(lease.payerId)?.forgetRefusal();
     if (returned.close) this.#forget(lease);
   }
 
@@ -251,7 +268,7 @@ export class Leases {
       leases.filter((lease) => lease.granted && !lease.over && lease.state !== "closing"),
       (lease) => {
         lease.over = true;
-        const account = this.#accounts.get(lease.keyId);
+        const account = this.#accounts.get(lease.payerId);
         if (account?.lease === lease) this.#pool.end(account);
       },
     );
@@ -259,9 +276,9 @@ export class Leases {
 }
 
 /** The limit of the smallest limited budget; undefined if none is limited. */
-function smallestBudget(grant: Grant): Nanos | undefined {
+function smallestBudget({ budgets }: Payer): Nanos | undefined {
   let smallest: Nanos | undefined;
-  for (const { max } of grant.budgets) {
+  for (const { max } of budgets) {
     if (max !== undefined && (smallest === undefined || max < smallest)) smallest = max;
   }
   return smallest;

@@ -9,6 +9,9 @@ import {
   type Grant as GrantMessage,
   LimitKind,
   type Limit as LimitMessage,
+  type PartyGrant as PartyGrantMessage,
+  type PartySchema,
+  type Rule as RuleMessage,
   Scope as ScopeMessage,
   SpendRecordSchema,
   SpendStatus as SpendStatusMessage,
@@ -21,6 +24,10 @@ import type {
   KeyChange,
   LeaseAnswer,
   Limit,
+  Party,
+  PartyGrant,
+  PartyScope,
+  Rule,
   Scope,
   SpendRecord,
   SpendStatus,
@@ -35,6 +42,11 @@ const scopes: ReadonlyMap<ScopeMessage, Scope> = new Map([
   [ScopeMessage.END_USER, "end_user"],
   [ScopeMessage.TAG, "tag"],
   [ScopeMessage.MODEL, "model"],
+]);
+
+const partyScopes: ReadonlyMap<ScopeMessage, PartyScope> = new Map([
+  [ScopeMessage.END_USER, "end_user"],
+  [ScopeMessage.TAG, "tag"],
 ]);
 
 const limitKinds: ReadonlyMap<LimitKind, Limit["kind"]> = new Map([
@@ -56,20 +68,49 @@ const statuses: Readonly<Record<SpendStatus, SpendStatusMessage>> = {
  * @throws if it holds a limit this version does not know: ignoring a limit would allow what it forbids.
  */
 export function readGrant(message: GrantMessage): Grant {
+  const { keyId } = message;
+  const limits = message.limits.map(readLimit);
+  const budgets = message.budgets.filter(({ model }) => model === "").map(readBudget);
   return {
-    keyId: message.keyId,
+    keyId,
     keyAlias: message.keyAlias || undefined,
     userId: message.userId || undefined,
     teamId: message.teamId || undefined,
+    organizationId: message.organizationId || undefined,
     models: message.models,
     aliases: new Map(Object.entries(message.aliases)),
-    limits: message.limits.map(readLimit),
-    budgets: message.budgets.map(readBudget),
+    rules: message.rules.map(readRule),
+    payer: { id: keyId, keyId, limits, budgets, extraBudgetIds: [] },
+    modelBudgets: message.budgets
+      .filter(({ model }) => model !== "")
+      .map((budget) => ({ model: budget.model, budget: readBudget(budget) })),
+    partyScopes: message.partyScopes.map((scope) => known(partyScopes, scope, "kind of party")),
     expiresAtMs: message.expireTime && timestampMs(message.expireTime),
     blocked: message.blocked,
     version: message.version,
     tags: message.tags,
   };
+}
+
+function readRule({ scope, scopeId, models, blocked }: RuleMessage): Rule {
+  return { scope: known(scopes, scope, "scope"), scopeId, models, blocked };
+}
+
+/**
+ * What holds for a party, as the KeyService sent it.
+ *
+ * @throws as `readGrant`.
+ */
+export function readPartyGrant(message: PartyGrantMessage): PartyGrant {
+  const scope = known(partyScopes, message.party?.scope ?? ScopeMessage.UNSPECIFIED, "kind of party");
+  const { models, blocked } = message;
+  const [limits, budgets] = [message.limits.map(readLimit), message.budgets.map(readBudget)];
+  return { scope, id: message.party?.id ?? "", limits, budgets, models, blocked };
+}
+
+/** A party, for the KeyService. */
+export function writeParty({ scope, id }: Party): MessageInitShape<typeof PartySchema> {
+  return { scope: scope === "tag" ? ScopeMessage.TAG : ScopeMessage.END_USER, id };
 }
 
 function readLimit(message: LimitMessage): Limit {
@@ -139,6 +180,10 @@ export function readChange(message: WatchResponse): KeyChange {
   switch (change.case) {
     case "keyChanged":
       return { type: "key", keyId: change.value.keyId, version };
+    case "entityChanged": {
+      const scope = scopes.get(change.value.scope);
+      return scope === undefined ? { type: "reset", version } : { type: "entity", scope, id: change.value.id, version };
+    }
     case "heartbeat":
       return { type: "heartbeat", version };
     default:
@@ -177,5 +222,6 @@ export function writeSpendRecord(record: SpendRecord): MessageInitShape<typeof S
     providerResponseId: record.providerResponseId,
     traceId: record.traceId,
     operation: record.operation,
+    budgetIds: [...record.budgetIds],
   });
 }

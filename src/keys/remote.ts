@@ -13,10 +13,12 @@ import {
   type LeaseAnswer,
   type LeaseAsk,
   type LeaseReturn,
+  type Party,
+  type PartyGrant,
   type SpendRecord,
 } from "./authority.ts";
 import { Backoff, pause } from "./backoff.ts";
-import { readChange, readGrant, readLeaseAnswer, writeSpendRecord } from "./messages.ts";
+import { readChange, readGrant, readLeaseAnswer, readPartyGrant, writeParty, writeSpendRecord } from "./messages.ts";
 
 /** A call waits for these: short. */
 const callerWaitsMs = 2_000;
@@ -74,9 +76,22 @@ export class RemoteAuthority implements Authority {
     }
   }
 
+  async resolveParties(parties: readonly Party[]): Promise<{ parties: readonly PartyGrant[]; version: bigint }> {
+    try {
+      return await this.#call(callerWaitsMs, async (options) => {
+        const answer = await this.#client.resolveParties({ parties: parties.map(writeParty) }, options);
+        if (answer.parties.length !== parties.length) throw new Error("The KeyService left parties out.");
+        return { parties: answer.parties.map(readPartyGrant), version: answer.version };
+      });
+    } catch (error) {
+      throw error instanceof AuthorityRejected ? new AuthorityUnavailable(error.cause) : error;
+    }
+  }
+
   async acquire(ask: LeaseAsk): Promise<LeaseAnswer> {
     const { requestId, leaseId, keyId, min, want } = ask;
-    const request = { requestId, podId: this.#podId, leaseId, keyId, minNanos: min, wantNanos: want };
+    const amounts = { minNanos: min, wantNanos: want };
+    const request = { requestId, podId: this.#podId, leaseId, keyId, budgetIds: [...ask.budgetIds], ...amounts };
     try {
       return await this.#call(callerWaitsMs, async (options) =>
         readLeaseAnswer(await this.#client.acquireLease(request, options)),

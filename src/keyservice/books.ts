@@ -3,10 +3,12 @@
  *
  * Every transaction takes its locks in one order, so that none waits for another in a circle:
  * revision, keys, spend_log (inserting sorted by call_id, attempt), leases (sorted by lease_id; SKIP LOCKED never waits),
- * budget_periods (sorted by budget_id, period_start). lease_requests is written under the lock of the lease it is about.
+ * budget_periods (sorted by budget_id, period_start), the daily sums (sorted). lease_requests is written under the lock of the lease
+ * it is about.
  */
 
 import type { Nanos } from "../money.ts";
+import { addToDays, type DailySums, summedColumns, sumsOf } from "./daily-spend.ts";
 import type { LentMoney } from "./ledger.ts";
 import type { Postgres, Queryable } from "./postgres.ts";
 import { always, bookedRow, type LockedLease, nameOf, type PeriodKey, type Posting } from "./posting.ts";
@@ -105,14 +107,18 @@ export async function lockLeases(client: Queryable, where: string, values: reado
   }));
 }
 
-/** Writes movements of money in one statement. The leases must be locked. */
-export async function post(client: Queryable, posting: Posting, at: Date): Promise<void> {
+/** Writes movements of money. The leases must be locked. `timeZone`: whose days the rows of the spend log that this makes belong to. */
+export async function post(
+  client: Queryable,
+  posting: Posting,
+  { at, timeZone }: { readonly at: Date; readonly timeZone: string },
+): Promise<void> {
   const { moves, steps } = posting;
   const booked = steps.flatMap(({ lease, step }) => {
     const row = bookedRow(lease, step);
     return row === undefined ? [] : [{ ...row, lease }];
   });
-  const [row] = await client.query<{ count: bigint }>(postSql, [
+  const [row] = await client.query<{ count: bigint; sums: DailySums }>(postSql, [
     ...columns(moves.map(({ period }) => period)),
     moves.map(({ spent }) => spent),
     moves.map(({ reserved }) => reserved),
@@ -125,9 +131,10 @@ export async function post(client: Queryable, posting: Posting, at: Date): Promi
     booked.map(({ lease }) => lease.keyId),
     booked.map(({ lease }) => lease.podId),
     booked.map(({ cost }) => cost),
-    at,
+    ...[at, timeZone],
   ]);
   if (Number(row?.count) !== moves.length) throw new MissingPeriods(moves.map(({ period }) => period));
+  await addToDays(client, row?.sums ?? null);
 }
 
 const postSql = `
@@ -150,13 +157,20 @@ const postSql = `
     WHERE l.lease_id = s.lease_id
   ), booked AS (
     INSERT INTO spend_log
-      (call_id, attempt, lease_id, key_id, pod_id, cost_nanos, reserved_nanos, status, started_at, booked_at)
+      (call_id, attempt, lease_id, key_id, pod_id, cost_nanos, reserved_nanos, status, started_at, booked_at,
+       team_id, user_id, organization_id, budget_ids)
     SELECT b.lease_id, b.attempt, b.lease_id, b.key_id, b.pod_id, b.cost, greatest(b.cost, 0),
-      CASE WHEN b.attempt = 0 THEN 'unconfirmed' ELSE 'correction' END, $14, $14
+      CASE WHEN b.attempt = 0 THEN 'unconfirmed' ELSE 'correction' END, $14, $14,
+      coalesce(k.team_id, ''), coalesce(k.user_id, ''), coalesce(k.organization_id, t.organization_id, ''),
+      ARRAY(SELECT budget_id FROM lease_periods p JOIN budgets g USING (budget_id)
+            WHERE p.lease_id = b.lease_id AND g.scope IN ('model', 'end_user', 'tag') ORDER BY budget_id)
     FROM unnest($9::uuid[], $10::int[], $11::text[], $12::text[], $13::bigint[])
-      AS b (lease_id, attempt, key_id, pod_id, cost)
+        AS b (lease_id, attempt, key_id, pod_id, cost)
+      LEFT JOIN keys k ON k.key_id = b.key_id
+      LEFT JOIN entities t ON t.scope = 'team' AND t.entity_id = k.team_id
+    RETURNING ${summedColumns}
   )
-  SELECT count(*) FROM moved`;
+  SELECT (SELECT count(*) FROM moved) AS count, ${sumsOf("booked", "$15")} AS sums`;
 
 function columns(periods: readonly PeriodKey[]): [string[], Date[]] {
   return [periods.map(({ budgetId }) => budgetId), periods.map(({ start }) => start)];

@@ -24,6 +24,14 @@ const listenAgainMs = 500;
 /** More changes than this are not told one by one. */
 const changesMax = 5_000;
 
+/** `version` null: there is no change. */
+interface ChangeRow {
+  now: bigint;
+  version: bigint | null;
+  scope: string;
+  entity_id: string;
+}
+
 /**
  * Tells watchers of this replica what changed in the books, by whichever replica it was done.
  *
@@ -131,19 +139,17 @@ export class ChangeFeed {
 
   /** @param since undefined: only the version of now. */
   async #read(since: bigint | undefined): Promise<{ version: bigint; changes: Change[]; complete: boolean }> {
-    const rows = await this.#parts.postgres.query<{ now: bigint; version: bigint | null; key_id: string }>(
-      `SELECT r.version AS now, c.version, c.key_id
+    const rows = await this.#parts.postgres.query<ChangeRow>(
+      `SELECT r.version AS now, c.version, c.scope, c.entity_id
        FROM revision r LEFT JOIN LATERAL (
-         SELECT version, key_id FROM changes WHERE version > $1 ORDER BY version LIMIT ${changesMax}
+         SELECT version, scope, entity_id FROM changes WHERE version > $1 ORDER BY version LIMIT ${changesMax}
        ) c ON true
        ORDER BY c.version`,
       [since ?? null],
     );
     const version = rows[0]?.now;
     if (version === undefined) throw new Error("The table revision has lost its row.");
-    const changes = rows.flatMap((row): Change[] =>
-      row.version === null ? [] : [{ type: "key", keyId: row.key_id, version: row.version }],
-    );
+    const changes = rows.flatMap(changeOf);
     // Every version has its change, so one that is missing was trimmed, or never was: the books are older than they were.
     const complete = since === undefined || BigInt(changes.length) === version - since;
     return { version, changes, complete };
@@ -170,4 +176,10 @@ export class ChangeFeed {
       .then(() => this.#look())
       .catch(again);
   }
+}
+
+function changeOf({ version, scope, entity_id: id }: ChangeRow): Change[] {
+  if (version === null) return [];
+  if (scope === "key") return [{ type: "key", keyId: id, version }];
+  return [scope === "all" ? { type: "reset", version } : { type: "entity", scope, id, version }];
 }

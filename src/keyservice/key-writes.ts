@@ -102,7 +102,7 @@ async function writeWindows(
     `INSERT INTO budgets (budget_id, scope, scope_id, duration, max_nanos, place)
      SELECT w.budget_id, 'key', $1, w.duration, w.max_nanos, w.place
      FROM unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS w (budget_id, duration, max_nanos, place)
-     ON CONFLICT (scope, scope_id, duration) WHERE place > 0
+     ON CONFLICT (scope, scope_id, coalesce(model, ''), coalesce(duration, '')) WHERE place > 0
      DO UPDATE SET max_nanos = excluded.max_nanos, place = excluded.place, removed_at = NULL`,
     [keyId, windows.map(newBudgetId), durations, windows.map(({ max }) => max)],
   );

@@ -112,7 +112,7 @@ export class Keys {
     const now = new Date(this.#parts.clock.nowMs());
     await this.#parts.postgres.transaction(async (client) => {
       for (const keyId of new Set(keyIds)) {
-        const version = await bumpRevision(client, keyId);
+        const version = await bumpRevision(client, { scope: "key", id: keyId });
         await client.query(
           `UPDATE keys SET deleted_at = $2, updated_at = $2, version = $3 WHERE key_id = $1 AND deleted_at IS NULL`,
           [keyId, now, version],
@@ -157,7 +157,7 @@ export class Keys {
     const keyId = newKeyId();
     const windows = windowsOf({ budgetLimits: [], budgetDuration: null, metadata: {}, ...fields }, asked.names);
     return postgres.transaction(async (client) => {
-      const version = await bumpRevision(client, keyId);
+      const version = await bumpRevision(client, { scope: "key", id: keyId });
       await insertKey(client, {
         keyId,
         secretHmac: hashSecret(digestSecret(secret), pepper),
@@ -176,7 +176,7 @@ export class Keys {
   #write(keyId: string, fields: Partial<KeyFields>, asked?: Pick<KeyUpdate, "etag" | "names">): Promise<KeyRecord> {
     const { clock, postgres } = this.#parts;
     return postgres.transaction(async (client) => {
-      const version = await bumpRevision(client, keyId);
+      const version = await bumpRevision(client, { scope: "key", id: keyId });
       const current = await this.#reread(client, keyId);
       if (asked?.etag !== undefined && asked.etag !== etagOf(current)) changedMeanwhile();
       const windows = asked && windowsOf({ ...current, ...fields }, asked.names);

@@ -9,6 +9,8 @@ export interface LeasesParts {
   readonly clock: Clock;
   /** How long a lease lives without renewal, in milliseconds. */
   readonly leaseTtlMs: number;
+  /** The zone whose days spend is added up by, an IANA name. */
+  readonly timeZone: string;
 }
 
 /** How many leases one transaction charges. */
@@ -19,11 +21,13 @@ export class Leases {
   readonly #postgres: Postgres;
   readonly #clock: Clock;
   readonly #leaseTtlMs: number;
+  readonly #timeZone: string;
 
-  constructor({ postgres, clock, leaseTtlMs }: LeasesParts) {
+  constructor({ postgres, clock, leaseTtlMs, timeZone }: LeasesParts) {
     this.#postgres = postgres;
     this.#clock = clock;
     this.#leaseTtlMs = leaseTtlMs;
+    this.#timeZone = timeZone;
   }
 
   /**
@@ -60,7 +64,8 @@ export class Leases {
       const leases = await lockLeases(client, "l.lease_id = ANY ($1::uuid[]) ORDER BY l.lease_id FOR NO KEY UPDATE", [
         ids,
       ]);
-      await post(client, postReturns(leases, await noteNew(client, returns, now)), now);
+      const fresh = await noteNew(client, returns, now);
+      await post(client, postReturns(leases, fresh), { at: now, timeZone: this.#timeZone });
     });
   }
 
@@ -79,7 +84,7 @@ export class Leases {
          ORDER BY l.expires_at LIMIT ${expireMax} FOR NO KEY UPDATE SKIP LOCKED`,
         [now, keyId ?? null],
       );
-      if (leases.length > 0) await post(client, postExpiry(leases), now);
+      if (leases.length > 0) await post(client, postExpiry(leases), { at: now, timeZone: this.#timeZone });
       return leases.length;
     });
     return { count, more: count === expireMax };

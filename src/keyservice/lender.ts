@@ -30,7 +30,7 @@ export interface LenderParts {
 /** The same ask came twice at once, and the other one has just opened the lease. */
 class LeaseAppeared extends Error {}
 
-/** Lends pods money on all budgets of a key, or on none. */
+/** Lends pods money on all budgets of their calls, or on none. */
 export class Lender {
   readonly #parts: LenderParts;
 
@@ -47,7 +47,7 @@ export class Lender {
   async acquire(ask: LeaseAsk): Promise<LeaseAnswer> {
     const { postgres, leases } = this.#parts;
     for (;;) {
-      const { budgets, due } = await this.#look(ask.keyId);
+      const { budgets, due } = await this.#look(ask);
       if (due) await leases.expireDue(ask.keyId);
       try {
         return await inBooks(postgres, (client) => this.#acquire(client, ask, budgets));
@@ -57,15 +57,20 @@ export class Lender {
     }
   }
 
-  /** @returns the key's budgets, and whether a lease of it has run out and is not charged yet. */
-  async #look(keyId: string): Promise<{ budgets: AskedBudget[]; due: boolean }> {
+  /** @returns the budgets that are asked, and whether a lease of the key has run out and is not charged yet. */
+  async #look({ keyId, budgetIds }: LeaseAsk): Promise<{ budgets: AskedBudget[]; due: boolean }> {
     const now = this.#now();
     const rows = await this.#parts.postgres.query<BudgetRow & { blocked: boolean; expired: boolean; due: boolean }>(
-      `SELECT b.*, k.blocked, coalesce(k.expires_at <= $2, false) AS expired,
+      `SELECT b.*, coalesce(k.expires_at <= $2, false) AS expired,
+         k.blocked OR EXISTS (SELECT FROM key_rules q WHERE q.key_id = $1 AND q.blocked) AS blocked,
          EXISTS (SELECT FROM leases l WHERE l.key_id = $1 AND l.state = 'open' AND l.expires_at <= $2) AS due
-       FROM keys k JOIN key_budgets b USING (key_id) WHERE k.key_id = $1 AND k.deleted_at IS NULL AND b.removed_at IS NULL
+       FROM keys k CROSS JOIN (
+         SELECT budget_id, scope, scope_id, model, max_nanos, duration FROM key_budgets WHERE key_id = $1 AND removed_at IS NULL
+         UNION SELECT budget_id, scope, scope_id, model, max_nanos, duration FROM effective_budgets
+         WHERE budget_id = ANY ($3::text[]) AND removed_at IS NULL
+       ) b WHERE k.key_id = $1 AND k.deleted_at IS NULL
        ORDER BY b.budget_id`,
-      [keyId, now],
+      [keyId, now, budgetIds],
     );
     const [first] = rows;
     checkKey(first);

@@ -13,6 +13,8 @@ export interface LeaseAsk {
   /** A UUID chosen by the pod. */
   readonly leaseId: string;
   readonly keyId: string;
+  /** Budgets that are asked besides those of every call of the key. */
+  readonly budgetIds: readonly string[];
   /** More than zero. */
   readonly min: Nanos;
   readonly want: Nanos;
@@ -44,6 +46,8 @@ export interface BudgetRow {
   readonly scope_id: string;
   readonly max_nanos: Nanos | null;
   readonly duration: string | null;
+  /** Only calls to this model are charged to it; null: all. */
+  readonly model: string | null;
 }
 
 /** A budget of the key that asks, in its current period. */

@@ -11,13 +11,18 @@ import {
   type Grant as GrantMessage,
   GrantSchema,
   LimitKind,
+  type Limit as LimitMessage,
+  LimitSchema,
+  type PartyGrant as PartyGrantMessage,
+  PartyGrantSchema,
+  type Party as PartyMessage,
   Scope,
   type SpendRecord as SpendRecordMessage,
   SpendStatus as SpendStatusMessage,
   type WatchResponse,
   WatchResponseSchema,
 } from "../gen/tollgate/keys/v1/keys_pb.ts";
-import type { Grant, GrantedBudget } from "./grants.ts";
+import type { Grant, GrantedBudget, GrantedLimit, Party, PartyGrant } from "./grants.ts";
 import type { LeaseAnswer } from "./loan.ts";
 import type { SpendRecord, SpendStatus } from "./settlements.ts";
 import type { Change } from "./watch-queue.ts";
@@ -32,6 +37,12 @@ const scopes: ReadonlyMap<string, Scope> = new Map([
   ["tag", Scope.TAG],
   ["model", Scope.MODEL],
 ]);
+
+const limitKinds: Readonly<Record<GrantedLimit["kind"], LimitKind>> = {
+  requests: LimitKind.REQUESTS_PER_MINUTE,
+  tokens: LimitKind.TOKENS_PER_MINUTE,
+  parallel: LimitKind.PARALLEL_REQUESTS,
+};
 
 const statuses: ReadonlyMap<number, SpendStatus> = new Map([
   [SpendStatusMessage.SUCCESS, "success"],
@@ -51,11 +62,6 @@ export function isUuid(text: string): boolean {
 
 /** A key's grant. */
 export function writeGrant(grant: Grant): GrantMessage {
-  const limits = [
-    { kind: LimitKind.REQUESTS_PER_MINUTE, ceiling: grant.rpmLimit },
-    { kind: LimitKind.TOKENS_PER_MINUTE, ceiling: grant.tpmLimit },
-    { kind: LimitKind.PARALLEL_REQUESTS, ceiling: grant.maxParallelRequests },
-  ];
   return create(GrantSchema, {
     keyId: grant.keyId,
     keyAlias: grant.alias ?? "",
@@ -63,10 +69,13 @@ export function writeGrant(grant: Grant): GrantMessage {
     teamId: grant.teamId ?? "",
     models: [...grant.models],
     aliases: { ...grant.aliases },
-    limits: limits.flatMap(({ kind, ceiling }) =>
-      ceiling === undefined ? [] : [{ scope: Scope.KEY, scopeId: grant.keyId, kind, ceiling }],
-    ),
+    organizationId: grant.organizationId ?? "",
+    limits: grant.limits.map(writeLimit),
+    rules: grant.rules.map(({ scope, scopeId, models, blocked }) => {
+      return { scope: scopeOf(scope), scopeId, models: [...models], blocked };
+    }),
     budgets: grant.budgets.map(writeBudget),
+    partyScopes: grant.partyScopes.map(scopeOf),
     ...(grant.expiresAt === undefined ? {} : { expireTime: timestampFromDate(grant.expiresAt) }),
     blocked: grant.blocked,
     version: grant.version,
@@ -74,11 +83,36 @@ export function writeGrant(grant: Grant): GrantMessage {
   });
 }
 
-function writeBudget(budget: GrantedBudget): BudgetMessage {
-  const { budgetId, scopeId, max } = budget;
-  const scope = scopes.get(budget.scope) ?? Scope.UNSPECIFIED;
-  const window = budget.duration ?? "";
-  return create(BudgetSchema, { budgetId, scope, scopeId, window, ...(max === undefined ? {} : { maxNanos: max }) });
+function scopeOf(word: string): Scope {
+  return scopes.get(word) ?? Scope.UNSPECIFIED;
+}
+
+function writeLimit({ scope, scopeId, kind, ceiling }: GrantedLimit): LimitMessage {
+  return create(LimitSchema, { scope: scopeOf(scope), scopeId, kind: limitKinds[kind], ceiling });
+}
+
+function writeBudget({ budgetId, scope, scopeId, max, duration, model }: GrantedBudget): BudgetMessage {
+  const limit = max === undefined ? {} : { maxNanos: max };
+  const window = duration ?? "";
+  return create(BudgetSchema, { budgetId, scope: scopeOf(scope), scopeId, window, model: model ?? "", ...limit });
+}
+
+/** @throws GatewayError invalid_request for what is no party. */
+export function readParty({ scope, id }: PartyMessage): Party {
+  if (scope === Scope.END_USER) return { scope: "end_user", id };
+  if (scope === Scope.TAG) return { scope: "tag", id };
+  throw new GatewayError("invalid_request", "`parties` must be end users and tags.", { param: "parties" });
+}
+
+/** What holds for calls that name a party. */
+export function writePartyGrant({ scope, id, limits, budgets, models, blocked }: PartyGrant): PartyGrantMessage {
+  return create(PartyGrantSchema, {
+    party: { scope: scopeOf(scope), id },
+    limits: limits.map(writeLimit),
+    budgets: budgets.map(writeBudget),
+    models: [...models],
+    blocked,
+  });
 }
 
 /** The answer to an ask for money. */
@@ -95,7 +129,7 @@ export function writeLeaseAnswer(leaseId: string, answer: LeaseAnswer): AcquireL
       const row = {
         ...budget,
         budgetId: budget.budget_id,
-        scopeId: budget.scope_id,
+        scopeId: budget.model ?? budget.scope_id,
         max: budget.max_nanos ?? undefined,
       };
       const resets = resetsAt === undefined ? {} : { resetTime: timestampFromDate(resetsAt) };
@@ -116,6 +150,10 @@ export function writeChange(change: Change): WatchResponse {
         version,
         change: { case: "keyChanged", value: { keyId: change.keyId } },
       });
+    case "entity": {
+      const value = { scope: scopeOf(change.scope), id: change.id };
+      return create(WatchResponseSchema, { version, change: { case: "entityChanged", value } });
+    }
     case "reset":
       return create(WatchResponseSchema, { version, change: { case: "reset", value: {} } });
     case "heartbeat":
@@ -161,6 +199,7 @@ export function readSpendRecord(message: SpendRecordMessage, place: number): Spe
     firstOutputAt: readTime(message.firstOutputTime, place, "first_output_time"),
     priceVersion: clean(message.priceVersion),
     endUser: clean(message.endUser),
+    budgetIds: message.budgetIds.map(clean),
     tags: message.tags.map(clean),
     providerResponseId: clean(message.providerResponseId),
     traceId: clean(message.traceId),

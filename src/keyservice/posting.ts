@@ -39,16 +39,21 @@ export interface LeaseReturn {
   readonly close: boolean;
 }
 
-/** What new records of one key and lease cost together, and the budgets of the key. */
+/** What new records of one key and lease cost together, and the budgets they are charged to. */
 export interface SpendTotal {
-  readonly key_id: string;
-  readonly lease_id: string | null;
+  readonly keyId: string;
+  readonly leaseId: string | undefined;
   readonly cost: Nanos;
-  readonly budgets: readonly {
-    readonly budget_id: string;
-    readonly duration: string | null;
-    readonly removed_at: Date | null;
-  }[];
+  readonly budgets: readonly ChargedBudget[];
+}
+
+/** A budget that records are charged to: one of their key's, or one they name themselves. */
+export interface ChargedBudget {
+  readonly budget_id: string;
+  readonly duration: string | null;
+  readonly removed_at: Date | null;
+  /** What those of the records cost that are charged to it. */
+  readonly cost: Nanos;
 }
 
 /** Where a budget without duration keeps its only period. */
@@ -168,15 +173,15 @@ export function postSpend(
   timeZone: string,
 ): Posting {
   const posting = new Posting();
-  for (const { key_id, lease_id, cost, budgets } of totals) {
-    const lease = lease_id === null ? undefined : leases.get(lease_id);
-    const own = lease?.keyId === key_id ? lease : undefined;
+  for (const { keyId, leaseId, cost, budgets } of totals) {
+    const lease = leaseId === undefined ? undefined : leases.get(leaseId);
+    const own = lease?.keyId === keyId ? lease : undefined;
     if (own !== undefined) posting.step(own, settle(own, cost));
     const charged = new Set(own?.periods.map(({ budgetId }) => budgetId));
     for (const budget of budgets) {
       if (charged.has(budget.budget_id)) continue;
       const period = currentPeriod(budget, nowMs, timeZone);
-      if (budget.removed_at === null || budget.removed_at >= period.start) posting.move(period, cost, 0n);
+      if (budget.removed_at === null || budget.removed_at >= period.start) posting.move(period, budget.cost, 0n);
     }
   }
   return posting;

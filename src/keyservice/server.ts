@@ -83,7 +83,7 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
   const postgres = new Postgres({ ...options, onConnectionLost });
   closers.add("postgres", () => postgres.close());
 
-  const leases = new Leases({ postgres, clock, leaseTtlMs });
+  const leases = new Leases({ postgres, clock, leaseTtlMs, timeZone });
   const lender = new Lender({ postgres, leases, clock, leaseTtlMs, timeZone });
   const sweeper = new Sweeper({
     ...{ leases, clock },

@@ -3,10 +3,18 @@ import { GatewayError } from "../errors.ts";
 import type { KeyService, WatchRequest, WatchResponse } from "../gen/tollgate/keys/v1/keys_pb.ts";
 import type { Secret } from "../secret.ts";
 import type { ChangeFeed } from "./change-feed.ts";
-import { findGrant } from "./grants.ts";
+import { findGrant, findParties } from "./grants.ts";
 import type { Leases } from "./leases.ts";
 import type { Lender } from "./lender.ts";
-import { isUuid, readSpendRecord, writeChange, writeGrant, writeLeaseAnswer } from "./messages.ts";
+import {
+  isUuid,
+  readParty,
+  readSpendRecord,
+  writeChange,
+  writeGrant,
+  writeLeaseAnswer,
+  writePartyGrant,
+} from "./messages.ts";
 import { keyOfCaller } from "./operator.ts";
 import type { Queryable } from "./postgres.ts";
 import { type Pepper, sameSecret } from "./secrets.ts";
@@ -35,10 +43,15 @@ export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof Ke
       if (grant === undefined) throw new GatewayError("key_not_found", "There is no such key.");
       return { grant: writeGrant(grant) };
     },
+    async resolveParties(request, context) {
+      authorize(context, parts);
+      const { parties, version } = await findParties(books, request.parties.map(readParty));
+      return { parties: parties.map(writePartyGrant), version };
+    },
     async acquireLease(request, context) {
       authorize(context, parts);
-      const { requestId, podId, leaseId, keyId, minNanos, wantNanos } = request;
-      const ask = { requestId, podId, leaseId, keyId, min: minNanos, want: wantNanos };
+      const { requestId, podId, leaseId, keyId, budgetIds, minNanos, wantNanos } = request;
+      const ask = { requestId, podId, leaseId, keyId, budgetIds, min: minNanos, want: wantNanos };
       return writeLeaseAnswer(leaseId, await lender.acquire(ask));
     },
     async renewLeases({ leaseIds }, context) {

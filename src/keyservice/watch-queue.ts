@@ -1,6 +1,8 @@
 /** What a watcher is told. `version` is that of the books after it. */
 export type Change =
   | { readonly type: "key"; readonly keyId: string; readonly version: bigint }
+  /** Something keys belong to or calls name. `scope` is never "key" nor "all". */
+  | { readonly type: "entity"; readonly scope: string; readonly id: string; readonly version: bigint }
   /** Changes were missed: anything may be different. */
   | { readonly type: "reset"; readonly version: bigint }
   | { readonly type: "heartbeat"; readonly version: bigint };

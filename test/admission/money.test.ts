@@ -9,7 +9,7 @@ import { sampleDeployment, samplePrice, sampleRequest } from "../sample-call.ts"
 const request = sampleRequest();
 /** A token in costs 1000 nano-dollars, one out 2000. */
 const inputCost = BigInt(request.inputTokensMax) * 1_000n;
-const withBudget = (max: bigint) => new GatewayStage({ grant: { budgets: sampleGrant("key_1", max).budgets } });
+const withBudget = (max: bigint) => new GatewayStage({ grant: { budgets: sampleGrant("key_1", max).payer.budgets } });
 
 describe("what a call needs", () => {
   const bounds = { inputTokensMax: 10, outputTokensMax: 1000, choiceCount: 2 };
@@ -99,7 +99,7 @@ describe("a model without a price", () => {
   });
 
   test("is counted, and booked at nothing, where the configuration says so or no budget is to be held", async () => {
-    const free = sampleGrant("key_1", undefined).budgets;
+    const free = sampleGrant("key_1", undefined).payer.budgets;
     for (const options of [{ config: { unpricedModels: "flag" } }, { grant: { budgets: free } }] as const) {
       const stage = new GatewayStage({ deployments, ...options });
       const settled = (await stage.answered()).at(-1) as SettledEvent;

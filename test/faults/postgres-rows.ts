@@ -159,7 +159,9 @@ async function stormClient(world: World, keyId: string, podId: string, endMs: nu
   try {
     while (performance.now() < endMs) {
       const [leaseId, requestId] = [randomUUID(), randomUUID()];
-      const lease = await ask(() => authority.acquire({ requestId, leaseId, keyId, min: 1_000n, want: 5_000n }));
+      const lease = await ask(() =>
+        authority.acquire({ requestId, leaseId, keyId, budgetIds: [], min: 1_000n, want: 5_000n }),
+      );
       assert.equal(lease.outcome, "granted");
       const spent = record(keyId, leaseId, 700n);
       await ask(() => authority.settle([spent]));
@@ -208,6 +210,6 @@ function record(keyId: string, leaseId: string, cost: bigint) {
     },
     ...{ inputTokens: 1, outputTokens: 1, cacheReadInputTokens: 0, cacheWriteInputTokens: 0, reasoningOutputTokens: 0 },
     ...{ startedAtMs: nowMs, endedAtMs: nowMs, firstOutputAtMs: undefined, priceVersion: "", endUser: "", tags: [] },
-    ...{ providerResponseId: "", traceId: "" },
+    ...{ providerResponseId: "", traceId: "", budgetIds: [] },
   };
 }

@@ -205,6 +205,7 @@ describe("decisions", () => {
     const { clock, decisions } = await setUp(t, {
       wrap: (inner) => ({
         resolve: (digest) => inner.resolve(digest),
+        resolveParties: (parties) => inner.resolveParties(parties),
         acquire: (ask) => inner.acquire(ask),
         renew: (ids) => inner.renew(ids),
         giveBack: (returns) => inner.giveBack(returns),

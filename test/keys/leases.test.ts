@@ -9,7 +9,7 @@ import { Leases } from "../../src/keys/leases.ts";
 import type { Nanos } from "../../src/money.ts";
 import { HandClock } from "./hand-clock.ts";
 import { PaperAuthority } from "./paper-authority.ts";
-import { Log, sampleGrant, sampleOpen, sampleSettled } from "./samples.ts";
+import { Log, sampleOpen, samplePayer, sampleSettled } from "./samples.ts";
 
 const key = "key_1";
 
@@ -63,7 +63,7 @@ function setUp(max: Nanos | undefined, podCount = 1, ttlMs = 60_000) {
   const pods = Array.from({ length: podCount }, () => new Pod(authority, clock));
   const [pod] = pods;
   assert.ok(pod);
-  return { clock, authority, budget, pods, pod, grant: sampleGrant(key, max) };
+  return { clock, authority, budget, pods, pod, grant: samplePayer(key, max) };
 }
 
 async function reserved(clock: HandClock, answer: ReturnType<Leases["reserve"]>): Promise<Reservation> {
@@ -81,7 +81,7 @@ async function settled<T>(clock: HandClock, promise: Promise<T>): Promise<T> {
 describe("leases", () => {
   it("a key without a limited budget reserves from no lease", () => {
     const { pod, authority } = setUp(undefined);
-    const answer = pod.leases.reserve(sampleGrant(key, undefined), 10n);
+    const answer = pod.leases.reserve(samplePayer(key, undefined), 10n);
     assert.ok(answer instanceof Reservation);
     assert.equal(answer.leaseId, "");
     answer.settle(3n);
@@ -219,7 +219,7 @@ describe("leases", () => {
     const { pod, authority, budget, clock, grant } = setUp(1_000_000n, 1, 3_000);
     authority.budgets.set("key_2", { max: 1_000_000n, spent: 0n, reserved: 0n });
     const one = await reserved(clock, pod.leases.reserve(grant, 100n));
-    await reserved(clock, pod.leases.reserve(sampleGrant("key_2", 1_000_000n), 100n));
+    await reserved(clock, pod.leases.reserve(samplePayer("key_2", 1_000_000n), 100n));
     await clock.advance(10_000);
     assert.ok(
       authority.renewals.length >= 8 && authority.renewals.length <= 12,

@@ -9,6 +9,8 @@ import {
   type LeaseAnswer,
   type LeaseAsk,
   type LeaseReturn,
+  type Party,
+  type PartyGrant,
   type SpendRecord,
 } from "../../src/keys/authority.ts";
 import type { Nanos } from "../../src/money.ts";
@@ -35,6 +37,9 @@ export class PaperAuthority implements Authority {
   readonly latencyMs: number;
   readonly grants = new Map<string, Grant>();
   readonly budgets = new Map<string, { max: Nanos | undefined; spent: Nanos; reserved: Nanos }>();
+  /** By scope and id. */
+  readonly parties = new Map<string, Partial<PartyGrant>>();
+  partyCount = 0;
   readonly leases = new Map<string, PaperLease>();
   /** By call and attempt. */
   readonly booked = new Map<string, SpendRecord>();
@@ -80,6 +85,17 @@ export class PaperAuthority implements Authority {
       const grant = this.grants.get(keySha256.toString("hex"));
       return grant && { ...grant, version: this.version };
     });
+  }
+
+  resolveParties(parties: readonly Party[]): Promise<{ parties: readonly PartyGrant[]; version: bigint }> {
+    this.partyCount += parties.length;
+    return this.#exchange(() => ({
+      parties: parties.map((party) => {
+        const known = this.parties.get(`${party.scope} ${party.id}`);
+        return { ...party, limits: [], budgets: [], models: [], blocked: false, ...known };
+      }),
+      version: this.version,
+    }));
   }
 
   acquire(ask: LeaseAsk): Promise<LeaseAnswer> {

@@ -118,7 +118,7 @@ class Pod {
 
   /** One call, as the gateway makes it. */
   async call(grant: Grant, amount: bigint, cost: bigint): Promise<boolean> {
-    const reservation = await this.leases.reserve(grant, amount);
+    const reservation = await this.leases.reserve(grant.payer, amount);
     if (!(reservation instanceof Reservation)) return false;
     const open = sampleOpen({ keyId: grant.keyId, leaseId: reservation.leaseId, reserved: amount });
     this.journal.appendOpen(open);
@@ -165,8 +165,8 @@ describe("the KeyService, asked over gRPC", () => {
     assert.equal(grant.keyAlias, "alpha");
     assert.deepEqual(grant.models, ["gpt-*"]);
     assert.deepEqual([...grant.aliases], [["small", "gpt-mini"]]);
-    assert.equal(grant.budgets[0]?.max, 1_500_000_000n);
-    assert.deepEqual(grant.limits.map(({ kind, ceiling }) => [kind, ceiling]).sort(), [
+    assert.equal(grant.payer.budgets[0]?.max, 1_500_000_000n);
+    assert.deepEqual(grant.payer.limits.map(({ kind, ceiling }) => [kind, ceiling]).sort(), [
       ["parallel", 2],
       ["requests", 7],
       ["tokens", 900],
@@ -220,7 +220,14 @@ describe("the KeyService, asked over gRPC", () => {
     const grant = await authority.resolve(hash("sha256", token, "buffer"));
     assert.ok(grant);
     cutting.cutNext();
-    const ask = { requestId: randomUUID(), leaseId: randomUUID(), keyId: grant.keyId, min: 10n, want: 100n };
+    const ask = {
+      requestId: randomUUID(),
+      leaseId: randomUUID(),
+      keyId: grant.keyId,
+      budgetIds: [],
+      min: 10n,
+      want: 100n,
+    };
     const answer = await authority.acquire(ask);
     assert.equal(answer.outcome, "granted");
     assert.equal(cutting.cuts(), 1);
@@ -290,7 +297,7 @@ describe("pods on one KeyService", () => {
     const pod = new Pod(service.port, directory);
     const grant = await pod.grant(token);
     assert.ok(await pod.call(grant, 1_000n, 400n));
-    const reservation = await pod.leases.reserve(grant, 1_000n);
+    const reservation = await pod.leases.reserve(grant.payer, 1_000n);
     assert.ok(reservation instanceof Reservation);
     pod.journal.appendOpen(sampleOpen({ keyId: grant.keyId, leaseId: reservation.leaseId, reserved: 1_000n }));
     // Dies: what it leaves is its journal; its leases stay open at the KeyService.

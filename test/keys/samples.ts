@@ -1,8 +1,14 @@
 import { randomUUID } from "node:crypto";
-import type { Grant, SpendRecord } from "../../src/keys/authority.ts";
+import type { Grant, Payer, SpendRecord } from "../../src/keys/authority.ts";
 import type { OpenRecord } from "../../src/keys/journal-line.ts";
 import type { Nanos } from "../../src/money.ts";
 import type { Telemetry } from "../../src/telemetry/telemetry.ts";
+
+/** A payer with one budget, its key's. */
+export function samplePayer(keyId: string, max: Nanos | undefined): Payer {
+  const budget = { budgetId: keyId, scope: "key", scopeId: keyId, window: undefined, max } as const;
+  return { id: keyId, keyId, limits: [], budgets: [budget], extraBudgetIds: [] };
+}
 
 /** A grant with one budget. */
 export function sampleGrant(keyId: string, max: Nanos | undefined): Grant {
@@ -11,10 +17,13 @@ export function sampleGrant(keyId: string, max: Nanos | undefined): Grant {
     keyAlias: undefined,
     userId: undefined,
     teamId: undefined,
+    organizationId: undefined,
     models: [],
     aliases: new Map(),
-    limits: [],
-    budgets: [{ budgetId: keyId, scope: "key", scopeId: keyId, window: undefined, max }],
+    rules: [],
+    payer: samplePayer(keyId, max),
+    modelBudgets: [],
+    partyScopes: [],
     expiresAtMs: undefined,
     blocked: false,
     version: 1n,
@@ -40,6 +49,7 @@ export function sampleOpen(facts: Partial<OpenRecord> = {}): OpenRecord {
     tags: ["a", "b\nc"],
     traceId: "",
     operation: "chat",
+    budgetIds: [],
     ...facts,
   };
 }

@@ -93,12 +93,23 @@ export class BooksStage {
     await this.postgres.transaction((client) => updateKey(client, { keyId, fields: {}, windows, nowMs, version: 1n }));
   }
 
+  /** Makes the main budget of something. @returns its id. */
+  async budget(scope: string, scopeId: string, max: bigint, duration: string | null): Promise<string> {
+    const budgetId = `budget_${randomUUID()}`;
+    await this.postgres.query(
+      "INSERT INTO budgets (budget_id, scope, scope_id, max_nanos, duration) VALUES ($1, $2, $3, $4, $5)",
+      [budgetId, scope, scopeId, max, duration],
+    );
+    return budgetId;
+  }
+
   acquire(keyId: string, min: bigint, want = min, ids: Partial<LeaseAsk> = {}): Promise<LeaseAnswer> {
     return this.lender.acquire({
       requestId: randomUUID(),
       leaseId: randomUUID(),
       podId: "pod",
       keyId,
+      budgetIds: [],
       min,
       want,
       ...ids,
@@ -144,17 +155,49 @@ export class BooksStage {
     );
   }
 
-  /** What must hold at any time: of every budget the sums agree with the spend log and with the open leases. */
+  /**
+   * What must hold at any time: of every budget the sums agree with the spend log and with the open leases, and so do the sums by
+   * day.
+   */
   async check(): Promise<void> {
     const wrong = await this.postgres.query(
-      `SELECT b.key_id, b.budget_id, p.spent, l.booked, p.reserved, o.outstanding
-       FROM key_budgets b,
+      `SELECT b.budget_id, p.spent, l.booked, p.reserved, o.outstanding
+       FROM budgets b,
+         LATERAL (SELECT array_agg(key_id) AS keys FROM key_budgets WHERE budget_id = b.budget_id) k,
          LATERAL (SELECT coalesce(sum(spent_nanos), 0) AS spent, coalesce(sum(reserved_nanos), 0) AS reserved
                   FROM budget_periods WHERE budget_id = b.budget_id) p,
-         LATERAL (SELECT coalesce(sum(cost_nanos), 0) AS booked FROM spend_log WHERE key_id = b.key_id) l,
-         LATERAL (SELECT coalesce(sum(outstanding_nanos), 0) AS outstanding FROM leases
-                  WHERE state = 'open' AND key_id = b.key_id) o
+         LATERAL (SELECT coalesce(sum(cost_nanos), 0) AS booked FROM spend_log
+                  WHERE key_id = ANY (k.keys) OR b.budget_id = ANY (budget_ids)) l,
+         LATERAL (SELECT coalesce(sum(outstanding_nanos), 0) AS outstanding FROM leases JOIN lease_periods USING (lease_id)
+                  WHERE state = 'open' AND budget_id = b.budget_id) o
        WHERE p.spent <> l.booked OR p.reserved <> o.outstanding`,
+    );
+    assert.deepEqual(wrong, []);
+    await this.checkDays();
+  }
+
+  /** The sums by day are those of the spend log, of everything that is summed. */
+  async checkDays(timeZone = "UTC"): Promise<void> {
+    const facts = "key_id, team_id, user_id, organization_id, model_group, model, provider";
+    const sums = `sum(cost_nanos)::bigint AS cost, sum(input_tokens)::bigint AS input, sum(output_tokens)::bigint AS output,
+      sum(cache_read_input_tokens)::bigint AS cache_read, sum(cache_write_input_tokens)::bigint AS cache_write,
+      count(*) FILTER (WHERE attempt > 0 AND status = 'success') AS successes,
+      count(*) FILTER (WHERE attempt > 0 AND status <> 'success') AS failures`;
+    const columns =
+      "cost_nanos, input_tokens, output_tokens, cache_read_input_tokens, cache_write_input_tokens, successes, failures";
+    const day = `(started_at AT TIME ZONE '${timeZone}')::date`;
+    const wrong = await this.postgres.query(
+      `WITH logged AS (
+         SELECT ${day} AS day, '' AS scope, '' AS scope_id, ${facts}, ${sums} FROM spend_log GROUP BY ${day}, ${facts}
+         UNION ALL
+         SELECT ${day}, p.scope, p.scope_id, ${facts}, ${sums} FROM spend_log CROSS JOIN LATERAL (
+           SELECT 'end_user', end_user WHERE end_user <> '' UNION SELECT 'tag', unnest(tags)) AS p (scope, scope_id)
+         GROUP BY ${day}, p.scope, p.scope_id, ${facts}
+       ), summed AS (
+         SELECT day, '' AS scope, '' AS scope_id, ${facts}, ${columns} FROM daily_spend
+         UNION ALL SELECT day, scope, scope_id, ${facts}, ${columns} FROM daily_party_spend
+       )
+       (TABLE logged EXCEPT ALL TABLE summed) UNION ALL (TABLE summed EXCEPT ALL TABLE logged)`,
     );
     assert.deepEqual(wrong, []);
   }
@@ -187,6 +230,7 @@ export function spend(keyId: string, cost: bigint, facts: Partial<SpendRecord> =
     tags: [],
     providerResponseId: "",
     traceId: "",
+    budgetIds: [],
     ...facts,
     keyId,
     cost,

@@ -18,6 +18,7 @@ type Step =
       readonly request: number;
       readonly min: number;
       readonly more: number;
+      readonly parties: number;
     }
   | {
       readonly do: "settle";
@@ -26,6 +27,7 @@ type Step =
         readonly key: number;
         readonly lease: number;
         readonly cost: number;
+        readonly parties: number;
       }[];
     }
   | {
@@ -44,13 +46,15 @@ type Step =
 const key = fc.nat(2);
 const lease = fc.nat(7);
 const request = fc.nat(5);
+/** Bits: which of two tags a call names. */
+const parties = fc.nat(3);
 const amount = fc.integer({ min: 0, max: 400 });
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 6,
     arbitrary: fc.record({
       do: fc.constant("acquire" as const),
-      ...{ key, lease, request },
+      ...{ key, lease, request, parties },
       ...{ min: fc.integer({ min: 1, max: 400 }), more: fc.nat(300) },
     }),
   },
@@ -58,7 +62,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 5,
     arbitrary: fc.record({
       do: fc.constant("settle" as const),
-      records: fc.uniqueArray(fc.record({ call: fc.nat(30), key, lease, cost: amount }), {
+      records: fc.uniqueArray(fc.record({ call: fc.nat(30), key, lease, cost: amount, parties }), {
         ...{ minLength: 1, maxLength: 4 },
         selector: ({ call }) => call,
       }),
@@ -89,6 +93,7 @@ class Twins {
   readonly #memory: MemoryBooks;
   readonly #ids = new Map<string, string>();
   readonly keys: string[] = [];
+  readonly #tagBudgets: string[] = [];
 
   private constructor(stage: BooksStage) {
     this.#stage = stage;
@@ -103,7 +108,30 @@ class Twins {
     await twins.#addKey(800n, "1m");
     await twins.#addKey(undefined, "1d");
     await twins.#turnWindow(twins.#key(0));
+    await twins.#joinTeam([twins.#key(1), twins.#key(2)], 1_500n);
+    await twins.#addTag(600n, null);
+    await twins.#addTag(900n, "10m");
     return twins;
+  }
+
+  /** Lets keys share a budget. */
+  async #joinTeam(keyIds: readonly string[], max: bigint): Promise<void> {
+    const team = randomUUID();
+    await this.#stage.budget("team", team, max, null);
+    await this.#stage.postgres.query("UPDATE keys SET team_id = $1 WHERE key_id = ANY ($2)", [team, keyIds]);
+    for (const keyId of keyIds) await this.#readBudgets(keyId);
+  }
+
+  async #addTag(max: bigint, duration: string | null): Promise<void> {
+    const tag = randomUUID();
+    const budgetId = await this.#stage.budget("tag", tag, max, duration);
+    const facts = { budget_id: budgetId, scope: "tag", scope_id: tag, model: null, max_nanos: max, duration };
+    this.#tables.budgets.set(budgetId, { ...facts, removed_at: null });
+    this.#tagBudgets.push(budgetId);
+  }
+
+  #partyBudgets(bits: number): string[] {
+    return this.#tagBudgets.filter((_, index) => (bits >> index) % 2 === 1);
   }
 
   async #addKey(max: bigint | undefined, duration?: string): Promise<void> {
@@ -111,7 +139,7 @@ class Twins {
     this.keys.push(keyId);
     const facts = {
       ...{ alias: undefined, userId: undefined, teamId: undefined, models: [], aliases: {}, tags: [] },
-      ...{ rpmLimit: undefined, tpmLimit: undefined, maxParallelRequests: undefined },
+      ...{ organizationId: undefined, limits: [], rules: [], partyScopes: [] },
       ...{ expiresAt: undefined, blocked: false },
     };
     this.#tables.keys.set(keyId, { sha256: "", budgetIds: [], facts });
@@ -128,7 +156,7 @@ class Twins {
   /** Budgets are made and changed elsewhere; here they are only copied. */
   async #readBudgets(keyId: string): Promise<void> {
     const rows = await this.#stage.postgres.query<StoredBudget>(
-      "SELECT budget_id, scope, scope_id, max_nanos, duration, removed_at FROM key_budgets WHERE key_id = $1",
+      "SELECT budget_id, scope, scope_id, model, max_nanos, duration, removed_at FROM key_budgets WHERE key_id = $1",
       [keyId],
     );
     for (const row of rows) this.#tables.budgets.set(row.budget_id, row);
@@ -149,7 +177,9 @@ class Twins {
             podId: "pod",
             leaseId: this.#id("lease", next.lease),
           },
-          ...{ keyId: this.#key(next.key), min: BigInt(next.min), want: BigInt(next.min + next.more) },
+          keyId: this.#key(next.key),
+          budgetIds: this.#partyBudgets(next.parties),
+          ...{ min: BigInt(next.min), want: BigInt(next.min + next.more) },
         };
         return both(
           async () => writeLeaseAnswer(ask.leaseId, await lender.acquire(ask)),
@@ -162,6 +192,7 @@ class Twins {
             ...{
               callId: this.#id("call", record.call),
               leaseId: record.lease === 0 ? undefined : this.#id("lease", record.lease),
+              budgetIds: this.#partyBudgets(record.parties),
             },
           }),
         );
@@ -219,9 +250,10 @@ class Twins {
     const { keys } = this;
     const periods = await postgres.query(
       `SELECT p.budget_id, p.period_start AS start, p.spent_nanos AS spent, p.reserved_nanos AS reserved
-       FROM budget_periods p JOIN key_budgets b USING (budget_id)
-       WHERE b.key_id = ANY ($1) AND (p.spent_nanos, p.reserved_nanos) <> (0, 0) ORDER BY 1, 2`,
-      [keys],
+       FROM budget_periods p WHERE (p.spent_nanos, p.reserved_nanos) <> (0, 0)
+         AND budget_id IN (SELECT budget_id FROM key_budgets WHERE key_id = ANY ($1) UNION SELECT unnest($2::text[]))
+       ORDER BY 1, 2`,
+      [keys, this.#tagBudgets],
     );
     const leases = await postgres.query(
       `SELECT lease_id, coalesce(key_id, '') AS key_id, state, outstanding_nanos AS outstanding, corrections, expires_at, period_ends_at
@@ -229,7 +261,7 @@ class Twins {
       [this.#idsOf("lease")],
     );
     const log = await postgres.query(
-      `SELECT call_id, attempt, key_id, lease_id, cost_nanos AS cost, reserved_nanos AS reserved, status, pod_id
+      `SELECT call_id, attempt, key_id, lease_id, cost_nanos AS cost, reserved_nanos AS reserved, status, pod_id, budget_ids
        FROM spend_log WHERE key_id = ANY ($1) ORDER BY 1, 2`,
       [keys],
     );
@@ -249,7 +281,7 @@ class Twins {
       }))
       .sort((a, b) => compare(a.lease_id, b.lease_id));
     const log = [...tables.spendLog.values()]
-      .map(({ callId, attempt, keyId, leaseId, cost, reserved, status, podId }) => ({
+      .map(({ callId, attempt, keyId, leaseId, cost, reserved, status, podId, budgetIds }) => ({
         ...{
           call_id: callId,
           attempt,
@@ -259,6 +291,7 @@ class Twins {
           reserved,
           status,
           pod_id: podId,
+          budget_ids: budgetIds,
         },
       }))
       .sort((a, b) => compare(a.call_id, b.call_id) || a.attempt - b.attempt);

@@ -16,6 +16,8 @@ export class Invariants {
   #rowsSeen = 0;
   /** Booked so far, by key. */
   readonly #booked = new Map<string, bigint>();
+  /** The same, by budgets that rows name. */
+  readonly #bookedByName = new Map<string, bigint>();
   /** What rows cost beyond what was reserved for them, all together. */
   #beyond = 0n;
   /** Charged to a budget that came when the money was lent already, by budget. */
@@ -86,6 +88,9 @@ export class Invariants {
     for (const [keyId, { budgetIds }] of tables.keys) {
       for (const id of budgetIds) bookedBy.set(id, (bookedBy.get(id) ?? 0n) + (this.#booked.get(keyId) ?? 0n));
     }
+    for (const ids of tables.tags.values()) {
+      for (const id of ids) bookedBy.set(id, this.#bookedByName.get(id) ?? 0n);
+    }
     for (const [budgetId, booked] of bookedBy) {
       // What was booked before a key had the budget is not in it.
       if (budgetId.endsWith("_late")) continue;
@@ -101,7 +106,11 @@ export class Invariants {
   #holdToBills(): void {
     for (const [budgetId, { max_nanos, duration }] of this.#tables.budgets) {
       if (max_nanos === null || duration !== null) continue;
-      const calls = this.#calls.filter(({ keyId }) => this.#tables.keys.get(keyId)?.budgetIds.includes(budgetId));
+      const calls = this.#calls.filter(
+        ({ keyId, request }) =>
+          this.#tables.keys.get(keyId)?.budgetIds.includes(budgetId) === true ||
+          request.tags.some((tag) => this.#tables.tags.get(tag)?.includes(budgetId)),
+      );
       const { nanos, beyond } = this.#bills.total(calls);
       const lost = this.#bills.total(calls.filter((call) => this.#uncovered.has(call))).nanos;
       const highest = this.#highest.get(budgetId) ?? 0n;
@@ -119,6 +128,7 @@ export class Invariants {
     for (const row of spendLog.values()) {
       if (skip-- > 0) continue;
       this.#booked.set(row.keyId, (this.#booked.get(row.keyId) ?? 0n) + row.cost);
+      for (const id of row.budgetIds) this.#bookedByName.set(id, (this.#bookedByName.get(id) ?? 0n) + row.cost);
       this.#noteOutside(row);
       if (this.#clocksAgree) this.#checkPeriod(row);
       if (row.status === "unconfirmed" && this.#isForgotten(row)) this.#beyond += row.cost;
@@ -221,10 +231,11 @@ export class Invariants {
     return beyond;
   }
 
-  /** What a key's budgets have left, by the last replica's clock; undefined: there is no limit. */
-  roomOf(keyId: string, replicas: readonly Replica[]): bigint | undefined {
+  /** What the budgets of a key's calls have left, of those that name tags, by the last replica's clock; undefined: there is no limit. */
+  roomOf(keyId: string, tags: readonly string[], replicas: readonly Replica[]): bigint | undefined {
     let least: bigint | undefined;
-    for (const budget of this.#tables.budgetsOf(keyId)) {
+    const named = tags.flatMap((tag) => this.#tables.tags.get(tag) ?? []);
+    for (const budget of this.#tables.askedBudgets(keyId, named)) {
       if (budget.max_nanos === null) continue;
       for (const { clock } of replicas) {
         const { spent, reserved } = this.#tables.period(currentPeriod(budget, clock.nowMs(), "UTC"));

@@ -75,8 +75,6 @@ export class Replica {
   }
 
   #since(since: bigint): Change[] {
-    return this.#tables.changes
-      .filter(({ version }) => version > since)
-      .map(({ version, keyId }) => ({ type: "key", keyId, version }));
+    return this.#tables.changes.filter(({ version }) => version > since);
   }
 }

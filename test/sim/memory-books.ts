@@ -2,7 +2,7 @@
 
 import type { Clock } from "../../src/clock.ts";
 import { GatewayError } from "../../src/errors.ts";
-import type { Grant } from "../../src/keyservice/grants.ts";
+import type { Grant, GrantedBudget, Party, PartyGrant } from "../../src/keyservice/grants.ts";
 import {
   answerByBudgets,
   answerByLease,
@@ -25,6 +25,7 @@ import {
   type SpendTotal,
 } from "../../src/keyservice/posting.ts";
 import type { SpendRecord } from "../../src/keyservice/settlements.ts";
+import type { Change } from "../../src/keyservice/watch-queue.ts";
 import type { Nanos } from "../../src/money.ts";
 
 /** A row of `keys`, and the grant its fields make. */
@@ -60,17 +61,20 @@ export interface SpendRow {
   readonly reserved: Nanos;
   readonly status: SpendRecord["status"] | "correction";
   readonly traceId: string;
+  readonly budgetIds: readonly string[];
 }
 
 /** The tables. */
 export class Tables {
   readonly keys = new Map<string, StoredKey>();
   readonly budgets = new Map<string, StoredBudget>();
+  /** Budgets of tags, by the tag. */
+  readonly tags = new Map<string, readonly string[]>();
   readonly periods = new Map<string, StoredPeriod>();
   readonly leases = new Map<string, StoredLease>();
   readonly requests = new Map<string, Nanos>();
   readonly spendLog = new Map<string, SpendRow>();
-  readonly changes: { readonly version: bigint; readonly keyId: string }[] = [];
+  readonly changes: Exclude<Change, { type: "reset" | "heartbeat" }>[] = [];
   version = 1n;
   /** Told when a key has changed. */
   onChange: () => void = () => {};
@@ -85,8 +89,26 @@ export class Tables {
     if (key === undefined) throw new Error(`no key ${keyId}`);
     work(key);
     this.version++;
-    this.changes.push({ version: this.version, keyId });
+    this.changes.push({ type: "key", version: this.version, keyId });
     this.onChange();
+  }
+
+  /** Tells that a tag's budgets have changed. */
+  changeTag(id: string): void {
+    this.version++;
+    this.changes.push({ type: "entity", version: this.version, scope: "tag", id });
+    this.onChange();
+  }
+
+  /** One snapshot of what holds for parties. */
+  findParties(parties: readonly Party[]): { parties: PartyGrant[]; version: bigint } {
+    this.check();
+    const found = parties.map((party) => {
+      const ids = party.scope === "tag" ? (this.tags.get(party.id) ?? []) : [];
+      const budgets = ids.flatMap((id) => this.budgets.get(id) ?? []).map(grantedBudget);
+      return { ...party, limits: [], budgets, models: [], blocked: false };
+    });
+    return { parties: found, version: this.version };
   }
 
   /** One snapshot of what a key may do. */
@@ -94,9 +116,7 @@ export class Tables {
     this.check();
     for (const [keyId, key] of this.keys) {
       if (key.sha256 !== sha256) continue;
-      const budgets = this.liveBudgetsOf(keyId).map(({ budget_id, scope, scope_id, max_nanos, duration }) => {
-        return { budgetId: budget_id, scope, scopeId: scope_id, max: max_nanos ?? undefined, duration };
-      });
+      const budgets = this.liveBudgetsOf(keyId).map(grantedBudget);
       return { ...key.facts, keyId, budgets, version: this.version };
     }
     return undefined;
@@ -109,6 +129,12 @@ export class Tables {
 
   liveBudgetsOf(keyId: string): BudgetRow[] {
     return this.budgetsOf(keyId).filter(({ removed_at }) => removed_at === null);
+  }
+
+  /** A key's, and those that are named besides. */
+  askedBudgets(keyId: string, budgetIds: readonly string[]): BudgetRow[] {
+    const named = budgetIds.flatMap((id) => this.budgets.get(id) ?? []).filter(({ removed_at }) => removed_at === null);
+    return [...new Set([...this.liveBudgetsOf(keyId), ...named])].sort((a, b) => (a.budget_id < b.budget_id ? -1 : 1));
   }
 
   period(key: PeriodKey): StoredPeriod {
@@ -124,6 +150,18 @@ export class Tables {
   check(): void {
     if (this.away) throw new GatewayError("keyservice_unavailable", "The KeyService cannot reach its books.");
   }
+}
+
+/** What new records of one key and lease cost, altogether and by the budgets they name. */
+interface Total {
+  readonly keyId: string;
+  readonly leaseId: string | undefined;
+  cost: Nanos;
+  readonly named: Map<string, Nanos>;
+}
+
+function grantedBudget({ budget_id, scope, scope_id, max_nanos, duration, model }: BudgetRow): GrantedBudget {
+  return { budgetId: budget_id, scope, scopeId: scope_id, max: max_nanos ?? undefined, duration, model };
 }
 
 /** What Lender, Leases and Settlements do, over tables in memory. Each step between two pauses is one transaction. */
@@ -160,7 +198,7 @@ export class MemoryBooks {
         expired: key.facts.expiresAt !== undefined && key.facts.expiresAt <= before,
       },
     );
-    const rows = tables.liveBudgetsOf(ask.keyId).sort((a, b) => (a.budget_id < b.budget_id ? -1 : 1));
+    const rows = tables.askedBudgets(ask.keyId, ask.budgetIds);
     const budgets = rows.map((row) => ({ row, period: currentPeriod(row, before.getTime(), this.#timeZone) }));
     await this.#pause();
     const due = (lease: StoredLease) =>
@@ -241,26 +279,40 @@ export class MemoryBooks {
   async settle(podId: string, records: readonly SpendRecord[]): Promise<number> {
     const tables = this.#tables;
     tables.check();
-    const totals = new Map<string, { -readonly [Field in keyof SpendTotal]: SpendTotal[Field] }>();
+    const totals = new Map<string, Total>();
     let fresh = 0;
     for (const record of records) {
-      const { callId, attempt, keyId, leaseId, cost } = record;
+      const { callId, attempt, keyId, leaseId, cost, budgetIds } = record;
       const name = `${callId}/${attempt}`;
       if (tables.spendLog.has(name)) continue;
       fresh++;
       const { reserved, status, traceId } = record;
-      tables.spendLog.set(name, { callId, attempt, keyId, podId, leaseId, cost, reserved, status, traceId });
-      const total = totals.get(`${keyId} ${leaseId}`);
-      if (total !== undefined) total.cost += cost;
-      else {
-        const budgets = tables.budgetsOf(keyId);
-        totals.set(`${keyId} ${leaseId}`, { key_id: keyId, lease_id: leaseId ?? null, cost, budgets });
-      }
+      tables.spendLog.set(name, { callId, attempt, keyId, podId, leaseId, cost, reserved, status, traceId, budgetIds });
+      const total = totals.get(`${keyId} ${leaseId}`) ?? { keyId, leaseId, cost: 0n, named: new Map() };
+      totals.set(`${keyId} ${leaseId}`, total);
+      total.cost += cost;
+      for (const id of budgetIds) total.named.set(id, (total.named.get(id) ?? 0n) + cost);
     }
     const leases = this.#locked(records.flatMap(({ leaseId }) => leaseId ?? []));
     const byId = new Map(leases.map((lease) => [lease.leaseId, lease]));
-    this.#post(postSpend([...totals.values()], byId, this.#now().getTime(), this.#timeZone));
+    this.#post(
+      postSpend(
+        [...totals.values()].map((total) => this.#charge(total)),
+        byId,
+        this.#now().getTime(),
+        this.#timeZone,
+      ),
+    );
     return records.length - fresh;
+  }
+
+  #charge({ keyId, leaseId, cost, named }: Total): SpendTotal {
+    const own = this.#tables.budgetsOf(keyId).map((budget) => ({ ...budget, cost }));
+    const others = [...named].flatMap(([id, part]) => {
+      const budget = this.#tables.budgets.get(id);
+      return budget === undefined ? [] : { ...budget, cost: part };
+    });
+    return { keyId, leaseId, cost, budgets: [...own, ...others] };
   }
 
   #locked(ids: readonly string[]): StoredLease[] {
@@ -283,7 +335,11 @@ export class MemoryBooks {
         const status = attempt === 0 ? "unconfirmed" : "correction";
         const reserved = cost > 0n ? cost : 0n;
         const ids = { callId: leaseId, attempt, keyId, podId, leaseId };
-        const entry = { ...ids, cost, reserved, status, traceId: "" } as const;
+        const budgetIds = lease.periods
+          .map(({ budgetId }) => budgetId)
+          .filter((id) => tables.budgets.get(id)?.scope === "tag")
+          .sort();
+        const entry = { ...ids, cost, reserved, status, traceId: "", budgetIds } as const;
         tables.spendLog.set(`${leaseId}/${attempt}`, entry);
       }
       const stored = tables.leases.get(leaseId);

@@ -3,7 +3,7 @@
 import { create } from "@bufbuild/protobuf";
 import { GatewayError } from "../../src/errors.ts";
 import type { WatchResponse } from "../../src/gen/tollgate/keys/v1/keys_pb.ts";
-import { SpendRecordSchema } from "../../src/gen/tollgate/keys/v1/keys_pb.ts";
+import { PartySchema, SpendRecordSchema } from "../../src/gen/tollgate/keys/v1/keys_pb.ts";
 import {
   type Authority,
   AuthorityRejected,
@@ -13,11 +13,26 @@ import {
   type LeaseAnswer,
   type LeaseAsk,
   type LeaseReturn,
+  type Party,
+  type PartyGrant,
   type SpendRecord,
 } from "../../src/keys/authority.ts";
 import { Backoff } from "../../src/keys/backoff.ts";
-import { readChange, readGrant, readLeaseAnswer, writeSpendRecord } from "../../src/keys/messages.ts";
-import { readSpendRecord, writeGrant, writeLeaseAnswer } from "../../src/keyservice/messages.ts";
+import {
+  readChange,
+  readGrant,
+  readLeaseAnswer,
+  readPartyGrant,
+  writeParty,
+  writeSpendRecord,
+} from "../../src/keys/messages.ts";
+import {
+  readParty,
+  readSpendRecord,
+  writeGrant,
+  writeLeaseAnswer,
+  writePartyGrant,
+} from "../../src/keyservice/messages.ts";
 import type { Replica } from "./key-service.ts";
 import type { Tables } from "./memory-books.ts";
 import type { ProcessClock, World } from "./world.ts";
@@ -87,6 +102,15 @@ export class SimAuthority implements Authority {
       if (error.cause instanceof GatewayError && error.cause.code === "key_not_found") return undefined;
       throw new AuthorityUnavailable(error.cause);
     }
+  }
+
+  async resolveParties(parties: readonly Party[]): Promise<{ parties: readonly PartyGrant[]; version: bigint }> {
+    const answer = await this.#call("parties", callerWaitsMs, async () => {
+      const sent = parties.map((party) => readParty(create(PartySchema, writeParty(party))));
+      const found = this.#tables.findParties(sent);
+      return { parties: found.parties.map(writePartyGrant), version: found.version };
+    });
+    return { parties: answer.parties.map(readPartyGrant), version: answer.version };
   }
 
   async acquire(ask: LeaseAsk): Promise<LeaseAnswer> {

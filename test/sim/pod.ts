@@ -109,6 +109,7 @@ export class PodProcess implements Telemetry {
     this.#gateway = new Gateway({
       admission: new Admission({
         ...{ decisions: this.decisions, leases: this.leases, journal, counters, clock },
+        isClosedAlone: false,
         unpricedModels: "refuse",
         countUnpriced: () => {},
       }),

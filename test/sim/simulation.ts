@@ -175,6 +175,10 @@ export class Simulation {
     const dice = this.#dice;
     const shared = dice.happens(0.4);
     if (shared) this.#makeBudget("team", dice);
+    const tagCount = dice.happens(0.4) ? dice.whole(1, 2) : 0;
+    for (let index = 0; index < tagCount; index++) {
+      this.#tables.tags.set(`tag${index}`, [this.#makeBudget(`tag${index}`, dice, "tag")]);
+    }
     for (let index = 0; index < count; index++) {
       const keyId = `key_${index}`;
       const budgetIds = [this.#makeBudget(keyId, dice)];
@@ -184,22 +188,29 @@ export class Simulation {
         sha256: hash("sha256", tokenOf(keyId), "hex"),
         budgetIds,
         facts: {
-          ...{ alias: undefined, userId: undefined, teamId: undefined, models: [], aliases: {}, tags: [] },
-          rpmLimit: undefined,
-          tpmLimit: undefined,
-          maxParallelRequests: dice.happens(0.3) ? BigInt(dice.whole(1, 6)) : undefined,
-          ...{ expiresAt: undefined, blocked: false },
+          ...{
+            alias: undefined,
+            userId: undefined,
+            teamId: undefined,
+            organizationId: undefined,
+            models: [],
+            aliases: {},
+          },
+          limits: dice.happens(0.3)
+            ? [{ scope: "key", scopeId: keyId, kind: "parallel", ceiling: BigInt(dice.whole(1, 6)) }]
+            : [],
+          ...{ rules: [], tags: [], partyScopes: tagCount > 0 ? ["tag"] : [], expiresAt: undefined, blocked: false },
         },
       });
     }
   }
 
-  #makeBudget(budget_id: string, dice: Dice): string {
+  #makeBudget(budget_id: string, dice: Dice, scope = "key"): string {
     const limited = dice.happens(0.85);
     // From less than one call to some dozens of them.
     const max_nanos = limited ? BigInt(Math.floor(20_000 * 100 ** dice.random())) : null;
     this.#tables.budgets.set(budget_id, {
-      ...{ budget_id, scope: "key", scope_id: budget_id, max_nanos },
+      ...{ budget_id, scope, scope_id: budget_id, max_nanos, model: null },
       duration: dice.pick(durations),
       removed_at: null,
     });
@@ -382,6 +393,13 @@ export class Simulation {
     const keyId = dice.pick([...this.#tables.keys.keys()]);
     const kind = dice.whole(1, 3);
     this.world.tell(`admin ${kind}`, () => keyId);
+    const tags = [...this.#tables.tags.keys()];
+    if (kind === 2 && tags.length > 0 && dice.happens(0.4)) {
+      const tag = dice.pick(tags);
+      this.#raise(tag);
+      this.#tables.changeTag(tag);
+      return;
+    }
     this.#tables.change(keyId, (key) => {
       if (kind === 1) key.facts = { ...key.facts, blocked: !key.facts.blocked };
       else if (kind === 2) this.#raise(dice.pick(key.budgetIds));
@@ -418,6 +436,7 @@ export class Simulation {
     const request = simRequest(`call${this.#calls.length}`, {
       inputTokensMax: dice.whole(1, 40),
       outputTokensMax: dice.happens(0.6) ? dice.whole(1, 60) : undefined,
+      tags: [...this.#tables.tags.keys(), "unknown"].filter(() => dice.happens(0.4)),
     });
     const leavesAfter = dice.happens(0.12) ? dice.whole(1, 4) : undefined;
     const patienceMs = dice.happens(0.08) ? dice.whole(1, 3_000) : undefined;
@@ -476,14 +495,17 @@ export class Simulation {
   /** Whoever has money is served, for all of it; and whoever has none, or is blocked, is told so. */
   async #probe(): Promise<void> {
     const probes: { call: Call; expected: string }[] = [];
-    for (const [keyId, { facts }] of this.#tables.keys) {
+    const { keys, tags: known } = this.#tables;
+    const choices = known.size === 0 ? [[]] : [[], [...known.keys()]];
+    const asked = [...keys].flatMap(([keyId, { facts }]) => choices.map((tags) => ({ keyId, facts, tags })));
+    for (const { keyId, facts, tags } of asked) {
       const process = this.#sites.flatMap((site) => site.process ?? []).find(({ ready }) => ready);
       if (process === undefined) throw new Error("no pod is ready after everything has healed");
-      const room = this.#invariants.roomOf(keyId, this.#replicas);
+      const room = this.#invariants.roomOf(keyId, tags, this.#replicas);
       const affordable = room === undefined ? outputTokensMaxDefault : Number((room - priceOf(1, 0)) / priceOf(0, 1));
       const outputTokensMax = Math.max(1, Math.min(affordable, 1_000_000));
       const expected = facts.blocked ? "blocked_key" : affordable >= 1 ? "served" : "budget_exceeded";
-      const request = simRequest(`probe-${keyId}`, { inputTokensMax: 1, outputTokensMax });
+      const request = simRequest(`probe-${keyId}-${tags.join("-")}`, { inputTokensMax: 1, outputTokensMax, tags });
       probes.push({ call: this.#make(process, process.index, keyId, request), expected });
       // One after the other: keys may share a budget, and what one holds ahead another must have first.
       await this.#pass(this.#leaseTtlMs + 30_000);
@@ -524,11 +546,11 @@ function simConfig(dice: Dice): Config {
 
 function simRequest(
   name: string,
-  bounds: { inputTokensMax: number; outputTokensMax: number | undefined },
+  bounds: { inputTokensMax: number; outputTokensMax: number | undefined; tags: readonly string[] },
 ): CompletionRequest {
   return {
     ...{ operation: "chat", wire: undefined, raw: undefined, model: "m", stream: true, includeUsage: false },
-    ...{ choiceCount: 1, tags: [], endUser: name, ...bounds },
+    ...{ choiceCount: 1, endUser: name, ...bounds },
     chat: () => ({}),
   };
 }

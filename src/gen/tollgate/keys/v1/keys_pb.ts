@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file tollgate/keys/v1/keys.proto.
  */
 export const file_tollgate_keys_v1_keys: GenFile = /*@__PURE__*/
-  fileDesc("Cht0b2xsZ2F0ZS9rZXlzL3YxL2tleXMucHJvdG8SEHRvbGxnYXRlLmtleXMudjEifQoFTGltaXQSJgoFc2NvcGUYASABKA4yFy50b2xsZ2F0ZS5rZXlzLnYxLlNjb3BlEhAKCHNjb3BlX2lkGAIgASgJEikKBGtpbmQYAyABKA4yGy50b2xsZ2F0ZS5rZXlzLnYxLkxpbWl0S2luZBIPCgdjZWlsaW5nGAQgASgDIosBCgZCdWRnZXQSEQoJYnVkZ2V0X2lkGAEgASgJEiYKBXNjb3BlGAIgASgOMhcudG9sbGdhdGUua2V5cy52MS5TY29wZRIQCghzY29wZV9pZBgDIAEoCRIWCgltYXhfbmFub3MYBCABKANIAIgBARIOCgZ3aW5kb3cYBSABKAlCDAoKX21heF9uYW5vcyL4AgoFR3JhbnQSDgoGa2V5X2lkGAEgASgJEhEKCWtleV9hbGlhcxgCIAEoCRIPCgd1c2VyX2lkGAMgASgJEg8KB3RlYW1faWQYBCABKAkSDgoGbW9kZWxzGAUgAygJEjUKB2FsaWFzZXMYBiADKAsyJC50b2xsZ2F0ZS5rZXlzLnYxLkdyYW50LkFsaWFzZXNFbnRyeRInCgZsaW1pdHMYByADKAsyFy50b2xsZ2F0ZS5rZXlzLnYxLkxpbWl0EikKB2J1ZGdldHMYCCADKAsyGC50b2xsZ2F0ZS5rZXlzLnYxLkJ1ZGdldBIvCgtleHBpcmVfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYmxvY2tlZBgKIAEoCBIPCgd2ZXJzaW9uGAsgASgEEgwKBHRhZ3MYDCADKAkaLgoMQWxpYXNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMAoRUmVzb2x2ZUtleVJlcXVlc3QSGwoKa2V5X3NoYTI1NhgBIAEoDEIHukgEegJoICI8ChJSZXNvbHZlS2V5UmVzcG9uc2USJgoFZ3JhbnQYASABKAsyFy50b2xsZ2F0ZS5rZXlzLnYxLkdyYW50Ir0BChNBY3F1aXJlTGVhc2VSZXF1ZXN0EhwKCnJlcXVlc3RfaWQYASABKAlCCLpIBXIDsAEBEhoKBnBvZF9pZBgCIAEoCUIKukgHcgUQARiAAhIaCghsZWFzZV9pZBgDIAEoCUIIukgFcgOwAQESFwoGa2V5X2lkGAQgASgJQge6SARyAhABEhoKCW1pbl9uYW5vcxgFIAEoA0IHukgEIgIgABIbCgp3YW50X25hbm9zGAYgASgDQge6SAQiAiAAInAKBUxlYXNlEhAKCGxlYXNlX2lkGAEgASgJEhUKDWdyYW50ZWRfbmFub3MYAiABKAMSDgoGdHRsX21zGAMgASgDEhsKDnBlcmlvZF9lbmRzX21zGAQgASgDSACIAQFCEQoPX3BlcmlvZF9lbmRzX21zIpYBCg1CdWRnZXRSZWZ1c2FsEigKBmJ1ZGdldBgBIAEoCzIYLnRvbGxnYXRlLmtleXMudjEuQnVkZ2V0EhMKC3NwZW50X25hbm9zGAIgASgDEhYKDnJlc2VydmVkX25hbm9zGAMgASgDEi4KCnJlc2V0X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIq4BChRBY3F1aXJlTGVhc2VSZXNwb25zZRIoCgVsZWFzZRgBIAEoCzIXLnRvbGxnYXRlLmtleXMudjEuTGVhc2VIABIyCgdyZWZ1c2FsGAIgASgLMh8udG9sbGdhdGUua2V5cy52MS5CdWRnZXRSZWZ1c2FsSAASLQoFZW5kZWQYAyABKAsyHC50b2xsZ2F0ZS5rZXlzLnYxLkxlYXNlRW5kZWRIAEIJCgdvdXRjb21lIgwKCkxlYXNlRW5kZWQiSwoSUmVuZXdMZWFzZXNSZXF1ZXN0EhcKBnBvZF9pZBgBIAEoCUIHukgEcgIQARIcCglsZWFzZV9pZHMYAiADKAlCCbpIBpIBAxCQTiI+ChNSZW5ld0xlYXNlc1Jlc3BvbnNlEg4KBnR0bF9tcxgBIAEoAxIXCg9lbmRlZF9sZWFzZV9pZHMYAiADKAkidQoLTGVhc2VSZXR1cm4SHAoKcmVxdWVzdF9pZBgBIAEoCUIIukgFcgOwAQESGgoIbGVhc2VfaWQYAiABKAlCCLpIBXIDsAEBEh0KDGFtb3VudF9uYW5vcxgDIAEoA0IHukgEIgIoABINCgVjbG9zZRgEIAEoCCJpChNSZXR1cm5MZWFzZXNSZXF1ZXN0EhcKBnBvZF9pZBgBIAEoCUIHukgEcgIQARI5CgdyZXR1cm5zGAIgAygLMh0udG9sbGdhdGUua2V5cy52MS5MZWFzZVJldHVybkIJukgGkgEDEJBOIhYKFFJldHVybkxlYXNlc1Jlc3BvbnNlIugFCgtTcGVuZFJlY29yZBIZCgdjYWxsX2lkGAEgASgJQgi6SAVyA7ABARIYCgdhdHRlbXB0GAIgASgFQge6SAQaAigBEhcKBmtleV9pZBgDIAEoCUIHukgEcgIQARIQCghsZWFzZV9pZBgEIAEoCRIfCg5yZXNlcnZlZF9uYW5vcxgFIAEoA0IHukgEIgIoABIbCgpjb3N0X25hbm9zGAYgASgDQge6SAQiAigAEi0KBnN0YXR1cxgHIAEoDjIdLnRvbGxnYXRlLmtleXMudjEuU3BlbmRTdGF0dXMSFwoPdXNhZ2VfZXN0aW1hdGVkGAggASgIEhMKC21vZGVsX2dyb3VwGAkgASgJEg0KBW1vZGVsGAogASgJEhAKCHByb3ZpZGVyGAsgASgJEhUKDWRlcGxveW1lbnRfaWQYDCABKAkSFAoMaW5wdXRfdG9rZW5zGA0gASgDEhUKDW91dHB1dF90b2tlbnMYDiABKAMSHwoXY2FjaGVfcmVhZF9pbnB1dF90b2tlbnMYDyABKAMSIAoYY2FjaGVfd3JpdGVfaW5wdXRfdG9rZW5zGBAgASgDEh8KF3JlYXNvbmluZ19vdXRwdXRfdG9rZW5zGBEgASgDEjYKCnN0YXJ0X3RpbWUYEiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQga6SAPIAQESLAoIZW5kX3RpbWUYEyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKEWZpcnN0X291dHB1dF90aW1lGBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1wcmljZV92ZXJzaW9uGBUgASgJEhAKCGVuZF91c2VyGBYgASgJEgwKBHRhZ3MYFyADKAkSHAoUcHJvdmlkZXJfcmVzcG9uc2VfaWQYGCABKAkSEAoIdHJhY2VfaWQYGSABKAkSEQoJb3BlcmF0aW9uGBogASgJImUKDVNldHRsZVJlcXVlc3QSFwoGcG9kX2lkGAEgASgJQge6SARyAhABEjsKB3JlY29yZHMYAiADKAsyHS50b2xsZ2F0ZS5rZXlzLnYxLlNwZW5kUmVjb3JkQgu6SAiSAQUIARCIJyIpCg5TZXR0bGVSZXNwb25zZRIXCg9kdXBsaWNhdGVfY291bnQYASABKAUiPgoMV2F0Y2hSZXF1ZXN0EhcKBnBvZF9pZBgBIAEoCUIHukgEcgIQARIVCg1zaW5jZV92ZXJzaW9uGAIgASgEIhwKCktleUNoYW5nZWQSDgoGa2V5X2lkGAEgASgJIgcKBVJlc2V0IgsKCUhlYXJ0YmVhdCK7AQoNV2F0Y2hSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgEEjMKC2tleV9jaGFuZ2VkGAIgASgLMhwudG9sbGdhdGUua2V5cy52MS5LZXlDaGFuZ2VkSAASKAoFcmVzZXQYAyABKAsyFy50b2xsZ2F0ZS5rZXlzLnYxLlJlc2V0SAASMAoJaGVhcnRiZWF0GAQgASgLMhsudG9sbGdhdGUua2V5cy52MS5IZWFydGJlYXRIAEIICgZjaGFuZ2UqsAEKBVNjb3BlEhUKEVNDT1BFX1VOU1BFQ0lGSUVEEAASDQoJU0NPUEVfS0VZEAESDgoKU0NPUEVfVEVBTRACEhUKEVNDT1BFX1RFQU1fTUVNQkVSEAMSDgoKU0NPUEVfVVNFUhAEEhYKElNDT1BFX09SR0FOSVpBVElPThAFEhIKDlNDT1BFX0VORF9VU0VSEAYSDQoJU0NPUEVfVEFHEAcSDwoLU0NPUEVfTU9ERUwQCCqPAQoJTGltaXRLaW5kEhoKFkxJTUlUX0tJTkRfVU5TUEVDSUZJRUQQABIiCh5MSU1JVF9LSU5EX1JFUVVFU1RTX1BFUl9NSU5VVEUQARIgChxMSU1JVF9LSU5EX1RPS0VOU19QRVJfTUlOVVRFEAISIAocTElNSVRfS0lORF9QQVJBTExFTF9SRVFVRVNUUxADKpkBCgtTcGVuZFN0YXR1cxIcChhTUEVORF9TVEFUVVNfVU5TUEVDSUZJRUQQABIYChRTUEVORF9TVEFUVVNfU1VDQ0VTUxABEhgKFFNQRU5EX1NUQVRVU19GQUlMVVJFEAISGgoWU1BFTkRfU1RBVFVTX0NBTkNFTExFRBADEhwKGFNQRU5EX1NUQVRVU19VTkNPTkZJUk1FRBAEMpgECgpLZXlTZXJ2aWNlElcKClJlc29sdmVLZXkSIy50b2xsZ2F0ZS5rZXlzLnYxLlJlc29sdmVLZXlSZXF1ZXN0GiQudG9sbGdhdGUua2V5cy52MS5SZXNvbHZlS2V5UmVzcG9uc2USXQoMQWNxdWlyZUxlYXNlEiUudG9sbGdhdGUua2V5cy52MS5BY3F1aXJlTGVhc2VSZXF1ZXN0GiYudG9sbGdhdGUua2V5cy52MS5BY3F1aXJlTGVhc2VSZXNwb25zZRJaCgtSZW5ld0xlYXNlcxIkLnRvbGxnYXRlLmtleXMudjEuUmVuZXdMZWFzZXNSZXF1ZXN0GiUudG9sbGdhdGUua2V5cy52MS5SZW5ld0xlYXNlc1Jlc3BvbnNlEl0KDFJldHVybkxlYXNlcxIlLnRvbGxnYXRlLmtleXMudjEuUmV0dXJuTGVhc2VzUmVxdWVzdBomLnRvbGxnYXRlLmtleXMudjEuUmV0dXJuTGVhc2VzUmVzcG9uc2USSwoGU2V0dGxlEh8udG9sbGdhdGUua2V5cy52MS5TZXR0bGVSZXF1ZXN0GiAudG9sbGdhdGUua2V5cy52MS5TZXR0bGVSZXNwb25zZRJKCgVXYXRjaBIeLnRvbGxnYXRlLmtleXMudjEuV2F0Y2hSZXF1ZXN0Gh8udG9sbGdhdGUua2V5cy52MS5XYXRjaFJlc3BvbnNlMAFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp]);
+  fileDesc("Cht0b2xsZ2F0ZS9rZXlzL3YxL2tleXMucHJvdG8SEHRvbGxnYXRlLmtleXMudjEifQoFTGltaXQSJgoFc2NvcGUYASABKA4yFy50b2xsZ2F0ZS5rZXlzLnYxLlNjb3BlEhAKCHNjb3BlX2lkGAIgASgJEikKBGtpbmQYAyABKA4yGy50b2xsZ2F0ZS5rZXlzLnYxLkxpbWl0S2luZBIPCgdjZWlsaW5nGAQgASgDIpoBCgZCdWRnZXQSEQoJYnVkZ2V0X2lkGAEgASgJEiYKBXNjb3BlGAIgASgOMhcudG9sbGdhdGUua2V5cy52MS5TY29wZRIQCghzY29wZV9pZBgDIAEoCRIWCgltYXhfbmFub3MYBCABKANIAIgBARIOCgZ3aW5kb3cYBSABKAkSDQoFbW9kZWwYBiABKAlCDAoKX21heF9uYW5vcyJhCgRSdWxlEiYKBXNjb3BlGAEgASgOMhcudG9sbGdhdGUua2V5cy52MS5TY29wZRIQCghzY29wZV9pZBgCIAEoCRIOCgZtb2RlbHMYAyADKAkSDwoHYmxvY2tlZBgEIAEoCCLnAwoFR3JhbnQSDgoGa2V5X2lkGAEgASgJEhEKCWtleV9hbGlhcxgCIAEoCRIPCgd1c2VyX2lkGAMgASgJEg8KB3RlYW1faWQYBCABKAkSDgoGbW9kZWxzGAUgAygJEjUKB2FsaWFzZXMYBiADKAsyJC50b2xsZ2F0ZS5rZXlzLnYxLkdyYW50LkFsaWFzZXNFbnRyeRInCgZsaW1pdHMYByADKAsyFy50b2xsZ2F0ZS5rZXlzLnYxLkxpbWl0EikKB2J1ZGdldHMYCCADKAsyGC50b2xsZ2F0ZS5rZXlzLnYxLkJ1ZGdldBIvCgtleHBpcmVfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYmxvY2tlZBgKIAEoCBIPCgd2ZXJzaW9uGAsgASgEEgwKBHRhZ3MYDCADKAkSFwoPb3JnYW5pemF0aW9uX2lkGA0gASgJEiUKBXJ1bGVzGA4gAygLMhYudG9sbGdhdGUua2V5cy52MS5SdWxlEi0KDHBhcnR5X3Njb3BlcxgPIAMoDjIXLnRvbGxnYXRlLmtleXMudjEuU2NvcGUaLgoMQWxpYXNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiUwoFUGFydHkSMgoFc2NvcGUYASABKA4yFy50b2xsZ2F0ZS5rZXlzLnYxLlNjb3BlQgq6SAeCAQQYBhgHEhYKAmlkGAIgASgJQgq6SAdyBRABGIACIk4KFVJlc29sdmVQYXJ0aWVzUmVxdWVzdBI1CgdwYXJ0aWVzGAEgAygLMhcudG9sbGdhdGUua2V5cy52MS5QYXJ0eUILukgIkgEFCAEQgAIiqQEKClBhcnR5R3JhbnQSJgoFcGFydHkYASABKAsyFy50b2xsZ2F0ZS5rZXlzLnYxLlBhcnR5EicKBmxpbWl0cxgCIAMoCzIXLnRvbGxnYXRlLmtleXMudjEuTGltaXQSKQoHYnVkZ2V0cxgDIAMoCzIYLnRvbGxnYXRlLmtleXMudjEuQnVkZ2V0Eg4KBm1vZGVscxgEIAMoCRIPCgdibG9ja2VkGAUgASgIIlgKFlJlc29sdmVQYXJ0aWVzUmVzcG9uc2USLQoHcGFydGllcxgBIAMoCzIcLnRvbGxnYXRlLmtleXMudjEuUGFydHlHcmFudBIPCgd2ZXJzaW9uGAIgASgEIjAKEVJlc29sdmVLZXlSZXF1ZXN0EhsKCmtleV9zaGEyNTYYASABKAxCB7pIBHoCaCAiPAoSUmVzb2x2ZUtleVJlc3BvbnNlEiYKBWdyYW50GAEgASgLMhcudG9sbGdhdGUua2V5cy52MS5HcmFudCLcAQoTQWNxdWlyZUxlYXNlUmVxdWVzdBIcCgpyZXF1ZXN0X2lkGAEgASgJQgi6SAVyA7ABARIaCgZwb2RfaWQYAiABKAlCCrpIB3IFEAEYgAISGgoIbGVhc2VfaWQYAyABKAlCCLpIBXIDsAEBEhcKBmtleV9pZBgEIAEoCUIHukgEcgIQARIaCgltaW5fbmFub3MYBSABKANCB7pIBCICIAASGwoKd2FudF9uYW5vcxgGIAEoA0IHukgEIgIgABIdCgpidWRnZXRfaWRzGAcgAygJQgm6SAaSAQMQgAIicAoFTGVhc2USEAoIbGVhc2VfaWQYASABKAkSFQoNZ3JhbnRlZF9uYW5vcxgCIAEoAxIOCgZ0dGxfbXMYAyABKAMSGwoOcGVyaW9kX2VuZHNfbXMYBCABKANIAIgBAUIRCg9fcGVyaW9kX2VuZHNfbXMilgEKDUJ1ZGdldFJlZnVzYWwSKAoGYnVkZ2V0GAEgASgLMhgudG9sbGdhdGUua2V5cy52MS5CdWRnZXQSEwoLc3BlbnRfbmFub3MYAiABKAMSFgoOcmVzZXJ2ZWRfbmFub3MYAyABKAMSLgoKcmVzZXRfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAirgEKFEFjcXVpcmVMZWFzZVJlc3BvbnNlEigKBWxlYXNlGAEgASgLMhcudG9sbGdhdGUua2V5cy52MS5MZWFzZUgAEjIKB3JlZnVzYWwYAiABKAsyHy50b2xsZ2F0ZS5rZXlzLnYxLkJ1ZGdldFJlZnVzYWxIABItCgVlbmRlZBgDIAEoCzIcLnRvbGxnYXRlLmtleXMudjEuTGVhc2VFbmRlZEgAQgkKB291dGNvbWUiDAoKTGVhc2VFbmRlZCJLChJSZW5ld0xlYXNlc1JlcXVlc3QSFwoGcG9kX2lkGAEgASgJQge6SARyAhABEhwKCWxlYXNlX2lkcxgCIAMoCUIJukgGkgEDEJBOIj4KE1JlbmV3TGVhc2VzUmVzcG9uc2USDgoGdHRsX21zGAEgASgDEhcKD2VuZGVkX2xlYXNlX2lkcxgCIAMoCSJ1CgtMZWFzZVJldHVybhIcCgpyZXF1ZXN0X2lkGAEgASgJQgi6SAVyA7ABARIaCghsZWFzZV9pZBgCIAEoCUIIukgFcgOwAQESHQoMYW1vdW50X25hbm9zGAMgASgDQge6SAQiAigAEg0KBWNsb3NlGAQgASgIImkKE1JldHVybkxlYXNlc1JlcXVlc3QSFwoGcG9kX2lkGAEgASgJQge6SARyAhABEjkKB3JldHVybnMYAiADKAsyHS50b2xsZ2F0ZS5rZXlzLnYxLkxlYXNlUmV0dXJuQgm6SAaSAQMQkE4iFgoUUmV0dXJuTGVhc2VzUmVzcG9uc2UihwYKC1NwZW5kUmVjb3JkEhkKB2NhbGxfaWQYASABKAlCCLpIBXIDsAEBEhgKB2F0dGVtcHQYAiABKAVCB7pIBBoCKAESFwoGa2V5X2lkGAMgASgJQge6SARyAhABEhAKCGxlYXNlX2lkGAQgASgJEh8KDnJlc2VydmVkX25hbm9zGAUgASgDQge6SAQiAigAEhsKCmNvc3RfbmFub3MYBiABKANCB7pIBCICKAASLQoGc3RhdHVzGAcgASgOMh0udG9sbGdhdGUua2V5cy52MS5TcGVuZFN0YXR1cxIXCg91c2FnZV9lc3RpbWF0ZWQYCCABKAgSEwoLbW9kZWxfZ3JvdXAYCSABKAkSDQoFbW9kZWwYCiABKAkSEAoIcHJvdmlkZXIYCyABKAkSFQoNZGVwbG95bWVudF9pZBgMIAEoCRIUCgxpbnB1dF90b2tlbnMYDSABKAMSFQoNb3V0cHV0X3Rva2VucxgOIAEoAxIfChdjYWNoZV9yZWFkX2lucHV0X3Rva2VucxgPIAEoAxIgChhjYWNoZV93cml0ZV9pbnB1dF90b2tlbnMYECABKAMSHwoXcmVhc29uaW5nX291dHB1dF90b2tlbnMYESABKAMSNgoKc3RhcnRfdGltZRgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBrpIA8gBARIsCghlbmRfdGltZRgTIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoRZmlyc3Rfb3V0cHV0X3RpbWUYFCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXByaWNlX3ZlcnNpb24YFSABKAkSEAoIZW5kX3VzZXIYFiABKAkSDAoEdGFncxgXIAMoCRIcChRwcm92aWRlcl9yZXNwb25zZV9pZBgYIAEoCRIQCgh0cmFjZV9pZBgZIAEoCRIRCglvcGVyYXRpb24YGiABKAkSHQoKYnVkZ2V0X2lkcxgbIAMoCUIJukgGkgEDEIACImUKDVNldHRsZVJlcXVlc3QSFwoGcG9kX2lkGAEgASgJQge6SARyAhABEjsKB3JlY29yZHMYAiADKAsyHS50b2xsZ2F0ZS5rZXlzLnYxLlNwZW5kUmVjb3JkQgu6SAiSAQUIARCIJyIpCg5TZXR0bGVSZXNwb25zZRIXCg9kdXBsaWNhdGVfY291bnQYASABKAUiPgoMV2F0Y2hSZXF1ZXN0EhcKBnBvZF9pZBgBIAEoCUIHukgEcgIQARIVCg1zaW5jZV92ZXJzaW9uGAIgASgEIhwKCktleUNoYW5nZWQSDgoGa2V5X2lkGAEgASgJIkMKDUVudGl0eUNoYW5nZWQSJgoFc2NvcGUYASABKA4yFy50b2xsZ2F0ZS5rZXlzLnYxLlNjb3BlEgoKAmlkGAIgASgJIgcKBVJlc2V0IgsKCUhlYXJ0YmVhdCL2AQoNV2F0Y2hSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgEEjMKC2tleV9jaGFuZ2VkGAIgASgLMhwudG9sbGdhdGUua2V5cy52MS5LZXlDaGFuZ2VkSAASKAoFcmVzZXQYAyABKAsyFy50b2xsZ2F0ZS5rZXlzLnYxLlJlc2V0SAASMAoJaGVhcnRiZWF0GAQgASgLMhsudG9sbGdhdGUua2V5cy52MS5IZWFydGJlYXRIABI5Cg5lbnRpdHlfY2hhbmdlZBgFIAEoCzIfLnRvbGxnYXRlLmtleXMudjEuRW50aXR5Q2hhbmdlZEgAQggKBmNoYW5nZSqwAQoFU2NvcGUSFQoRU0NPUEVfVU5TUEVDSUZJRUQQABINCglTQ09QRV9LRVkQARIOCgpTQ09QRV9URUFNEAISFQoRU0NPUEVfVEVBTV9NRU1CRVIQAxIOCgpTQ09QRV9VU0VSEAQSFgoSU0NPUEVfT1JHQU5JWkFUSU9OEAUSEgoOU0NPUEVfRU5EX1VTRVIQBhINCglTQ09QRV9UQUcQBxIPCgtTQ09QRV9NT0RFTBAIKo8BCglMaW1pdEtpbmQSGgoWTElNSVRfS0lORF9VTlNQRUNJRklFRBAAEiIKHkxJTUlUX0tJTkRfUkVRVUVTVFNfUEVSX01JTlVURRABEiAKHExJTUlUX0tJTkRfVE9LRU5TX1BFUl9NSU5VVEUQAhIgChxMSU1JVF9LSU5EX1BBUkFMTEVMX1JFUVVFU1RTEAMqmQEKC1NwZW5kU3RhdHVzEhwKGFNQRU5EX1NUQVRVU19VTlNQRUNJRklFRBAAEhgKFFNQRU5EX1NUQVRVU19TVUNDRVNTEAESGAoUU1BFTkRfU1RBVFVTX0ZBSUxVUkUQAhIaChZTUEVORF9TVEFUVVNfQ0FOQ0VMTEVEEAMSHAoYU1BFTkRfU1RBVFVTX1VOQ09ORklSTUVEEAQy/QQKCktleVNlcnZpY2USVwoKUmVzb2x2ZUtleRIjLnRvbGxnYXRlLmtleXMudjEuUmVzb2x2ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5rZXlzLnYxLlJlc29sdmVLZXlSZXNwb25zZRJjCg5SZXNvbHZlUGFydGllcxInLnRvbGxnYXRlLmtleXMudjEuUmVzb2x2ZVBhcnRpZXNSZXF1ZXN0GigudG9sbGdhdGUua2V5cy52MS5SZXNvbHZlUGFydGllc1Jlc3BvbnNlEl0KDEFjcXVpcmVMZWFzZRIlLnRvbGxnYXRlLmtleXMudjEuQWNxdWlyZUxlYXNlUmVxdWVzdBomLnRvbGxnYXRlLmtleXMudjEuQWNxdWlyZUxlYXNlUmVzcG9uc2USWgoLUmVuZXdMZWFzZXMSJC50b2xsZ2F0ZS5rZXlzLnYxLlJlbmV3TGVhc2VzUmVxdWVzdBolLnRvbGxnYXRlLmtleXMudjEuUmVuZXdMZWFzZXNSZXNwb25zZRJdCgxSZXR1cm5MZWFzZXMSJS50b2xsZ2F0ZS5rZXlzLnYxLlJldHVybkxlYXNlc1JlcXVlc3QaJi50b2xsZ2F0ZS5rZXlzLnYxLlJldHVybkxlYXNlc1Jlc3BvbnNlEksKBlNldHRsZRIfLnRvbGxnYXRlLmtleXMudjEuU2V0dGxlUmVxdWVzdBogLnRvbGxnYXRlLmtleXMudjEuU2V0dGxlUmVzcG9uc2USSgoFV2F0Y2gSHi50b2xsZ2F0ZS5rZXlzLnYxLldhdGNoUmVxdWVzdBofLnRvbGxnYXRlLmtleXMudjEuV2F0Y2hSZXNwb25zZTABYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp]);
 
 /**
  * A limit on how fast a key may be used.
@@ -100,6 +100,13 @@ export type Budget = Message<"tollgate.keys.v1.Budget"> & {
    * @generated from field: string window = 5;
    */
   window: string;
+
+  /**
+   * The model whose calls are charged to it, `*` wildcards allowed. Empty: every call is.
+   *
+   * @generated from field: string model = 6;
+   */
+  model: string;
 };
 
 /**
@@ -108,6 +115,48 @@ export type Budget = Message<"tollgate.keys.v1.Budget"> & {
  */
 export const BudgetSchema: GenMessage<Budget> = /*@__PURE__*/
   messageDesc(file_tollgate_keys_v1_keys, 1);
+
+/**
+ * What holds for a key because of what it belongs to.
+ *
+ * @generated from message tollgate.keys.v1.Rule
+ */
+export type Rule = Message<"tollgate.keys.v1.Rule"> & {
+  /**
+   * What that is: a team, a team member, a user, an organization.
+   *
+   * @generated from field: tollgate.keys.v1.Scope scope = 1;
+   */
+  scope: Scope;
+
+  /**
+   * The id of that thing.
+   *
+   * @generated from field: string scope_id = 2;
+   */
+  scopeId: string;
+
+  /**
+   * The models its keys may name; `*` wildcards allowed. Empty: all.
+   *
+   * @generated from field: repeated string models = 3;
+   */
+  models: string[];
+
+  /**
+   * Whether an operator has blocked it.
+   *
+   * @generated from field: bool blocked = 4;
+   */
+  blocked: boolean;
+};
+
+/**
+ * Describes the message tollgate.keys.v1.Rule.
+ * Use `create(RuleSchema)` to create a new message.
+ */
+export const RuleSchema: GenMessage<Rule> = /*@__PURE__*/
+  messageDesc(file_tollgate_keys_v1_keys, 2);
 
 /**
  * What a key may do, as of `version`.
@@ -165,7 +214,7 @@ export type Grant = Message<"tollgate.keys.v1.Grant"> & {
   limits: Limit[];
 
   /**
-   * The budgets its calls are charged to.
+   * The budgets its calls are charged to: its own and those of what it belongs to. Those with a model only if a call is to it.
    *
    * @generated from field: repeated tollgate.keys.v1.Budget budgets = 8;
    */
@@ -198,6 +247,27 @@ export type Grant = Message<"tollgate.keys.v1.Grant"> & {
    * @generated from field: repeated string tags = 12;
    */
   tags: string[];
+
+  /**
+   * The organization it belongs to, if any.
+   *
+   * @generated from field: string organization_id = 13;
+   */
+  organizationId: string;
+
+  /**
+   * What holds because of what it belongs to. A call needs every rule's leave.
+   *
+   * @generated from field: repeated tollgate.keys.v1.Rule rules = 14;
+   */
+  rules: Rule[];
+
+  /**
+   * The kinds of parties the books know of: only those need be asked for with ResolveParties.
+   *
+   * @generated from field: repeated tollgate.keys.v1.Scope party_scopes = 15;
+   */
+  partyScopes: Scope[];
 };
 
 /**
@@ -205,7 +275,133 @@ export type Grant = Message<"tollgate.keys.v1.Grant"> & {
  * Use `create(GrantSchema)` to create a new message.
  */
 export const GrantSchema: GenMessage<Grant> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 2);
+  messageDesc(file_tollgate_keys_v1_keys, 3);
+
+/**
+ * A thing that a call names besides its key.
+ *
+ * @generated from message tollgate.keys.v1.Party
+ */
+export type Party = Message<"tollgate.keys.v1.Party"> & {
+  /**
+   * An end user or a tag.
+   *
+   * @generated from field: tollgate.keys.v1.Scope scope = 1;
+   */
+  scope: Scope;
+
+  /**
+   * The id of that thing, as the caller wrote it.
+   *
+   * @generated from field: string id = 2;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message tollgate.keys.v1.Party.
+ * Use `create(PartySchema)` to create a new message.
+ */
+export const PartySchema: GenMessage<Party> = /*@__PURE__*/
+  messageDesc(file_tollgate_keys_v1_keys, 4);
+
+/**
+ * ResolvePartiesRequest names parties of a call.
+ *
+ * @generated from message tollgate.keys.v1.ResolvePartiesRequest
+ */
+export type ResolvePartiesRequest = Message<"tollgate.keys.v1.ResolvePartiesRequest"> & {
+  /**
+   * The parties.
+   *
+   * @generated from field: repeated tollgate.keys.v1.Party parties = 1;
+   */
+  parties: Party[];
+};
+
+/**
+ * Describes the message tollgate.keys.v1.ResolvePartiesRequest.
+ * Use `create(ResolvePartiesRequestSchema)` to create a new message.
+ */
+export const ResolvePartiesRequestSchema: GenMessage<ResolvePartiesRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_keys_v1_keys, 5);
+
+/**
+ * What holds for calls that name a party.
+ *
+ * @generated from message tollgate.keys.v1.PartyGrant
+ */
+export type PartyGrant = Message<"tollgate.keys.v1.PartyGrant"> & {
+  /**
+   * The party.
+   *
+   * @generated from field: tollgate.keys.v1.Party party = 1;
+   */
+  party?: Party | undefined;
+
+  /**
+   * Its limits.
+   *
+   * @generated from field: repeated tollgate.keys.v1.Limit limits = 2;
+   */
+  limits: Limit[];
+
+  /**
+   * The budgets such calls are charged to.
+   *
+   * @generated from field: repeated tollgate.keys.v1.Budget budgets = 3;
+   */
+  budgets: Budget[];
+
+  /**
+   * The models such calls may name; `*` wildcards allowed. Empty: all.
+   *
+   * @generated from field: repeated string models = 4;
+   */
+  models: string[];
+
+  /**
+   * Whether an operator has blocked it.
+   *
+   * @generated from field: bool blocked = 5;
+   */
+  blocked: boolean;
+};
+
+/**
+ * Describes the message tollgate.keys.v1.PartyGrant.
+ * Use `create(PartyGrantSchema)` to create a new message.
+ */
+export const PartyGrantSchema: GenMessage<PartyGrant> = /*@__PURE__*/
+  messageDesc(file_tollgate_keys_v1_keys, 6);
+
+/**
+ * ResolvePartiesResponse is what holds for each party; one the books know nothing of has neither limits nor budgets.
+ *
+ * @generated from message tollgate.keys.v1.ResolvePartiesResponse
+ */
+export type ResolvePartiesResponse = Message<"tollgate.keys.v1.ResolvePartiesResponse"> & {
+  /**
+   * In the order of the request.
+   *
+   * @generated from field: repeated tollgate.keys.v1.PartyGrant parties = 1;
+   */
+  parties: PartyGrant[];
+
+  /**
+   * The version of the books this was read at.
+   *
+   * @generated from field: uint64 version = 2;
+   */
+  version: bigint;
+};
+
+/**
+ * Describes the message tollgate.keys.v1.ResolvePartiesResponse.
+ * Use `create(ResolvePartiesResponseSchema)` to create a new message.
+ */
+export const ResolvePartiesResponseSchema: GenMessage<ResolvePartiesResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_keys_v1_keys, 7);
 
 /**
  * ResolveKeyRequest names a key by its digest, so that the secret stays in the pod.
@@ -226,7 +422,7 @@ export type ResolveKeyRequest = Message<"tollgate.keys.v1.ResolveKeyRequest"> & 
  * Use `create(ResolveKeyRequestSchema)` to create a new message.
  */
 export const ResolveKeyRequestSchema: GenMessage<ResolveKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 3);
+  messageDesc(file_tollgate_keys_v1_keys, 8);
 
 /**
  * ResolveKeyResponse is what the key may do.
@@ -247,7 +443,7 @@ export type ResolveKeyResponse = Message<"tollgate.keys.v1.ResolveKeyResponse"> 
  * Use `create(ResolveKeyResponseSchema)` to create a new message.
  */
 export const ResolveKeyResponseSchema: GenMessage<ResolveKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 4);
+  messageDesc(file_tollgate_keys_v1_keys, 9);
 
 /**
  * AcquireLeaseRequest asks for money.
@@ -296,6 +492,14 @@ export type AcquireLeaseRequest = Message<"tollgate.keys.v1.AcquireLeaseRequest"
    * @generated from field: int64 want_nanos = 6;
    */
   wantNanos: bigint;
+
+  /**
+   * Budgets that are asked besides those of every call of the key: of the calls' model, end user and tags. The same for the
+   * whole life of a lease.
+   *
+   * @generated from field: repeated string budget_ids = 7;
+   */
+  budgetIds: string[];
 };
 
 /**
@@ -303,7 +507,7 @@ export type AcquireLeaseRequest = Message<"tollgate.keys.v1.AcquireLeaseRequest"
  * Use `create(AcquireLeaseRequestSchema)` to create a new message.
  */
 export const AcquireLeaseRequestSchema: GenMessage<AcquireLeaseRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 5);
+  messageDesc(file_tollgate_keys_v1_keys, 10);
 
 /**
  * Money lent to a pod.
@@ -345,7 +549,7 @@ export type Lease = Message<"tollgate.keys.v1.Lease"> & {
  * Use `create(LeaseSchema)` to create a new message.
  */
 export const LeaseSchema: GenMessage<Lease> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 6);
+  messageDesc(file_tollgate_keys_v1_keys, 11);
 
 /**
  * Which budget had no room.
@@ -387,7 +591,7 @@ export type BudgetRefusal = Message<"tollgate.keys.v1.BudgetRefusal"> & {
  * Use `create(BudgetRefusalSchema)` to create a new message.
  */
 export const BudgetRefusalSchema: GenMessage<BudgetRefusal> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 7);
+  messageDesc(file_tollgate_keys_v1_keys, 12);
 
 /**
  * AcquireLeaseResponse grants or refuses.
@@ -432,7 +636,7 @@ export type AcquireLeaseResponse = Message<"tollgate.keys.v1.AcquireLeaseRespons
  * Use `create(AcquireLeaseResponseSchema)` to create a new message.
  */
 export const AcquireLeaseResponseSchema: GenMessage<AcquireLeaseResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 8);
+  messageDesc(file_tollgate_keys_v1_keys, 13);
 
 /**
  * The lease named in the request no longer takes money.
@@ -447,7 +651,7 @@ export type LeaseEnded = Message<"tollgate.keys.v1.LeaseEnded"> & {
  * Use `create(LeaseEndedSchema)` to create a new message.
  */
 export const LeaseEndedSchema: GenMessage<LeaseEnded> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 9);
+  messageDesc(file_tollgate_keys_v1_keys, 14);
 
 /**
  * RenewLeasesRequest names the leases a pod still holds.
@@ -475,7 +679,7 @@ export type RenewLeasesRequest = Message<"tollgate.keys.v1.RenewLeasesRequest"> 
  * Use `create(RenewLeasesRequestSchema)` to create a new message.
  */
 export const RenewLeasesRequestSchema: GenMessage<RenewLeasesRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 10);
+  messageDesc(file_tollgate_keys_v1_keys, 15);
 
 /**
  * RenewLeasesResponse says which are alive.
@@ -503,7 +707,7 @@ export type RenewLeasesResponse = Message<"tollgate.keys.v1.RenewLeasesResponse"
  * Use `create(RenewLeasesResponseSchema)` to create a new message.
  */
 export const RenewLeasesResponseSchema: GenMessage<RenewLeasesResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 11);
+  messageDesc(file_tollgate_keys_v1_keys, 16);
 
 /**
  * One lease's free money, given back.
@@ -545,7 +749,7 @@ export type LeaseReturn = Message<"tollgate.keys.v1.LeaseReturn"> & {
  * Use `create(LeaseReturnSchema)` to create a new message.
  */
 export const LeaseReturnSchema: GenMessage<LeaseReturn> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 12);
+  messageDesc(file_tollgate_keys_v1_keys, 17);
 
 /**
  * ReturnLeasesRequest gives back money.
@@ -573,7 +777,7 @@ export type ReturnLeasesRequest = Message<"tollgate.keys.v1.ReturnLeasesRequest"
  * Use `create(ReturnLeasesRequestSchema)` to create a new message.
  */
 export const ReturnLeasesRequestSchema: GenMessage<ReturnLeasesRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 13);
+  messageDesc(file_tollgate_keys_v1_keys, 18);
 
 /**
  * ReturnLeasesResponse confirms.
@@ -588,7 +792,7 @@ export type ReturnLeasesResponse = Message<"tollgate.keys.v1.ReturnLeasesRespons
  * Use `create(ReturnLeasesResponseSchema)` to create a new message.
  */
 export const ReturnLeasesResponseSchema: GenMessage<ReturnLeasesResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 14);
+  messageDesc(file_tollgate_keys_v1_keys, 19);
 
 /**
  * What one provider attempt cost.
@@ -777,6 +981,13 @@ export type SpendRecord = Message<"tollgate.keys.v1.SpendRecord"> & {
    * @generated from field: string operation = 26;
    */
   operation: string;
+
+  /**
+   * Budgets it is charged to besides those of every call of the key: of its model, its end user, its tags.
+   *
+   * @generated from field: repeated string budget_ids = 27;
+   */
+  budgetIds: string[];
 };
 
 /**
@@ -784,7 +995,7 @@ export type SpendRecord = Message<"tollgate.keys.v1.SpendRecord"> & {
  * Use `create(SpendRecordSchema)` to create a new message.
  */
 export const SpendRecordSchema: GenMessage<SpendRecord> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 15);
+  messageDesc(file_tollgate_keys_v1_keys, 20);
 
 /**
  * SettleRequest books attempts.
@@ -812,7 +1023,7 @@ export type SettleRequest = Message<"tollgate.keys.v1.SettleRequest"> & {
  * Use `create(SettleRequestSchema)` to create a new message.
  */
 export const SettleRequestSchema: GenMessage<SettleRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 16);
+  messageDesc(file_tollgate_keys_v1_keys, 21);
 
 /**
  * SettleResponse confirms that all are in the books.
@@ -833,7 +1044,7 @@ export type SettleResponse = Message<"tollgate.keys.v1.SettleResponse"> & {
  * Use `create(SettleResponseSchema)` to create a new message.
  */
 export const SettleResponseSchema: GenMessage<SettleResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 17);
+  messageDesc(file_tollgate_keys_v1_keys, 22);
 
 /**
  * WatchRequest subscribes to changes.
@@ -861,7 +1072,7 @@ export type WatchRequest = Message<"tollgate.keys.v1.WatchRequest"> & {
  * Use `create(WatchRequestSchema)` to create a new message.
  */
 export const WatchRequestSchema: GenMessage<WatchRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 18);
+  messageDesc(file_tollgate_keys_v1_keys, 23);
 
 /**
  * A key was changed, blocked, unblocked or deleted: forget the copy.
@@ -882,7 +1093,35 @@ export type KeyChanged = Message<"tollgate.keys.v1.KeyChanged"> & {
  * Use `create(KeyChangedSchema)` to create a new message.
  */
 export const KeyChangedSchema: GenMessage<KeyChanged> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 19);
+  messageDesc(file_tollgate_keys_v1_keys, 24);
+
+/**
+ * What budgets and limits belong to was changed: forget it, and every key that belongs to it.
+ *
+ * @generated from message tollgate.keys.v1.EntityChanged
+ */
+export type EntityChanged = Message<"tollgate.keys.v1.EntityChanged"> & {
+  /**
+   * What it is.
+   *
+   * @generated from field: tollgate.keys.v1.Scope scope = 1;
+   */
+  scope: Scope;
+
+  /**
+   * The id of that thing.
+   *
+   * @generated from field: string id = 2;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message tollgate.keys.v1.EntityChanged.
+ * Use `create(EntityChangedSchema)` to create a new message.
+ */
+export const EntityChangedSchema: GenMessage<EntityChanged> = /*@__PURE__*/
+  messageDesc(file_tollgate_keys_v1_keys, 25);
 
 /**
  * Changes were missed beyond catching up: forget all copies.
@@ -897,7 +1136,7 @@ export type Reset = Message<"tollgate.keys.v1.Reset"> & {
  * Use `create(ResetSchema)` to create a new message.
  */
 export const ResetSchema: GenMessage<Reset> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 20);
+  messageDesc(file_tollgate_keys_v1_keys, 26);
 
 /**
  * Nothing happened; the stream is alive.
@@ -912,7 +1151,7 @@ export type Heartbeat = Message<"tollgate.keys.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 21);
+  messageDesc(file_tollgate_keys_v1_keys, 27);
 
 /**
  * WatchResponse is one change.
@@ -956,6 +1195,14 @@ export type WatchResponse = Message<"tollgate.keys.v1.WatchResponse"> & {
      */
     value: Heartbeat;
     case: "heartbeat";
+  } | {
+    /**
+     * Something a key may belong to, or a call may name, changed.
+     *
+     * @generated from field: tollgate.keys.v1.EntityChanged entity_changed = 5;
+     */
+    value: EntityChanged;
+    case: "entityChanged";
   } | { case: undefined; value?: undefined };
 };
 
@@ -964,7 +1211,7 @@ export type WatchResponse = Message<"tollgate.keys.v1.WatchResponse"> & {
  * Use `create(WatchResponseSchema)` to create a new message.
  */
 export const WatchResponseSchema: GenMessage<WatchResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_keys_v1_keys, 22);
+  messageDesc(file_tollgate_keys_v1_keys, 28);
 
 /**
  * What a limit or budget belongs to.
@@ -1171,6 +1418,16 @@ export const KeyService: GenService<{
     output: typeof ResolveKeyResponseSchema;
   },
   /**
+   * ResolveParties returns what holds for what calls name besides their key: end users and tags.
+   *
+   * @generated from rpc tollgate.keys.v1.KeyService.ResolveParties
+   */
+  resolveParties: {
+    methodKind: "unary";
+    input: typeof ResolvePartiesRequestSchema;
+    output: typeof ResolvePartiesResponseSchema;
+  },
+  /**
    * AcquireLease reserves money on every budget of a key for one pod, all or none: it opens the lease or adds to it.
    *
    * @generated from rpc tollgate.keys.v1.KeyService.AcquireLease
@@ -1211,7 +1468,7 @@ export const KeyService: GenService<{
     output: typeof SettleResponseSchema;
   },
   /**
-   * Watch streams changes of keys, so that a sidecar's copies are never stale for long.
+   * Watch streams changes of keys and of what stands behind them, so that a sidecar's copies are never stale for long.
    *
    * @generated from rpc tollgate.keys.v1.KeyService.Watch
    */

@@ -1,0 +1,44 @@
+import type { Grant, Party, PartyGrant, Payer } from "../keys/authority.ts";
+import { matchWildcard } from "../wildcard.ts";
+
+/** What a call names besides its key, as far as the books know any such things. */
+export function partiesOf(
+  { partyScopes }: Grant,
+  endUser: string | undefined,
+  tags: readonly string[],
+): readonly Party[] {
+  if (partyScopes.length === 0) return [];
+  const parties: Party[] = [];
+  if (endUser !== undefined && endUser !== "" && partyScopes.includes("end_user")) {
+    parties.push({ scope: "end_user", id: endUser });
+  }
+  if (partyScopes.includes("tag")) for (const id of tags) parties.push({ scope: "tag", id });
+  return parties;
+}
+
+/**
+ * Who pays for a call.
+ *
+ * @param parties what holds for what the call names besides its key.
+ * @param models the names of the model it is to, from the caller's spelling to the group it ends in.
+ */
+export function payerOf(grant: Grant, parties: readonly PartyGrant[], models: readonly string[]): Payer {
+  const { payer, modelBudgets } = grant;
+  if (parties.length === 0 && modelBudgets.length === 0) return payer;
+  const extra = [
+    ...modelBudgets.flatMap(({ model, budget }) =>
+      models.some((name) => matchWildcard(model, name) !== undefined) ? [budget] : [],
+    ),
+    ...parties.flatMap(({ budgets }) => budgets),
+  ];
+  const limits = parties.flatMap((party) => party.limits);
+  if (extra.length === 0 && limits.length === 0) return payer;
+  const extraBudgetIds = extra.map(({ budgetId }) => budgetId).sort();
+  return {
+    id: [payer.keyId, ...extraBudgetIds].join(" "),
+    keyId: payer.keyId,
+    limits: [...payer.limits, ...limits],
+    budgets: [...payer.budgets, ...extra],
+    extraBudgetIds,
+  };
+}
