@@ -187,6 +187,11 @@ function observe(
     "Journal writes that failed since the start.",
     () => journal.stats().failures,
   );
+  metrics.gauge(
+    "tollgate_usage_wal_damaged",
+    "Stretches of the journal that could not be read since the start; each is in the log.",
+    () => journal.stats().damaged,
+  );
   metrics.gauge("tollgate_leases", "Leases this pod holds.", () => leases.stats().leases);
   metrics.gauge("tollgate_lease_room_usd", "Money lent to this pod and free.", () => usdNumber(leases.stats().room));
   metrics.gauge("tollgate_lease_reserved_usd", "Money reserved by calls in flight.", () =>

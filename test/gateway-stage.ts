@@ -13,6 +13,7 @@ import type { Grant, Payer, SpendRecord } from "../src/keys/authority.ts";
 import { Decisions, decisionDefaults } from "../src/keys/decisions.ts";
 import { Journal, journalDefaults } from "../src/keys/journal.ts";
 import { Leases } from "../src/keys/leases.ts";
+import { Overdraft } from "../src/keys/overdraft.ts";
 import type { Provider, ProviderCall } from "../src/providers/provider.ts";
 import { Router } from "../src/routing/router.ts";
 import type { AttemptTrace, CallTrace, Telemetry } from "../src/telemetry/telemetry.ts";
@@ -69,6 +70,8 @@ export class GatewayStage implements Telemetry {
   readonly counters = createMemoryCounters({ clock: this.clock });
   readonly gateway: Gateway;
   readonly leases: Leases;
+  readonly decisions: Decisions;
+  readonly overdraft: Overdraft | undefined;
   /** How each call and each attempt ended: an error's code, or "ok". */
   readonly ends: { calls: string[]; attempts: string[] } = { calls: [], attempts: [] };
   /** Groups of calls nobody knows the price of. */
@@ -95,11 +98,15 @@ export class GatewayStage implements Telemetry {
     const shared = { authority, clock, telemetry: this, newId: randomUUID, random: () => 0 };
     this.#journal = this.#openJournal();
     this.leases = new Leases({ ...shared, book: this.#journal });
+    const alone = options.config?.keyServiceUnavailable;
+    this.overdraft = alone?.mode === "open" ? new Overdraft(alone.max) : undefined;
     const decisions = new Decisions({ ...decisionDefaults, ...shared, masterKey: undefined });
+    this.decisions = decisions;
     this.gateway = new Gateway({
       admission: new Admission({
         ...{ decisions, leases: this.leases, journal: this.#journal, counters, clock },
-        isClosedAlone: false,
+        overdraft: this.overdraft,
+        isClosedAlone: alone?.mode === "closed",
         unpricedModels: options.config?.unpricedModels ?? "refuse",
         countUnpriced: (model) => void this.unpriced.push(model),
       }),

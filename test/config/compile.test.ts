@@ -321,3 +321,12 @@ test("limits are shared out while Redis is away, unless the file says otherwise"
   assert.equal(await modeOf({ tollgate: { redis_unavailable: "closed" } }), "closed");
   assert.equal(await modeOf({ tollgate: { redis_unavailable: "open" } }), "open");
 });
+
+test("while the KeyService is away pods live on what they borrowed, unless the file says otherwise", async (context) => {
+  const modeOf = async (tollgate: object) =>
+    (await configOf(context, JSON.stringify({ general_settings: {}, tollgate }))).keyServiceUnavailable;
+  assert.deepEqual(await modeOf({}), { mode: "lease_only" });
+  assert.deepEqual(await modeOf({ keyservice_unavailable: "closed" }), { mode: "closed" });
+  const open = await modeOf({ keyservice_unavailable: "open", keyservice_open_max_budget: 0.25 });
+  assert.deepEqual(open, { mode: "open", max: 250_000_000n });
+});

@@ -274,6 +274,25 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
       'wrong-price.yaml:14: tollgate.unpriced_models: found "free"; write one of refuse, flag',
     ],
   },
+  "wrong-keyservice-mode.yaml": {
+    ok: false,
+    remarks: [
+      'wrong-keyservice-mode.yaml:3: tollgate.keyservice_unavailable: found "ignore"; write one of lease_only, closed, open',
+    ],
+  },
+  "open-without-amount.yaml": {
+    ok: false,
+    remarks: [
+      "open-without-amount.yaml:3: tollgate.keyservice_unavailable: open needs keyservice_open_max_budget, the dollars a key may overspend on each pod, such as 1",
+    ],
+  },
+  "amount-without-open.yaml": {
+    ok: true,
+    remarks: [
+      "amount-without-open.yaml: no model can be called; write a model_list with a deployment that has a key",
+      "amount-without-open.yaml:4: tollgate.keyservice_open_max_budget: acts only with keyservice_unavailable: open",
+    ],
+  },
   "wrong-redis-mode.yaml": {
     ok: false,
     remarks: [

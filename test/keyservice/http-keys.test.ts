@@ -209,7 +209,7 @@ test("block and unblock are seen by what sidecars resolve, and push a change", a
   const grant = await grantOf(made.key);
   assert.equal(grant?.blocked, true);
   assert.ok((grant?.version ?? 0n) > (before?.version ?? 0n));
-  const changes = await stage.sql("SELECT 1 FROM changes WHERE key_id = $1", [made.key_id]);
+  const changes = await stage.sql("SELECT 1 FROM changes WHERE entity_id = $1", [made.key_id]);
   assert.equal(changes.length, 2);
   assert.equal((await stage.http("POST", "/key/unblock", { key: made.key })).body.blocked, false);
   assert.equal((await grantOf(made.key))?.blocked, false);

@@ -100,7 +100,7 @@ test("an update replaces the list, null and [] clear it, and absence leaves it",
 test("a change of windows reaches sidecars like any other change", async () => {
   const { key, key_id } = await make({});
   await stage.http("POST", "/key/update", { key, budget_limits: two });
-  const changes = await stage.sql("SELECT 1 FROM changes WHERE key_id = $1", [key_id]);
+  const changes = await stage.sql("SELECT 1 FROM changes WHERE entity_id = $1", [key_id]);
   assert.equal(changes.length, 2);
 });
 

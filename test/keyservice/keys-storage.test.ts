@@ -92,7 +92,7 @@ test("both faces leave the same rows", async () => {
       `SELECT k.alias, k.user_id, k.team_id, k.models, k.aliases, k.rpm_limit, k.tpm_limit, k.max_parallel_requests, k.metadata,
          k.tags, k.extra, k.blocked, k.created_by, k.pepper_id, extract(epoch FROM k.expires_at - k.created_at)::int AS life_s,
          k.deleted_at IS NOT NULL AS deleted, b.scope, b.max_nanos, b.soft_nanos, b.duration,
-         (SELECT count(*) FROM changes c WHERE c.key_id = k.key_id) AS changes
+         (SELECT count(*) FROM changes c WHERE c.entity_id = k.key_id) AS changes
        FROM keys k JOIN budgets b ON b.scope_id = k.key_id WHERE k.team_id = 'same' ORDER BY k.created_at`,
     );
   const { body } = await stage.http("POST", "/key/generate", {

@@ -24,6 +24,10 @@ export class Invariants {
   readonly #outside = new Map<string, bigint>();
   /** The highest limit a budget ever had. */
   readonly #highest = new Map<string, bigint>();
+  /** What all processes together may have overspent on one key, as long as nothing of it was booked. */
+  #overdraft = 0n;
+  /** Booked without a lease, by key. */
+  readonly #overdrawn = new Map<string, bigint>();
   /** Calls of which the books may know nothing, because a disk was lost. */
   readonly #excused = new Set<Call>();
   /** Those of them whose cost nothing else makes up for. */
@@ -49,6 +53,11 @@ export class Invariants {
   /** A pod's journal could not be written or synced for a while. */
   noteBadDisk(pod: number): void {
     this.#badDisks.add(pod);
+  }
+
+  /** A process has started that may overspend so much on each key while it does not hear the KeyService. */
+  noteOverdraft(max: bigint): void {
+    this.#overdraft += max;
   }
 
   /**
@@ -116,7 +125,9 @@ export class Invariants {
       const highest = this.#highest.get(budgetId) ?? 0n;
       // A budget that came late does not pay for what was under way.
       if (budgetId.endsWith("_late")) continue;
-      const limit = (highest > max_nanos ? highest : max_nanos) + beyond + lost;
+      const keys = [...new Set(calls.map(({ keyId }) => keyId))];
+      const overdrawn = keys.reduce((sum, keyId) => sum + this.#overdraft + (this.#overdrawn.get(keyId) ?? 0n), 0n);
+      const limit = (highest > max_nanos ? highest : max_nanos) + beyond + lost + overdrawn;
       check(nanos <= limit, "P1", () => `${budgetId}: the provider charges ${nanos} > ${limit}`);
     }
   }
@@ -132,6 +143,10 @@ export class Invariants {
       this.#noteOutside(row);
       if (this.#clocksAgree) this.#checkPeriod(row);
       if (row.status === "unconfirmed" && this.#isForgotten(row)) this.#beyond += row.cost;
+      if (row.attempt >= 1 && row.leaseId === undefined && this.#overdraft > 0n) {
+        this.#beyond += row.cost;
+        this.#overdrawn.set(row.keyId, (this.#overdrawn.get(row.keyId) ?? 0n) + row.cost);
+      }
       if (row.attempt < 1 || row.leaseId === undefined || row.cost <= row.reserved) continue;
       const { beyond } = this.#bills.of(row.traceId);
       check(beyond > 0n, "P5", () => `${row.traceId} cost ${row.cost}, reserved ${row.reserved}`);

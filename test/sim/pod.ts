@@ -5,9 +5,11 @@ import type { Counters } from "../../src/counters/counters.ts";
 import { StandbyCounters } from "../../src/counters/standby.ts";
 import { GatewayError } from "../../src/errors.ts";
 import { Gateway } from "../../src/gateway.ts";
+import type { SpendRecord } from "../../src/keys/authority.ts";
 import { Decisions, decisionDefaults } from "../../src/keys/decisions.ts";
 import { Journal } from "../../src/keys/journal.ts";
 import { Leases } from "../../src/keys/leases.ts";
+import { Overdraft } from "../../src/keys/overdraft.ts";
 import { Shipper } from "../../src/keys/shipper.ts";
 import { Closers } from "../../src/lifecycle.ts";
 import { Router } from "../../src/routing/router.ts";
@@ -34,6 +36,7 @@ export interface Surroundings {
   readonly segmentBytes: number;
   readonly pendingMax: number;
   readonly redisMode: Config["redisUnavailable"];
+  readonly alone: Config["keyServiceUnavailable"];
   readonly weather: () => Weather;
   readonly redisTrouble: () => "none" | "away" | "mute";
   /** Whether nothing goes wrong any more. */
@@ -69,6 +72,7 @@ export class PodProcess implements Telemetry {
   readonly disk: MountedDisk;
   readonly journal: Journal;
   readonly leases: Leases;
+  readonly overdraft: Overdraft | undefined;
   readonly decisions: Decisions;
   readonly authority: SimAuthority;
   readonly #shipper: Shipper;
@@ -96,7 +100,12 @@ export class PodProcess implements Telemetry {
     this.authority = new SimAuthority({ ...parts, clock, podId: `pod${facts.index}`, link: facts.link });
     const { authority, journal } = this;
     this.leases = new Leases({ ...shared, authority, book: journal });
-    this.#shipper = new Shipper({ ...shared, journal, authority, onBooked: (records) => this.leases.booked(records) });
+    this.overdraft = parts.alone.mode === "open" ? new Overdraft(parts.alone.max) : undefined;
+    const onBooked = (records: readonly SpendRecord[]) => {
+      this.leases.booked(records);
+      this.overdraft?.booked(records);
+    };
+    this.#shipper = new Shipper({ ...shared, journal, authority, onBooked });
     this.decisions = new Decisions({ ...decisionDefaults, ...shared, authority, masterKey: undefined });
     this.#counters = new SimCounters({ world, clock, store: parts.limits, trouble: parts.redisTrouble });
     const counters = new StandbyCounters({
@@ -108,8 +117,8 @@ export class PodProcess implements Telemetry {
     const provider = new SimProvider({ ...parts, clock });
     this.#gateway = new Gateway({
       admission: new Admission({
-        ...{ decisions: this.decisions, leases: this.leases, journal, counters, clock },
-        isClosedAlone: false,
+        ...{ decisions: this.decisions, leases: this.leases, overdraft: this.overdraft, journal, counters, clock },
+        isClosedAlone: parts.alone.mode === "closed",
         unpricedModels: "refuse",
         countUnpriced: () => {},
       }),

@@ -17,6 +17,8 @@ import { type Dice, ProcessClock, World } from "./world.ts";
 const fair: Weather = { lost: 0, answerLost: 0, duplicated: 0, slow: 0, slowestMs: 0 };
 const durations = [null, null, null, "10s", "30s", "1m", "1d"] as const;
 
+const leaseOnly = { mode: "lease_only" } as const;
+
 /** How far back a machine that fails loses what was written. */
 const unsyncedMs = { always: 0, interval: 1_000, none: Number.POSITIVE_INFINITY } as const;
 
@@ -113,6 +115,11 @@ export class Simulation {
       segmentBytes: dice.pick([2_000, 6_000, 1_000_000]),
       pendingMax: dice.pick([2, 10, 1_000]),
       redisMode: dice.pick(["local_share", "closed", "open"] as const),
+      alone: dice.pick([
+        ...[leaseOnly, leaseOnly, leaseOnly],
+        { mode: "closed" },
+        { mode: "open", max: BigInt(dice.whole(10_000, 500_000)) },
+      ]),
       weather: () => this.#weather,
       redisTrouble: () => this.#redisTrouble,
       calm: () => this.#calm,
@@ -220,6 +227,7 @@ export class Simulation {
   #start(site: Site): void {
     const { index, disk, offsetMs, rate } = site;
     site.starting = false;
+    if (this.#shared.alone.mode === "open") this.#invariants.noteOverdraft(this.#shared.alone.max);
     site.process = new PodProcess(this.#shared, { index, disk, offsetMs, rate, link: () => site.link });
     this.world.tell(`pod${index} starts`);
   }
