@@ -159,9 +159,8 @@ export class Admission {
     try {
       known = await this.#decisions.resolveParties(parties);
     } catch (thrown) {
-      // On overdraft a party nobody knows of is held to what its key may overspend.
-      if (this.#overdraft === undefined || !(thrown instanceof AuthorityUnavailable)) throw unavailable(thrown);
-      known = [];
+      // Not even on overdraft: what nobody here knows the budgets of could not be charged to them.
+      throw unavailable(thrown);
     }
     const refused = known.find((party) => party.blocked);
     if (refused !== undefined) throw partyBlocked(refused);
