@@ -43,8 +43,8 @@ export interface JournalHost {
   append(path: string, bytes: Buffer): void;
   rename(from: string, to: string): void;
   remove(path: string): void;
-  /** Makes the names in a directory survive the machine. */
-  syncDirectory(path: string): void;
+  /** Makes what was written to a file, or the names in a directory, survive the machine. */
+  sync(path: string): void;
   /** The owner of a journal opened now. */
   owner(nonce: string): JournalOwner;
   isAlive(owner: JournalOwner): boolean;
@@ -88,7 +88,7 @@ export const thisMachine: JournalHost = {
   append: (path, bytes) => appendFileSync(path, bytes, { mode: 0o600 }),
   rename: renameSync,
   remove: unlinkSync,
-  syncDirectory: (path) => withOpen(path, fsyncSync),
+  sync: (path) => withOpen(path, fsyncSync),
   owner: thisProcess,
   isAlive,
 };

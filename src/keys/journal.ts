@@ -110,6 +110,8 @@ export class Journal implements LeaseBook {
       leases: leases.size,
     });
     try {
+      // The dead may have written the last of it just before.
+      if (this.#parts.fsync !== "none") for (const { path } of segments) this.#host.sync(path);
       // Carries open leases on, so that segments with nothing to wait for can go.
       this.#rotate();
     } catch (error) {
@@ -259,7 +261,7 @@ export class Journal implements LeaseBook {
     const segment = JournalSegment.create(this.#host, join(directory, nameSegment(this.#owner, this.#sequence + 1)));
     try {
       if (this.#live.size > 0) segment.append(Buffer.concat([...this.#live.values()]), fsync !== "none");
-      if (fsync !== "none") this.#host.syncDirectory(directory);
+      if (fsync !== "none") this.#host.sync(directory);
     } catch (error) {
       segment.remove();
       throw error;

@@ -125,8 +125,10 @@ export class MountedDisk implements JournalHost {
     if (!this.#dead) this.#disk.files.delete(path);
   }
 
-  syncDirectory(): void {
+  sync(path: string): void {
     if (this.#disk.syncFails) throw new Error("EIO");
+    const file = this.#disk.files.get(path);
+    if (file !== undefined) this.#sync(file);
   }
 
   owner(nonce: string): JournalOwner {

@@ -65,8 +65,10 @@ export class Invariants {
    *
    * @param covered whether its leases are lost with it: then they are charged in full, which covers what their calls cost.
    */
-  excuse(pod: number, ms: number, nowMs: number, covered: boolean): void {
-    if (ms === 0) return;
+  excuse(pod: number, lostMs: number, nowMs: number, covered: boolean): void {
+    if (lostMs === 0) return;
+    // On a disk that had failed to sync nobody knows since when.
+    const ms = this.#badDisks.has(pod) ? Number.POSITIVE_INFINITY : lostMs;
     this.#lossy = true;
     for (const call of this.#calls) {
       if (call.pod !== pod) continue;
