@@ -20,5 +20,6 @@ export async function readConfig(settings: Settings): Promise<Config & { readonl
     masterKey: result.config.masterKey ?? settings.masterKey,
     databaseUrl: result.config.databaseUrl ?? settings.databaseUrl,
     timeZone: result.config.timeZone ?? settings.timeZone,
+    spendLogRetentionMs: result.config.spendLogRetentionMs ?? settings.spendLogRetentionMs,
   };
 }

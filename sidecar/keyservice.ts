@@ -5,9 +5,10 @@ import { readConfig } from "./config-file.ts";
 import { createLogger } from "./logger.ts";
 import { type Settings, SettingsError } from "./settings.ts";
 
-/** `tollgate keyservice`: needs a database and a master key; the config file is only read for these two and the time zone. */
+/** `tollgate keyservice`: needs a database and a master key; the config file is only read for these two, the time zone and the retention of the spend log. */
 export async function startKeyServiceProgram(settings: Settings): Promise<KeyService> {
-  const { masterKey, databaseUrl, timeZone } = settings.configPath === "" ? settings : await readConfig(settings);
+  const { masterKey, databaseUrl, timeZone, spendLogRetentionMs } =
+    settings.configPath === "" ? settings : await readConfig(settings);
   if (databaseUrl === undefined) {
     throw new SettingsError(
       "No database. Set DATABASE_URL (or general_settings.database_url): postgresql://user:password@host/name.",
@@ -20,7 +21,7 @@ export async function startKeyServiceProgram(settings: Settings): Promise<KeySer
   }
   const logger = createLogger(settings.logLevel, { service: "tollgate-keyservice" });
   return createKeyService({
-    ...{ databaseUrl, masterKey, timeZone },
+    ...{ databaseUrl, masterKey, timeZone, spendLogRetentionMs },
     runtimeToken: settings.keyserviceToken ?? masterKey,
     pepper: pepperOf(settings.pepper ?? masterKey),
     host: settings.keyserviceHost,

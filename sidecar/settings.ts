@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { parseRetention, retentionForm } from "../src/duration.ts";
 import { Secret } from "../src/secret.ts";
 import { isTimeZone } from "../src/time-zone.ts";
 
@@ -60,6 +61,11 @@ export const variables = {
     meaning:
       "KeyService: IANA name of the zone whose calendar budget periods follow; `litellm_settings.timezone` goes first.",
   },
+  TOLLGATE_SPEND_LOG_RETENTION: {
+    default: "for ever",
+    meaning:
+      "KeyService: how long rows of the spend log are kept, `90d` for instance; `general_settings.maximum_spend_logs_retention_period` goes first. Sums by day stay.",
+  },
   TOLLGATE_GRACE_S: { default: "30", meaning: "How long calls in flight may take to finish after SIGTERM." },
   TOLLGATE_LOG_LEVEL: { default: "info", meaning: "`debug` (a line a call), `info`, `warn` or `error`." },
 } as const satisfies Record<string, { default: string; meaning: string }>;
@@ -88,6 +94,8 @@ export interface Settings {
   readonly leaseTtlMs: number;
   /** An IANA name. */
   readonly timeZone: string;
+  /** Undefined: for ever. */
+  readonly spendLogRetentionMs: number | undefined;
   readonly graceMs: number;
   readonly logLevel: "debug" | "info" | "warn" | "error";
   /** The environment itself, for OpenTelemetry's standard `OTEL_*` variables and the configuration's `os.environ/NAME`. */
@@ -135,12 +143,18 @@ export function readSettings(env: Variables, hostName: string): Settings {
     keyStaleMs: number("TOLLGATE_KEY_STALE_S", 0, 86_400) * 1000,
     leaseTtlMs: number("TOLLGATE_LEASE_TTL_S", 1, 3_600) * 1000,
     timeZone: text("TOLLGATE_TIMEZONE"),
+    spendLogRetentionMs: env.TOLLGATE_SPEND_LOG_RETENTION
+      ? parseRetention(env.TOLLGATE_SPEND_LOG_RETENTION)
+      : undefined,
     graceMs: number("TOLLGATE_GRACE_S", 0, 3_600) * 1000,
     logLevel: oneOf("TOLLGATE_LOG_LEVEL", ["debug", "info", "warn", "error"]),
     env,
   };
   if (!isTimeZone(settings.timeZone)) {
     faults.push(`TOLLGATE_TIMEZONE: "${settings.timeZone}" is not the IANA name of a time zone, such as Europe/Berlin`);
+  }
+  if (env.TOLLGATE_SPEND_LOG_RETENTION && settings.spendLogRetentionMs === undefined) {
+    faults.push(`TOLLGATE_SPEND_LOG_RETENTION: "${env.TOLLGATE_SPEND_LOG_RETENTION}" is not ${retentionForm}`);
   }
   if (!/^https?:$/.test(URL.parse(settings.keyserviceUrl)?.protocol ?? "")) {
     faults.push("KEYSERVICE_URL: not an http or https URL");

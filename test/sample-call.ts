@@ -47,6 +47,7 @@ export function sampleConfig(deployments: readonly Deployment[], facts: Partial<
     redisUnavailable: "local_share",
     unpricedModels: "refuse",
     keyServiceUnavailable: { mode: "lease_only" },
+    spendLogRetentionMs: undefined,
     masterKey: undefined,
     databaseUrl: undefined,
     timeZone: undefined,

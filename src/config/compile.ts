@@ -59,6 +59,7 @@ export async function compile(parts: Compilation): Promise<Config> {
     databaseUrl: general?.database_url ?? secretOf(resolved.lookup("DATABASE_URL")),
     environment,
     timeZone: settings?.timezone,
+    spendLogRetentionMs: general?.maximum_spend_logs_retention_period,
     forwardTraceparent: settings?.forward_traceparent_to_llm_provider ?? false,
     notices: remarks.notices,
     digest: parts.digest,

@@ -172,6 +172,8 @@ export interface Config {
   readonly databaseUrl: Secret | undefined;
   /** Whose calendar budget periods follow (`litellm_settings.timezone`), an IANA name. */
   readonly timeZone: string | undefined;
+  /** How long rows of the spend log are kept, in milliseconds; undefined: for ever. */
+  readonly spendLogRetentionMs: number | undefined;
   /** `general_settings.environment`, for the resource of traces and metrics. */
   readonly environment: string | undefined;
   /** Whether providers are sent `traceparent` (`litellm_settings.forward_traceparent_to_llm_provider`). */

@@ -1,6 +1,7 @@
 /** The kinds of value a configuration is made of. Each says, when it meets another kind, what to write instead. */
 
 import { z } from "zod";
+import { parseRetention, retentionForm } from "../duration.ts";
 import { Secret } from "../secret.ts";
 import { isTimeZone } from "../time-zone.ts";
 import { readApiBase, writeApiBase } from "./api-base.ts";
@@ -119,6 +120,11 @@ export function choice<const Word extends string>(words: readonly Word[]) {
 }
 
 /** The address of a provider. */
+/** In milliseconds. */
+export const retention = field(retentionForm, (value) =>
+  typeof value === "string" ? parseRetention(value) : undefined,
+);
+
 export const apiBase = field(writeApiBase, readApiBase, (value) => /[@?]/.test(String(value)));
 
 /** The address of a PostgreSQL database. */

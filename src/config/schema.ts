@@ -11,6 +11,7 @@ import {
   number,
   pause,
   redisUrl,
+  retention,
   seconds,
   secret,
   section,
@@ -118,6 +119,7 @@ export const generalSettings = section({
   environment: text.optional(),
   store_model_in_db: flag.optional(),
   disable_spend_logs: flag.optional(),
+  maximum_spend_logs_retention_period: retention.optional(),
 });
 
 /** What LiteLLM has no key for. */

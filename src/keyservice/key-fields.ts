@@ -1,10 +1,10 @@
 /** The fields an operator may set on a key, and what they may be. The same for both faces. */
 
 import type { Json, JsonObject } from "../completion.ts";
+import { parseDuration } from "../duration.ts";
 import { GatewayError } from "../errors.ts";
 import type { Nanos } from "../money.ts";
 import { readReference } from "./key-secrets.ts";
-import { parseDuration } from "./periods.ts";
 
 /** What one budget window allows. */
 export interface BudgetLimit {

@@ -1,6 +1,7 @@
 /** A key's further budgets, each with a period of its own, beside its main one. */
 
 import type { Json, JsonObject } from "../completion.ts";
+import { parseDuration } from "../duration.ts";
 import { type Nanos, parseUsd, usdFromNumber } from "../money.ts";
 import {
   type BudgetLimit,
@@ -11,7 +12,6 @@ import {
   type KeyChange,
   type KeyFields,
 } from "./key-fields.ts";
-import { parseDuration } from "./periods.ts";
 
 const windowsMax = 16;
 /** The window that `metadata.monthly_budget` makes. */

@@ -2,6 +2,7 @@
 
 import pg from "pg";
 import type { Clock } from "../clock.ts";
+import { durationMs, parseDuration } from "../duration.ts";
 import { GatewayError } from "../errors.ts";
 import { bumpRevision } from "./changes.ts";
 import { checkKeyChange, checkTime, type FieldNames, type KeyChange, type KeyFields } from "./key-fields.ts";
@@ -10,7 +11,6 @@ import { type KeyReference, maskSecret, newKeyId, newSecret } from "./key-secret
 import { type KeyFilter, newestFirst, selectKeys } from "./key-selection.ts";
 import { checkWindows, windowsOf } from "./key-windows.ts";
 import { insertKey, updateKey } from "./key-writes.ts";
-import { durationMs, parseDuration } from "./periods.ts";
 import type { Postgres, Queryable } from "./postgres.ts";
 import { digestSecret, hashSecret, type Pepper } from "./secrets.ts";
 

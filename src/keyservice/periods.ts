@@ -1,42 +1,15 @@
+import { dayMs, durationMs, parseDuration } from "../duration.ts";
+
 /** A stretch of time a budget holds for: from `startMs` until just before `endMs`. Unix times in milliseconds. */
 export interface Period {
   readonly startMs: number;
   readonly endMs: number;
 }
 
-/** A length as operators write it: `count` times seconds, minutes, hours, days, weeks or months. */
-export interface Duration {
-  readonly count: number;
-  readonly unit: "s" | "m" | "h" | "d" | "w" | "mo";
-}
-
-const grammar = /^([1-9]\d{0,9})(s|m|h|d|w|mo)$/;
 const secondMs = 1_000;
-const dayMs = 86_400_000;
 const weekDays = 7;
 /** The first Monday after the epoch, in days from it. */
 const firstMonday = 4;
-const unitMs = { s: secondMs, m: 60_000, h: 3_600_000, d: dayMs, w: weekDays * dayMs, mo: 30 * dayMs } as const;
-/** A hundred years. */
-const lengthMaxMs = 36_525 * dayMs;
-
-/**
- * Reads "30s", "10m", "24h", "7d", "1w", "1mo".
- *
- * @returns undefined for anything else, and for more than a hundred years.
- */
-export function parseDuration(text: string): Duration | undefined {
-  const match = grammar.exec(text);
-  if (match === null) return undefined;
-  const duration: Duration = { count: Number(match[1]), unit: match[2] as Duration["unit"] };
-  return durationMs(duration) <= lengthMaxMs ? duration : undefined;
-}
-
-/** How long it is in milliseconds, a month counted as 30 days: for what runs from now on, not for budget periods. */
-export function durationMs({ count, unit }: Duration): number {
-  return count * unitMs[unit];
-}
-
 /**
  * The period of a budget that an instant lies in. Periods follow the calendar of `timeZone`, whenever the budget was made:
  *

@@ -17,6 +17,7 @@ import { Postgres } from "./postgres.ts";
 import type { Pepper } from "./secrets.ts";
 import { createRuntimeService } from "./service.ts";
 import { Settlements } from "./settlements.ts";
+import { SpendLogParts } from "./spend-log-parts.ts";
 import { Sweeper } from "./sweeper.ts";
 
 /** What a KeyService is made of. */
@@ -37,6 +38,8 @@ export interface KeyServiceOptions {
   readonly leaseTtlMs?: number;
   /** The zone whose calendar budget periods follow, an IANA name. Default UTC. */
   readonly timeZone?: string;
+  /** How long rows of the spend log are kept, in milliseconds; undefined: for ever. */
+  readonly spendLogRetentionMs?: number | undefined;
   /** How long calls in flight may take to finish at the end, in milliseconds. Default 5 s. */
   readonly graceMs?: number;
 }
@@ -85,8 +88,11 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
 
   const leases = new Leases({ postgres, clock, leaseTtlMs, timeZone });
   const lender = new Lender({ postgres, leases, clock, leaseTtlMs, timeZone });
+  const spendLog = new SpendLogParts({ postgres, clock, retentionMs: options.spendLogRetentionMs });
+  // Without its part a row goes to the default one, and moves later.
+  await spendLog.make().catch((error) => log("warn", "Parts of the spend log could not be made yet.", { error }));
   const sweeper = new Sweeper({
-    ...{ leases, clock },
+    ...{ leases, clock, spendLog },
     books: postgres,
     intervalMs: Math.min(leaseTtlMs / 4, sweepIntervalMaxMs),
     onError: (error) => log("warn", "Leases that ran out could not be charged; that is tried again.", { error }),

@@ -1,11 +1,13 @@
 import type { Clock } from "../clock.ts";
 import type { Leases } from "./leases.ts";
 import type { Queryable } from "./postgres.ts";
+import type { SpendLogParts } from "./spend-log-parts.ts";
 
 /** What a Sweeper is made of. */
 export interface SweeperParts {
   readonly leases: Pick<Leases, "expireDue">;
   readonly books: Queryable;
+  readonly spendLog: Pick<SpendLogParts, "make" | "drop">;
   readonly clock: Clock;
   /** How often leases that ran out are looked for, in milliseconds. */
   readonly intervalMs: number;
@@ -60,11 +62,13 @@ export class Sweeper {
   }
 
   async #sweep(): Promise<void> {
-    const { leases, books, clock } = this.#parts;
+    const { leases, books, clock, spendLog } = this.#parts;
     for (let more = true; more && !this.#closed; ) ({ more } = await leases.expireDue());
     const nowMs = clock.monotonicMs();
     if (nowMs - this.#tidyAtMs < tidyMs) return;
     this.#tidyAtMs = nowMs;
     for (const sql of tidySql) await books.query(sql);
+    await spendLog.make();
+    await spendLog.drop();
   }
 }

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { durationMs, parseDuration, periodAt } from "../../src/keyservice/periods.ts";
+import { durationMs, parseDuration } from "../../src/duration.ts";
+import { periodAt } from "../../src/keyservice/periods.ts";
 
 /** duration, zone, instant, start, end. */
 const table: readonly [string, string, string, string, string][] = [

@@ -34,6 +34,7 @@ export class Replica {
     const sweeper = new Sweeper({
       leases: this.books,
       books: { query: async () => [] },
+      spendLog: { make: async () => {}, drop: async () => {} },
       clock: this.clock,
       intervalMs: 5_000,
       onError: () => {},
