@@ -191,6 +191,8 @@ export interface Caller {
   readonly tracestate: string | undefined;
   /** Tags from headers. */
   readonly tags: readonly string[];
+  /** Of calls with the same one, one is made; undefined: each call is its own. */
+  readonly idempotencyKey: string | undefined;
   /** Aborts when the caller goes away or its deadline passes; `reason` is then a GatewayError. */
   readonly signal: AbortSignal;
 }

@@ -140,8 +140,11 @@ export class GatewayStage implements Telemetry {
   log(): void {}
 
   /** Begins a call; nothing happens until its first event is asked for. */
-  call(parts: { request?: CompletionRequest; signal?: AbortSignal; token?: string } = {}): AsyncGenerator<CallEvent> {
-    const caller = { ...sampleCaller(parts.signal), ...(parts.token === undefined ? {} : { token: parts.token }) };
+  call(
+    parts: { request?: CompletionRequest; signal?: AbortSignal; token?: string; idempotencyKey?: string } = {},
+  ): AsyncGenerator<CallEvent> {
+    const { token, idempotencyKey } = parts;
+    const caller = { ...sampleCaller(parts.signal), ...(token === undefined ? {} : { token }), idempotencyKey };
     return this.gateway.complete(parts.request ?? sampleRequest(), caller);
   }
 

@@ -79,6 +79,7 @@ export function sampleCaller(signal: AbortSignal = new AbortController().signal)
     requestId: "request-1",
     door: "openai",
     route: "/v1/chat/completions",
+    idempotencyKey: undefined,
     traceparent: undefined,
     tracestate: undefined,
     tags: [],

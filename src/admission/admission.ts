@@ -1,7 +1,7 @@
 import type { Clock } from "../clock.ts";
-import type { Caller, CompletionRequest, LimitState } from "../completion.ts";
+import type { Caller, CompletionRequest } from "../completion.ts";
 import type { Deployment, UnpricedModels } from "../config/config.ts";
-import { type Claim, type Counters, CountersUnavailable, type Hold } from "../counters/counters.ts";
+import { type Counters, CountersUnavailable } from "../counters/counters.ts";
 import { GatewayError } from "../errors.ts";
 import {
   AuthorityUnavailable,
@@ -17,16 +17,14 @@ import type { Leases } from "../keys/leases.ts";
 import type { Overdraft } from "../keys/overdraft.ts";
 import type { Nanos } from "../money.ts";
 import type { Bounds } from "../spend/cost.ts";
-import { boundsOf, likelyInputTokens } from "./estimate.ts";
+import { boundsOf } from "./estimate.ts";
+import { type LimitHold, takeLimits } from "./limits.ts";
 import { Need } from "./need.ts";
 import { partiesOf, payerOf } from "./payer.ts";
-import { blocked, budgetExceeded, modelNotAllowed, partyBlocked, rateLimited } from "./refusals.ts";
+import { blocked, budgetExceeded, modelNotAllowed, partyBlocked } from "./refusals.ts";
 import { Ticket } from "./ticket.ts";
 import { mayBeUsedFor } from "./whitelist.ts";
 
-const limitWindowMs = 60_000;
-/** How long a parallel slot outlives a pod that died with it. */
-const slotTtlMs = 30_000;
 /** Shorter answers are not worth their input: the call is refused instead of shortened. */
 const outputTokensMin = 16;
 /** So often a call is shortened; others may take what a refusal said was left. */
@@ -107,7 +105,7 @@ export class Admission {
    * Takes a share of every limit and the money the call may cost, all or nothing. Whoever gets the ticket must close it.
    *
    * @param ask `models`: the names of the model, from the caller's spelling to the group it ends in.
-   * @throws GatewayError rate_limit_exceeded, budget_exceeded, unpriced_model; model_not_allowed, permission_denied if what the call
+   * @throws GatewayError rate_limit_exceeded, duplicate_request, budget_exceeded, unpriced_model; model_not_allowed, permission_denied if what the call
    *   names besides its key forbids it; 503s when counters or KeyService cannot be asked.
    */
   async admit(ask: {
@@ -128,12 +126,13 @@ export class Admission {
     const capIsOurs = request.outputTokensMax === undefined;
     const pricedAtMs = this.#clock.nowMs();
     const need = new Need(bounds, deployments, capIsOurs && isMetered(payer), pricedAtMs);
-    const { hold, limits } = await this.#takeLimits(payer, request, bounds);
+    const { idempotencyKey } = caller;
+    const hold = await this.#takeLimits(payer, { request, bounds, idempotencyKey });
     try {
       const { reservation, outputTokensMax } = await this.#reserve(payer, need, bounds.outputTokensMax, capIsOurs);
       return new Ticket({
         ...ask,
-        ...{ payer, tags, limits, hold, reservation },
+        ...{ payer, tags, hold, reservation },
         // A caller's own cap is sent as it is; without one, the promises need ours.
         outputTokensMax: capIsOurs && isMetered(payer) ? outputTokensMax : undefined,
         pricedAtMs,
@@ -142,8 +141,7 @@ export class Admission {
         reserveAgain: async () => (await this.#reserve(payer, need, outputTokensMax, false)).reservation,
       });
     } catch (thrown) {
-      // Refused work costs nothing: what the windows were charged goes back.
-      await hold?.release(payer.limits.map(() => 0));
+      await hold.giveBack();
       throw thrown;
     }
   }
@@ -170,36 +168,13 @@ export class Admission {
 
   async #takeLimits(
     payer: Payer,
-    request: CompletionRequest,
-    bounds: Bounds,
-  ): Promise<{ hold: Hold | undefined; limits: readonly LimitState[] }> {
-    if (payer.limits.length === 0) return { hold: undefined, limits: [] };
-    const tokens = likelyInputTokens(request) + bounds.outputTokensMax * bounds.choiceCount;
-    const claims = payer.limits.map((limit): Claim => {
-      const place = { group: `${limit.scope}:${limit.scopeId}`, name: limit.kind, ceiling: limit.ceiling };
-      if (limit.kind === "parallel") return { kind: "slot", ...place, ttlMs: slotTtlMs };
-      // A call that alone may exceed the limit waits for an empty window instead of being refused for ever.
-      const amount = limit.kind === "requests" ? 1 : Math.min(tokens, Math.max(1, limit.ceiling));
-      return { kind: "window", ...place, amount, windowMs: limitWindowMs };
-    });
-    let verdict: Awaited<ReturnType<Counters["take"]>>;
+    call: { request: CompletionRequest; bounds: Bounds; idempotencyKey: string | undefined },
+  ): Promise<LimitHold> {
     try {
-      verdict = await this.#counters.take(claims);
+      return await takeLimits(this.#counters, payer, call);
     } catch (thrown) {
       throw unavailable(thrown);
     }
-    if (!verdict.ok) {
-      const limit = payer.limits[claims.indexOf(verdict.refused)];
-      if (limit === undefined) throw new Error("the counters refused a claim that was not made");
-      throw rateLimited(limit, verdict.retryAfterMs);
-    }
-    const { remaining } = verdict;
-    const limits = payer.limits.map((limit, index) => ({
-      kind: limit.kind,
-      ceiling: limit.ceiling,
-      remaining: remaining[index] ?? 0,
-    }));
-    return { hold: verdict.hold, limits };
   }
 
   /**

@@ -56,6 +56,22 @@ export function rateLimited(limit: Limit, retryAfterMs: number): GatewayError {
   );
 }
 
+/** Another call has the caller's idempotency key. @param isUnderWay it has not been answered yet. */
+export function duplicateRequest(isUnderWay: boolean): GatewayError {
+  if (isUnderWay) {
+    return new GatewayError(
+      "duplicate_request",
+      "A call with this Idempotency-Key is under way. Nothing was done; wait for its answer.",
+      { retryAfterMs: 1_000 },
+    );
+  }
+  return new GatewayError(
+    "duplicate_request",
+    "A call with this Idempotency-Key has been answered within the last hour. Nothing was done; answers are not kept. Send a new key to make another call.",
+    { retry: false },
+  );
+}
+
 /** Something the key belongs to is blocked. */
 export function blocked({ scope, scopeId }: Rule): GatewayError {
   return new GatewayError(

@@ -1,7 +1,6 @@
 import type { Clock } from "../clock.ts";
 import type { Caller, CompletionRequest, LimitState, Usage } from "../completion.ts";
 import type { Deployment, Price } from "../config/config.ts";
-import type { Hold } from "../counters/counters.ts";
 import type { Payer, SpendRecord, SpendStatus } from "../keys/authority.ts";
 import type { Journal } from "../keys/journal.ts";
 import type { OpenRecord } from "../keys/journal-line.ts";
@@ -9,6 +8,7 @@ import type { Reservation } from "../keys/lease.ts";
 import type { Nanos } from "../money.ts";
 import { costOf, priceAt } from "../spend/cost.ts";
 import { billedUsage, estimatedUsage } from "./estimate.ts";
+import type { LimitHold } from "./limits.ts";
 
 interface TicketParts {
   readonly payer: Payer;
@@ -19,8 +19,7 @@ interface TicketParts {
   readonly callId: string;
   readonly modelGroup: string;
   readonly traceId: string;
-  readonly limits: readonly LimitState[];
-  readonly hold: Hold | undefined;
+  readonly hold: LimitHold;
   readonly reservation: Reservation;
   /** The output cap chosen for the call; undefined: the caller chose, or nothing depends on it. */
   readonly outputTokensMax: number | undefined;
@@ -68,6 +67,7 @@ export class Ticket {
   #reservation: Reservation | undefined;
   #open: { record: OpenRecord; price: Price | undefined } | undefined;
   #tokensUsed = 0;
+  #isAnswered = false;
   #closed = false;
 
   constructor(parts: TicketParts) {
@@ -76,7 +76,7 @@ export class Ticket {
   }
 
   get limits(): readonly LimitState[] {
-    return this.#parts.limits;
+    return this.#parts.hold.limits;
   }
 
   /** The output cap to send to a deployment in place of the caller's; undefined: the caller's own, if any. */
@@ -120,6 +120,7 @@ export class Ticket {
     this.#reservation = undefined;
     this.#parts.journal.appendSettled(settledRecord(open.record, result, usage, cost, this.#parts.clock.nowMs()));
     reservation.settle(cost);
+    this.#isAnswered = result.status === "success";
     this.#tokensUsed += usage.inputTokens + usage.outputTokens;
     return { usage, cost };
   }
@@ -129,9 +130,7 @@ export class Ticket {
     if (this.#closed) return;
     this.#closed = true;
     this.#reservation?.release();
-    void this.#parts.hold?.release(
-      this.#parts.payer.limits.map((limit) => (limit.kind === "tokens" ? this.#tokensUsed : undefined)),
-    );
+    void this.#parts.hold.end(this.#tokensUsed, this.#isAnswered);
   }
 
   #openRecord(number: number, deployment: Deployment, reservation: Reservation): OpenRecord {

@@ -79,6 +79,7 @@ export class MemoryCounters implements Counters {
       this.#slots.set(key, (this.#slots.get(key) ?? 0) + 1);
       return 0;
     }
+    if (claim.amount === 0) return 0;
     const window = this.#windows.get(key) ?? new SlidingWindow(claim.windowMs);
     this.#windows.set(key, window);
     return window.add(nowMs, claim.amount);

@@ -79,7 +79,7 @@ export class StandbyCounters implements Counters {
   /** Also counts here what the store has granted, whatever this pod's share would be. */
   async #noted(claims: readonly Claim[], verdict: Verdict & { ok: true }): Promise<Verdict> {
     if (claims.length === 0) return verdict;
-    const note = await this.#own.take(claims.map((claim) => ({ ...claim, ceiling: Number.MAX_SAFE_INTEGER })));
+    const note = await this.#own.take(claims.map(noteOf));
     if (!note.ok) throw new Error("a limit without end refused");
     return { ...verdict, hold: new BothHolds(verdict.hold, note.hold) };
   }
@@ -98,6 +98,15 @@ class BothHolds implements Hold {
     void this.#own.release(used);
     return this.#shared.release(used);
   }
+}
+
+/** Longer windows are not noted here, in milliseconds: they would fill the memory of every pod. */
+const notedMaxMs = 600_000;
+
+/** What is counted here of a claim that the store has granted. */
+function noteOf(claim: Claim): Claim {
+  const note = { ...claim, ceiling: Number.MAX_SAFE_INTEGER };
+  return note.kind === "window" && note.windowMs > notedMaxMs ? { ...note, amount: 0 } : note;
 }
 
 const nothingHeld: Hold = { release: async () => {} };

@@ -67,6 +67,7 @@ function callerOf(context: HandlerContext, signal: AbortSignal): Caller {
     traceparent: header("traceparent"),
     tracestate: header("tracestate"),
     tags: tagsOf(header),
+    idempotencyKey: header("idempotency-key"),
     signal,
   };
 }

@@ -163,6 +163,7 @@ class OpenAiDoor {
       traceparent: header("traceparent"),
       tracestate: header("tracestate"),
       tags: tagsOf(header),
+      idempotencyKey: header("idempotency-key"),
     };
     await new OpenAiCall(this.#callParts, res, request, caller).run();
   }

@@ -39,11 +39,11 @@ export const callerRows: readonly Row[] = [
   },
   {
     name: "31",
-    fault: "the same Idempotency-Key twice at once",
-    promise: "one call, one row",
-    skip: () =>
-      "Idempotency-Key is not implemented; each call is its own. The ledger is idempotent by call and attempt (row 9)",
-    run: async () => [],
+    fault: "the same Idempotency-Key in 30 calls at once over all pods, and again afterwards",
+    promise:
+      "one call upstream, one row; the others get 409 at once: to be retried while it is under way, and not afterwards",
+    isQuick: true,
+    run: onlyOnce,
   },
 ];
 
@@ -190,6 +190,47 @@ async function bursts(scene: Scene, callers: number, times: number): Promise<str
   return [
     `${times} × ${callers} calls over ${world.pods.length} pods: ${fits} fit, ${least === most ? least : `${least} to ${most}`} passed; the highest bill ${usd(bill)} of ${usd(budget)}`,
     `with what was left, ${Math.min(...usable)} to ${Math.max(...usable)} more calls were served, until less than one call's reservation was left`,
+  ];
+}
+
+/** Everybody sends the same idempotency key. */
+async function onlyOnce(scene: Scene): Promise<string[]> {
+  const { world } = scene;
+  const key = await scene.key("once", { max_budget: 100 });
+  const times = scene.isQuick ? 2 : 20;
+  let slowestMs = 0;
+  for (let time = 0; time < times; time++) {
+    const headers = { "idempotency-key": `order-${time}` };
+    let open = () => {};
+    world.bills.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    const send = (index: number) => call(world.pod(index % world.pods.length), key, { model: "gated" }, headers);
+    const answers = Array.from({ length: 30 }, (_, index) => send(index));
+    const refused: Awaited<ReturnType<typeof send>>[] = [];
+    for (const answer of answers) void answer.then((outcome) => outcome.status === 409 && refused.push(outcome));
+    await eventually("all but one are refused", async () => refused.length === answers.length - 1);
+    open();
+    const outcomes = await Promise.all(answers);
+    assert.equal(outcomes.filter(({ status }) => status === 200).length, 1);
+    for (const { code, headers: answered, firstByteMs } of refused) {
+      assert.deepEqual([code, answered?.get("x-should-retry")], ["duplicate_request", "true"]);
+      slowestMs = Math.max(slowestMs, firstByteMs);
+    }
+    for (let pod = 0; pod < world.pods.length; pod++) {
+      const { status, headers: answered } = await send(pod);
+      assert.deepEqual([status, answered?.get("x-should-retry")], [409, "false"]);
+    }
+    assert.equal(world.bills.of(key.name).length, time + 1);
+  }
+  await quiesce(world, [key]);
+  const result = await audit(world, key);
+  assert.deepEqual(result.faults, []);
+  const rows = await world.query("SELECT 1 FROM spend_log WHERE key_id = $1", [key.keyId]);
+  assert.equal(rows.length, times);
+  return [
+    ...moneyFacts([result]),
+    `${times} keys, 30 calls each: one served; the slowest 409 after ${slowestMs.toFixed(0)} ms`,
   ];
 }
 

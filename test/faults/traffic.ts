@@ -26,13 +26,14 @@ export async function call(
   pod: Pod,
   key: Pick<TrafficKey, "name" | "secret">,
   fields: { model?: string; stream?: boolean; max_tokens?: number } = {},
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<Pick<Outcome, "status" | "code" | "firstByteMs"> & { headers: Headers | undefined; message: string }> {
   const sentMs = performance.now();
   let firstByteMs = 0;
   try {
     const answer = await fetch(`${pod.url}/v1/chat/completions`, {
       method: "POST",
-      headers: { authorization: `Bearer ${key.secret}`, "content-type": "application/json" },
+      headers: { authorization: `Bearer ${key.secret}`, "content-type": "application/json", ...headers },
       body: JSON.stringify({
         ...{ model: "quick", max_tokens: 20, user: key.name, messages: [{ role: "user", content: "Hello" }] },
         ...fields,
@@ -40,14 +41,14 @@ export async function call(
       signal: AbortSignal.timeout(30_000),
     });
     firstByteMs = performance.now() - sentMs;
-    const { status, headers } = answer;
+    const { status, headers: answered } = answer;
     const text = await answer.text().catch(() => "");
     if (status === 200) {
       const isWhole = fields.stream === true ? text.endsWith("data: [DONE]\n\n") : text.endsWith("}");
-      return { status, code: isWhole ? "" : "broken", firstByteMs, headers, message: "" };
+      return { status, code: isWhole ? "" : "broken", firstByteMs, headers: answered, message: "" };
     }
     const { error } = JSON.parse(text) as { error: { code: string; message: string } };
-    return { status, code: error.code, firstByteMs, headers, message: error.message };
+    return { status, code: error.code, firstByteMs, headers: answered, message: error.message };
   } catch (error) {
     const cause = error instanceof Error ? (error.cause ?? error) : error;
     return { status: 0, code: "no_answer", firstByteMs, headers: undefined, message: String(cause) };

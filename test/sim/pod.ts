@@ -63,7 +63,11 @@ export interface Call {
   cost: bigint | undefined;
 }
 
-const nothingTraced: AttemptTrace = { traceparent: undefined, firstOutput: () => {}, end: () => {} };
+const nothingTraced: AttemptTrace = {
+  traceparent: undefined,
+  firstOutput: () => {},
+  end: () => {},
+};
 
 /** One process of a pod: the real house, from the gateway down to the journal and the leases. */
 export class PodProcess implements Telemetry {
@@ -160,7 +164,14 @@ export class PodProcess implements Telemetry {
     const events = this.#gateway.complete(call.request, {
       token: call.token,
       requestId: call.name,
-      ...{ door: "sim", route: "/", traceparent: undefined, tracestate: undefined, tags: [] },
+      ...{
+        door: "sim",
+        route: "/",
+        idempotencyKey: undefined,
+        traceparent: undefined,
+        tracestate: undefined,
+        tags: [],
+      },
       signal: leave.signal,
     });
     let seen = 0;

@@ -1,0 +1,89 @@
+import { hash } from "node:crypto";
+import type { CompletionRequest, LimitState } from "../completion.ts";
+import type { Claim, Counters, Hold } from "../counters/counters.ts";
+import type { Payer } from "../keys/authority.ts";
+import type { Bounds } from "../spend/cost.ts";
+import { likelyInputTokens } from "./estimate.ts";
+import { duplicateRequest, rateLimited } from "./refusals.ts";
+
+const limitWindowMs = 60_000;
+/** How long a parallel slot outlives a pod that died with it. */
+const slotTtlMs = 30_000;
+/** How long an answered call's idempotency key is remembered: longer than anybody retries, and short enough to be held in memory. */
+const idempotencyMs = 3_600_000;
+
+/** A call's shares of limits. */
+export interface LimitHold {
+  /** How full the payer's limits are with it. */
+  readonly limits: readonly LimitState[];
+  /**
+   * The call is over. Acts once.
+   *
+   * @param tokens what it really used.
+   * @param isAnswered whether its caller has the whole answer: then no other call with its idempotency key may be made.
+   */
+  end(tokens: number, isAnswered: boolean): Promise<void>;
+  /** The call is refused after all, and refused work costs nothing. */
+  giveBack(): Promise<void>;
+}
+
+const nothingHeld: LimitHold = { limits: [], end: async () => {}, giveBack: async () => {} };
+
+/**
+ * Takes a share of every limit of a payer in one step, all or nothing; and, if the caller gave an idempotency key, the right to be the one
+ * call with it.
+ *
+ * @throws GatewayError rate_limit_exceeded, duplicate_request; CountersUnavailable.
+ */
+export async function takeLimits(
+  counters: Counters,
+  payer: Payer,
+  call: { readonly request: CompletionRequest; readonly bounds: Bounds; readonly idempotencyKey: string | undefined },
+): Promise<LimitHold> {
+  const { limits } = payer;
+  const claims = [...claimsOf(payer, call), ...onceClaims(payer, call.idempotencyKey)];
+  if (claims.length === 0) return nothingHeld;
+  const verdict = await counters.take(claims);
+  if (verdict.ok) return holdOf(payer, verdict.hold, verdict.remaining);
+  const { refused, retryAfterMs } = verdict;
+  const limit = limits[claims.indexOf(refused)];
+  throw limit === undefined ? duplicateRequest(refused.kind === "slot") : rateLimited(limit, retryAfterMs);
+}
+
+function claimsOf(
+  { limits }: Payer,
+  { request, bounds }: { readonly request: CompletionRequest; readonly bounds: Bounds },
+): Claim[] {
+  if (limits.length === 0) return [];
+  const tokens = likelyInputTokens(request) + bounds.outputTokensMax * bounds.choiceCount;
+  return limits.map((limit): Claim => {
+    const place = { group: `${limit.scope}:${limit.scopeId}`, name: limit.kind, ceiling: limit.ceiling };
+    if (limit.kind === "parallel") return { kind: "slot", ...place, ttlMs: slotTtlMs };
+    // A call that alone may exceed the limit waits for an empty window instead of being refused for ever.
+    const amount = limit.kind === "requests" ? 1 : Math.min(tokens, Math.max(1, limit.ceiling));
+    return { kind: "window", ...place, amount, windowMs: limitWindowMs };
+  });
+}
+
+/** One at a time, and one altogether once it is answered. */
+function onceClaims({ keyId }: Payer, idempotencyKey: string | undefined): Claim[] {
+  if (idempotencyKey === undefined) return [];
+  const place = { group: `idempotency:${keyId}`, name: hash("sha256", idempotencyKey, "base64url"), ceiling: 1 };
+  return [
+    { kind: "slot", ...place, ttlMs: slotTtlMs },
+    { kind: "window", ...place, amount: 1, windowMs: idempotencyMs },
+  ];
+}
+
+function holdOf({ limits }: Payer, hold: Hold, remaining: readonly number[]): LimitHold {
+  return {
+    limits: limits.map(({ kind, ceiling }, index) => ({ kind, ceiling, remaining: remaining[index] ?? 0 })),
+    end: (tokens, isAnswered) =>
+      hold.release([
+        ...limits.map(({ kind }) => (kind === "tokens" ? tokens : undefined)),
+        // Of the two for an idempotency key, if there are any.
+        ...[undefined, isAnswered ? undefined : 0],
+      ]),
+    giveBack: () => hold.release([...limits.map(() => 0), 0, 0]),
+  };
+}
