@@ -149,7 +149,15 @@ const postSql = `
     UPDATE budget_periods p
     SET spent_nanos = p.spent_nanos + m.spent, reserved_nanos = p.reserved_nanos + m.reserved
     FROM moves m WHERE p.budget_id = m.budget_id AND p.period_start = m.period_start
-    RETURNING 1
+    RETURNING p.budget_id, p.period_start, p.spent_nanos AS spent, m.spent AS added
+  ), noted AS (
+    INSERT INTO alerts (kind, budget_id, period_start, scope, scope_id, model, duration, spent_nanos, max_nanos, soft_nanos, created_at, next_attempt_at)
+    SELECT t.kind, m.budget_id, m.period_start, b.scope, b.scope_id, b.model, b.duration, m.spent, b.max_nanos, b.soft_nanos, $14, $14
+    FROM moved m JOIN effective_budgets b USING (budget_id) CROSS JOIN LATERAL (VALUES
+      ('soft_budget', b.soft_nanos), ('budget_80', b.max_nanos / 100 * 80), ('budget_95', b.max_nanos / 100 * 95), ('budget_100', b.max_nanos)
+    ) AS t (kind, threshold)
+    WHERE m.added > 0 AND m.spent >= t.threshold AND m.spent - m.added < t.threshold
+    ON CONFLICT DO NOTHING
   ), stepped AS (
     UPDATE leases l
     SET state = s.state, outstanding_nanos = s.outstanding, corrections = l.corrections + s.corrected::int
