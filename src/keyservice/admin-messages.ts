@@ -7,16 +7,19 @@ import {
   BudgetWindowSchema,
   type Key,
   KeySchema,
+  type ModelBudget as ModelBudgetMessage,
+  ModelBudgetSchema,
   type Spend,
   SpendSchema,
 } from "../gen/tollgate/admin/v1/keys_pb.ts";
 import { formatUsd, type Nanos, parseUsd } from "../money.ts";
-import { type BudgetLimit, type FieldNames, invalid, type KeyChange } from "./key-fields.ts";
-import type { KeyRecord, WindowRecord } from "./key-records.ts";
+import type { WindowRecord } from "./budget-records.ts";
+import { type BudgetLimit, type FieldNames, invalid, type KeyChange, type ModelBudget } from "./key-fields.ts";
+import type { KeyRecord } from "./key-records.ts";
 import { etagOf } from "./keys.ts";
 import type { SpendEntry } from "./spend-reader.ts";
 
-/** The fields as the messages call them. The last two are not in `Key`; soft budgets and `extra` have no field yet. */
+/** The fields as the messages call them. The last two are not in `Key`; `extra` has no field. */
 export const rpcNames: FieldNames = {
   alias: "key.alias",
   userId: "key.user_id",
@@ -27,6 +30,9 @@ export const rpcNames: FieldNames = {
   softBudget: "key.soft_budget_usd",
   budgetDuration: "key.budget_duration",
   budgetLimits: "key.budget_windows",
+  organizationId: "key.organization_id",
+  budgetId: "key.budget_id",
+  modelBudgets: "key.model_budgets",
   rpmLimit: "key.rpm_limit",
   tpmLimit: "key.tpm_limit",
   maxParallelRequests: "key.max_parallel_requests",
@@ -47,6 +53,12 @@ const readers: Readonly<Record<string, (key: Key) => KeyChange>> = {
   max_budget_usd: (key) => ({
     maxBudget: key.maxBudgetUsd === undefined ? null : nanosOf(key.maxBudgetUsd, rpcNames.maxBudget),
   }),
+  soft_budget_usd: (key) => ({
+    softBudget: key.softBudgetUsd === undefined ? null : nanosOf(key.softBudgetUsd, rpcNames.softBudget),
+  }),
+  organization_id: (key) => ({ organizationId: key.organizationId ?? null }),
+  budget_id: (key) => ({ budgetId: key.budgetId ?? null }),
+  model_budgets: (key) => ({ modelBudgets: key.modelBudgets.map(modelBudgetOf) }),
   budget_duration: (key) => ({ budgetDuration: key.budgetDuration ?? null }),
   budget_windows: (key) => ({ budgetLimits: limitsOf(key.budgetWindows) }),
   rpm_limit: (key) => ({ rpmLimit: countOf(key.rpmLimit) }),
@@ -95,6 +107,12 @@ export function messageOf(key: KeyRecord): Key {
     updateTime: timestampFromMs(key.updatedAtMs),
     etag: etagOf(key),
     budgetWindows: key.windows.map(windowMessageOf),
+    modelBudgets: key.modelBudgets.map(({ model, duration, max }) => {
+      return create(ModelBudgetSchema, { model, budgetDuration: duration ?? "", maxBudgetUsd: formatUsd(max) });
+    }),
+    ...(key.softBudget === null ? {} : { softBudgetUsd: formatUsd(key.softBudget) }),
+    ...(key.organizationId === null ? {} : { organizationId: key.organizationId }),
+    ...(key.budgetId === null ? {} : { budgetId: key.budgetId }),
     ...(key.alias === null ? {} : { alias: key.alias }),
     ...(key.userId === null ? {} : { userId: key.userId }),
     ...(key.teamId === null ? {} : { teamId: key.teamId }),
@@ -108,7 +126,16 @@ export function messageOf(key: KeyRecord): Key {
   });
 }
 
-function windowMessageOf(window: WindowRecord): BudgetWindow {
+function modelBudgetOf({ model, budgetDuration, maxBudgetUsd }: ModelBudgetMessage): ModelBudget {
+  return {
+    model,
+    duration: budgetDuration === "" ? null : budgetDuration,
+    max: nanosOf(maxBudgetUsd, rpcNames.modelBudgets),
+  };
+}
+
+/** The message of a budget window. */
+export function windowMessageOf(window: WindowRecord): BudgetWindow {
   return create(BudgetWindowSchema, {
     budgetDuration: window.duration,
     maxBudgetUsd: formatUsd(window.max),
@@ -142,19 +169,22 @@ export function spendMessageOf(entry: SpendEntry): Spend {
   });
 }
 
-function limitsOf(windows: readonly BudgetWindow[]): readonly BudgetLimit[] {
+/** Budget windows of a message; those that `metadata` makes are left out. */
+export function limitsOf(windows: readonly BudgetWindow[]): readonly BudgetLimit[] {
   return windows
     .filter(({ fromMetadata }) => !fromMetadata)
     .map((window) => ({ duration: window.budgetDuration, max: nanosOf(window.maxBudgetUsd, rpcNames.budgetLimits) }));
 }
 
-function nanosOf(text: string, name: string): Nanos {
+/** Dollars of a message. @throws GatewayError `invalid_request`. */
+export function nanosOf(text: string, name: string): Nanos {
   const amount = parseUsd(text);
   if (amount === undefined) throw invalid(name, 'must be dollars as a decimal: "25", "0.5".');
   return amount;
 }
 
-function countOf(count: bigint | undefined): number | null {
+/** A limit of a message. */
+export function countOf(count: bigint | undefined): number | null {
   return count === undefined ? null : Number(count);
 }
 

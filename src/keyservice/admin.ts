@@ -5,10 +5,13 @@ import type { Clock } from "../clock.ts";
 import type { KeyAdminService, ListSpendRequest, SpendAdminService } from "../gen/tollgate/admin/v1/keys_pb.ts";
 import type { Secret } from "../secret.ts";
 import { changeOf, messageOf, rpcNames, spendMessageOf } from "./admin-messages.ts";
+import type { BudgetTemplates } from "./budget-templates.ts";
+import type { Entities } from "./entities.ts";
 import { invalid } from "./key-fields.ts";
 import { checkSecret, readReference } from "./key-secrets.ts";
 import type { KeyFilter } from "./key-selection.ts";
 import type { Keys } from "./keys.ts";
+import type { Members } from "./members.ts";
 import { keyOfCaller, requireMasterKey } from "./operator.ts";
 import { pageSizeOf, readPageToken, writePageToken } from "./page-token.ts";
 import type { Queryable } from "./postgres.ts";
@@ -18,15 +21,12 @@ import { readSpend, uuidForm } from "./spend-reader.ts";
 /** What both faces of administration are made of. */
 export interface AdminParts {
   readonly keys: Keys;
+  readonly entities: Entities;
+  readonly members: Members;
+  readonly templates: BudgetTemplates;
   readonly books: Queryable;
   readonly masterKey: Secret;
   readonly clock: Clock;
-}
-
-/** The administration services, to be registered with a ConnectRouter. They throw GatewayError. */
-export interface AdminServices {
-  readonly keyAdmin: ServiceImpl<typeof KeyAdminService>;
-  readonly spendAdmin: ServiceImpl<typeof SpendAdminService>;
 }
 
 /** `created_by` of what is made with the master key. */
@@ -36,12 +36,8 @@ const microseconds = /^\d{1,17}$/;
 const keyIdForm = /^key_[0-9A-Za-z]{1,40}$/;
 const attemptForm = /^-?\d{1,9}$/;
 
-/** Makes the implementations of KeyAdminService and SpendAdminService. Every method wants the master key. */
-export function createAdminServices(parts: AdminParts): AdminServices {
-  return { keyAdmin: keyAdmin(parts), spendAdmin: spendAdmin(parts) };
-}
-
-function keyAdmin({ keys, masterKey }: AdminParts): AdminServices["keyAdmin"] {
+/** Makes the implementation of KeyAdminService. Every method wants the master key. */
+export function keyAdmin({ keys, masterKey }: AdminParts): ServiceImpl<typeof KeyAdminService> {
   return {
     async createKey({ key, duration, secret, requestId }, context) {
       authorize(context, masterKey);
@@ -102,7 +98,8 @@ function keyAdmin({ keys, masterKey }: AdminParts): AdminServices["keyAdmin"] {
   };
 }
 
-function spendAdmin({ keys, books, masterKey }: AdminParts): AdminServices["spendAdmin"] {
+/** Makes the implementation of SpendAdminService. Every method wants the master key. */
+export function spendAdmin({ keys, books, masterKey }: AdminParts): ServiceImpl<typeof SpendAdminService> {
   return {
     async listSpend({ pageSize, pageToken, key, callId }: ListSpendRequest, context) {
       authorize(context, masterKey);
@@ -131,7 +128,8 @@ export async function payerOf(keys: Keys, text: string): Promise<string | undefi
   return reference.kind === "id" ? reference.keyId : (await keys.get(reference)).keyId;
 }
 
-function authorize(context: HandlerContext, masterKey: Secret): void {
+/** @throws GatewayError `missing_api_key`, `invalid_api_key` unless the caller sent the master key. */
+export function authorize(context: HandlerContext, masterKey: Secret): void {
   const key = keyOfCaller((name) => context.requestHeader.get(name) ?? undefined);
   requireMasterKey(key, masterKey);
 }

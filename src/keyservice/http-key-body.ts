@@ -4,7 +4,7 @@ import { z } from "zod";
 import type { JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { type Nanos, parseUsd, usdFromNumber } from "../money.ts";
-import { type BudgetLimit, type FieldNames, invalid, type KeyChange } from "./key-fields.ts";
+import { type BudgetLimit, type FieldNames, invalid, type KeyChange, type ModelBudget } from "./key-fields.ts";
 
 /** The fields as LiteLLM calls them. */
 export const httpNames: FieldNames = {
@@ -17,6 +17,9 @@ export const httpNames: FieldNames = {
   softBudget: "soft_budget",
   budgetDuration: "budget_duration",
   budgetLimits: "budget_limits",
+  organizationId: "organization_id",
+  budgetId: "budget_id",
+  modelBudgets: "model_max_budget",
   rpmLimit: "rpm_limit",
   tpmLimit: "tpm_limit",
   maxParallelRequests: "max_parallel_requests",
@@ -54,18 +57,45 @@ const limits = z
   )
   .nullish();
 
+const modelBudgetComplaint =
+  'must map models to budgets, such as {"gpt-4o": {"budget_limit": 10, "time_period": "1d"}}, or be null.';
+const modelBudgets = z
+  .record(
+    z.string(),
+    z.looseObject(
+      {
+        budget_limit: z.union([z.number(), z.string()], modelBudgetComplaint).transform(nanosOf).nullish(),
+        max_budget: z.union([z.number(), z.string()], modelBudgetComplaint).transform(nanosOf).nullish(),
+        time_period: z.string(modelBudgetComplaint).nullish(),
+        budget_duration: z.string(modelBudgetComplaint).nullish(),
+      },
+      modelBudgetComplaint,
+    ),
+    modelBudgetComplaint,
+  )
+  .transform((budgets, context) =>
+    Object.entries(budgets).map(([model, budget]): ModelBudget => {
+      const max = budget.budget_limit ?? budget.max_budget;
+      if (max === undefined || max === null) {
+        context.addIssue(modelBudgetComplaint);
+        return z.NEVER;
+      }
+      return { model, max, duration: budget.time_period ?? budget.budget_duration ?? null };
+    }),
+  )
+  .nullish();
+
 const countComplaint = "must be a whole number, zero or more, or null for no limit.";
 const count = z
   .union([z.number(), z.string().regex(/^\d{1,15}$/)], countComplaint)
   .transform(Number)
   .nullish();
 
-const keyFields = z.looseObject({
-  key_alias: text,
-  user_id: text,
-  team_id: text,
+/** Fields that keys share with everything else that has budgets and limits. */
+export const bodyFields = {
+  organization_id: text,
+  budget_id: text,
   models: texts,
-  aliases: z.record(z.string(), z.string("must map names to model names."), "must be a JSON object or null.").nullish(),
   max_budget: dollars,
   soft_budget: dollars,
   budget_duration: text,
@@ -76,6 +106,15 @@ const keyFields = z.looseObject({
   metadata: table,
   tags: texts,
   blocked: flag,
+} as const;
+
+const keyFields = z.looseObject({
+  ...bodyFields,
+  key_alias: text,
+  user_id: text,
+  team_id: text,
+  model_max_budget: modelBudgets,
+  aliases: z.record(z.string(), z.string("must map names to model names."), "must be a JSON object or null.").nullish(),
   duration: text,
 });
 
@@ -122,6 +161,9 @@ export function changeOf(body: z.output<typeof keyFields> & { readonly key?: unk
     rpm_limit,
     tpm_limit,
     max_parallel_requests,
+    organization_id,
+    budget_id,
+    model_max_budget,
     ...rest
   } = others;
   refuseSpend(rest.spend);
@@ -130,6 +172,9 @@ export function changeOf(body: z.output<typeof keyFields> & { readonly key?: unk
     alias: key_alias,
     userId: user_id,
     teamId: team_id,
+    organizationId: organization_id,
+    budgetId: budget_id,
+    modelBudgets: model_max_budget === null ? [] : model_max_budget,
     models: models === null ? [] : models,
     aliases: aliases === null ? {} : aliases,
     maxBudget: max_budget,
@@ -147,7 +192,8 @@ export function changeOf(body: z.output<typeof keyFields> & { readonly key?: unk
   });
 }
 
-function limitsOf(limits: NonNullable<z.output<typeof keyFields>["budget_limits"]>): readonly BudgetLimit[] {
+/** Budget windows of a body; those that `metadata` makes are left out. */
+export function limitsOf(limits: NonNullable<z.output<typeof keyFields>["budget_limits"]>): readonly BudgetLimit[] {
   return limits
     .filter(({ from_metadata }) => from_metadata !== true)
     .map(({ budget_duration: duration, max_budget: max }) => ({ duration, max }));
@@ -166,7 +212,10 @@ function refuseSpend(spend: unknown): void {
   throw invalid("spend", "cannot be set: it is the sum of what was booked. Leave it out.");
 }
 
-function present<Fields extends object>(fields: Fields): { [Name in keyof Fields]?: Exclude<Fields[Name], undefined> } {
+/** Only the members that are not undefined. */
+export function present<Fields extends object>(
+  fields: Fields,
+): { [Name in keyof Fields]?: Exclude<Fields[Name], undefined> } {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
     [Name in keyof Fields]?: Exclude<Fields[Name], undefined>;
   };

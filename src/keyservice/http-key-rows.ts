@@ -1,8 +1,9 @@
 /** Keys in the shape of LiteLLM's rows. */
 
 import type { JsonObject } from "../completion.ts";
-import { usdNumber } from "../money.ts";
-import type { KeyRecord, WindowRecord } from "./key-records.ts";
+import { type Nanos, usdNumber } from "../money.ts";
+import type { BudgetRecord, WindowRecord } from "./budget-records.ts";
+import type { KeyRecord } from "./key-records.ts";
 
 /** Columns of LiteLLM's that do nothing here, as they are when nobody has set them. */
 const inactive: JsonObject = {
@@ -13,9 +14,6 @@ const inactive: JsonObject = {
   allowed_routes: [],
   policies: [],
   access_group_ids: [],
-  model_max_budget: {},
-  budget_id: null,
-  organization_id: null,
   object_permission_id: null,
   object_permission: null,
   auto_rotate: false,
@@ -32,16 +30,19 @@ export function rowOf(key: KeyRecord): JsonObject {
     key_alias: key.alias,
     user_id: key.userId,
     team_id: key.teamId,
+    organization_id: key.organizationId,
     models: [...key.models],
     aliases: { ...key.aliases },
     spend: usdNumber(key.spent),
     reserved: usdNumber(key.reserved),
-    max_budget: key.maxBudget === null ? null : usdNumber(key.maxBudget),
-    soft_budget: key.softBudget === null ? null : usdNumber(key.softBudget),
+    ...budgetColumns(key),
+    model_max_budget: Object.fromEntries(
+      key.modelBudgets.map(({ model, duration, max }) => [
+        model,
+        { budget_limit: usdNumber(max), time_period: duration },
+      ]),
+    ),
     soft_budget_cooldown: false,
-    budget_duration: key.budgetDuration,
-    budget_reset_at: isoOf(key.resetsAtMs),
-    budget_limits: key.windows.length === 0 ? null : key.windows.map(windowOf),
     rpm_limit: key.rpmLimit,
     tpm_limit: key.tpmLimit,
     max_parallel_requests: key.maxParallelRequests,
@@ -57,8 +58,33 @@ export function rowOf(key: KeyRecord): JsonObject {
     created_by: key.createdBy,
     updated_at: isoOf(key.updatedAtMs),
     updated_by: key.createdBy,
-    litellm_budget_table: null,
   };
+}
+
+/** A thing's budgets in LiteLLM's columns. */
+export function budgetColumns(budget: BudgetRecord): JsonObject {
+  const { template } = budget;
+  return {
+    max_budget: usdOf(budget.maxBudget),
+    soft_budget: usdOf(budget.softBudget),
+    budget_duration: budget.budgetDuration,
+    budget_reset_at: isoOf(budget.resetsAtMs),
+    budget_limits: budget.windows.length === 0 ? null : budget.windows.map(windowOf),
+    budget_id: budget.budgetId,
+    litellm_budget_table:
+      template === null
+        ? null
+        : {
+            budget_id: budget.budgetId,
+            max_budget: usdOf(template.maxBudget),
+            soft_budget: usdOf(template.softBudget),
+            budget_duration: template.budgetDuration,
+          },
+  };
+}
+
+function usdOf(nanos: Nanos | null): number | null {
+  return nanos === null ? null : usdNumber(nanos);
 }
 
 function windowOf(window: WindowRecord): JsonObject {
@@ -77,6 +103,7 @@ export function rowWithToken(key: KeyRecord): JsonObject {
   return { token: key.keyId, ...rowOf(key) };
 }
 
-function isoOf(timeMs: number | null | undefined): string | null {
+/** A moment as LiteLLM writes it. */
+export function isoOf(timeMs: number | null | undefined): string | null {
   return timeMs === null || timeMs === undefined ? null : new Date(timeMs).toISOString();
 }

@@ -4,6 +4,8 @@ import type { AdminParts } from "./admin.ts";
 /** A request as a route sees it. */
 export interface RouteRequest {
   readonly query: URLSearchParams;
+  /** What stands in the path where the route has `{name}`. */
+  readonly path: Readonly<Record<string, string>>;
   /** The key the caller sent. @throws GatewayError `missing_api_key`. */
   callerKey(): string;
   /** The JSON body. @throws GatewayError. */
@@ -12,14 +14,17 @@ export interface RouteRequest {
   note(name: string, value: string): void;
 }
 
+/** The methods routes take. */
+export type Method = "GET" | "POST" | "PATCH" | "PUT" | "DELETE";
+
 /** One endpoint. */
 export interface ManagementRoute {
-  readonly method: "GET" | "POST";
+  readonly method: Method | readonly Method[];
   /** Whether the master key is asked for before anything else. */
   readonly masterOnly: boolean;
   /** @returns the body of a 200. @throws GatewayError for any other status. */
   answer(parts: AdminParts, request: RouteRequest): Promise<Json> | Json;
 }
 
-/** Endpoints by path. */
+/** Endpoints by path; `{name}` in one stands for any text without a slash. */
 export type ManagementRoutes = Readonly<Record<string, ManagementRoute>>;

@@ -6,10 +6,13 @@ import { GatewayError } from "../errors.ts";
 import { requestIdFrom } from "../server/request-id.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { AdminParts } from "./admin.ts";
+import { customerAndBudgetRoutes } from "./http-customers.ts";
 import { parseObject } from "./http-key-body.ts";
 import { keyRoutes } from "./http-keys.ts";
 import type { ManagementRoute, ManagementRoutes } from "./http-route.ts";
 import { spendRoutes } from "./http-spend.ts";
+import { teamRoutes } from "./http-teams.ts";
+import { userRoutes } from "./http-users.ts";
 import { keyOfCaller, requireMasterKey } from "./operator.ts";
 
 /** What the handler is made of. */
@@ -21,13 +24,23 @@ const bodyBytesMax = 1024 * 1024;
 
 const alive: ManagementRoute = { method: "GET", masterOnly: false, answer: () => "I'm alive!" };
 const ready: ManagementRoute = { method: "GET", masterOnly: false, answer: readiness };
-const managementRoutes: ManagementRoutes = { ...keyRoutes, ...spendRoutes };
+const managementRoutes: ManagementRoutes = {
+  ...keyRoutes,
+  ...teamRoutes,
+  ...userRoutes,
+  ...customerAndBudgetRoutes,
+  ...spendRoutes,
+};
 const routes: ReadonlyMap<string, ManagementRoute> = new Map([
   ...Object.entries(managementRoutes),
   ["/health/liveliness", alive],
   ["/health/liveness", alive],
   ["/health/readiness", ready],
 ]);
+/** Routes whose paths have names in them. */
+const patterns = [...routes].flatMap(([path, route]) =>
+  path.includes("{") ? [{ form: new RegExp(`^${path.replace(/\{(\w+)\}/g, "(?<$1>[^/]+)")}$`), route }] : [],
+);
 
 /**
  * Makes the handler of everything that is no RPC: management, health, and a JSON 404 for the rest. Never throws; a failure
@@ -50,24 +63,55 @@ export function createManagementHandler(parts: ManagementParts): (req: IncomingM
 
 /** Whether a path, without its query, is one of management (health is not): the sidecar may pass such requests on. */
 export function isManagementPath(path: string): boolean {
-  return Object.hasOwn(managementRoutes, path);
+  return Object.hasOwn(managementRoutes, path) || patterns.some(({ form }) => form.test(path));
+}
+
+interface Found {
+  readonly route: ManagementRoute;
+  readonly path: Readonly<Record<string, string>>;
+}
+
+function routeOf(path: string): Found | undefined {
+  const exact = routes.get(path);
+  if (exact !== undefined) return { route: exact, path: {} };
+  for (const { form, route } of patterns) {
+    const match = form.exec(path);
+    if (match === null) continue;
+    return {
+      route,
+      path: Object.fromEntries(Object.entries(match.groups ?? {}).map(([name, text]) => [name, decoded(text)])),
+    };
+  }
+  return undefined;
+}
+
+/** @throws GatewayError `invalid_request` for percent signs that mean nothing. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new GatewayError("invalid_request", "The path is not valid percent-encoded UTF-8.");
+  }
 }
 
 async function answer(parts: ManagementParts, req: IncomingMessage, res: ServerResponse): Promise<void> {
   const [path = "", query = ""] = (req.url ?? "").split(/\?(.*)/s);
-  const route = routes.get(path);
-  if (route === undefined) {
+  const found = routeOf(path);
+  if (found === undefined) {
     throw new GatewayError("route_not_found", "There is nothing at this path. Check its spelling.");
   }
+  const { route } = found;
   const method = req.method === "HEAD" ? "GET" : req.method;
-  if (method !== route.method) {
-    res.setHeader("allow", route.method);
-    throw new GatewayError("method_not_allowed", `This path takes ${route.method}.`);
+  const methods = [route.method].flat();
+  if (!methods.some((each) => each === method)) {
+    res.setHeader("allow", methods.join(", "));
+    throw new GatewayError("method_not_allowed", `This path takes ${methods.join(" or ")}.`);
   }
   const callerKey = () => keyOfCaller((name) => headerOf(req, name));
   if (route.masterOnly) requireMasterKey(callerKey(), parts.masterKey);
   const result = await route.answer(parts, {
     query: new URLSearchParams(query),
+    path: found.path,
     callerKey,
     body: async () => parseObject(await readBytes(req)),
     note(name, value) {
@@ -114,13 +158,17 @@ function headerOf(req: IncomingMessage, name: string): string | undefined {
   return Array.isArray(value) ? value[0] : value;
 }
 
-/** An error in LiteLLM's envelope, in which `code` is the status as a string. */
+/**
+ * An error in both of LiteLLM's envelopes, for it uses now one and now the other: in `error` the `code` is the status as a string,
+ * and `detail` has the message alone.
+ */
 function sendError(res: ServerResponse, error: GatewayError): void {
   const { httpStatus, type } = error.kind;
   if (httpStatus === 401) res.setHeader("www-authenticate", "Bearer");
   res.setHeader("x-should-retry", String(error.shouldRetry));
   const { param = null } = error.facts;
-  send(res, httpStatus, { error: { message: error.message, type, param, code: String(httpStatus) } });
+  const { message } = error;
+  send(res, httpStatus, { error: { message, type, param, code: String(httpStatus) }, detail: { error: message } });
 }
 
 function send(res: ServerResponse, status: number, body: Json): void {

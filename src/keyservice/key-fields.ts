@@ -14,11 +14,21 @@ export interface BudgetLimit {
   readonly max: Nanos;
 }
 
+/** What a key may spend on one model. */
+export interface ModelBudget {
+  /** `*` wildcards allowed. */
+  readonly model: string;
+  /** Its period; null: it never resets. */
+  readonly duration: string | null;
+  readonly max: Nanos;
+}
+
 /** What an operator may set. `null` says "none" or "no limit". */
 export interface KeyFields {
   readonly alias: string | null;
   readonly userId: string | null;
   readonly teamId: string | null;
+  readonly organizationId: string | null;
   /** Empty: all. `*` wildcards allowed. */
   readonly models: readonly string[];
   readonly aliases: Readonly<Record<string, string>>;
@@ -28,6 +38,9 @@ export interface KeyFields {
   readonly budgetDuration: string | null;
   /** Further budgets. A number under `monthly_budget` in `metadata` is one more. */
   readonly budgetLimits: readonly BudgetLimit[];
+  /** A budget template, whose limits hold where the key says nothing itself. */
+  readonly budgetId: string | null;
+  readonly modelBudgets: readonly ModelBudget[];
   readonly rpmLimit: number | null;
   readonly tpmLimit: number | null;
   readonly maxParallelRequests: number | null;
@@ -61,7 +74,8 @@ const timeMsMax = Date.UTC(9999, 11, 31, 23, 59, 59);
 
 /** @throws GatewayError `invalid_request` that names the first field that cannot be stored as it is. */
 export function checkKeyChange(change: KeyChange, names: FieldNames): void {
-  for (const field of ["alias", "userId", "teamId"] as const) checkName(change[field], names[field]);
+  for (const field of ["alias", "userId", "teamId", "organizationId", "budgetId"] as const)
+    checkName(change[field], names[field]);
   checkAlias(change.alias, names.alias);
   for (const field of ["models", "tags"] as const) checkNames(change[field], names[field]);
   checkNames(change.aliases && Object.entries(change.aliases).flat(), names.aliases);
@@ -69,6 +83,7 @@ export function checkKeyChange(change: KeyChange, names: FieldNames): void {
   for (const field of ["rpmLimit", "tpmLimit", "maxParallelRequests"] as const) checkCount(change[field], names[field]);
   checkDuration(change.budgetDuration, names.budgetDuration);
   if (change.duration !== "-1") checkDuration(change.duration, names.duration);
+  checkModelBudgets(change.modelBudgets, names.modelBudgets);
   checkTime(change.expiresAtMs, names.expiresAtMs);
   checkJson(change.metadata, names.metadata);
   checkJson(change.extra, names.extra);
@@ -120,6 +135,19 @@ export function checkBudget(amount: Nanos | null | undefined, name: string): voi
   if (amount === null || amount === undefined) return;
   if (amount < 0n) throw invalid(name, "must not be negative. Send null for no limit.");
   if (amount > budgetNanosMax) throw invalid(name, "must be at most 1000000000 dollars. Send null for no limit.");
+}
+
+function checkModelBudgets(budgets: readonly ModelBudget[] | undefined, name: string): void {
+  if (budgets === undefined) return;
+  if (budgets.length > listLengthMax) throw invalid(name, `must have at most ${listLengthMax} entries.`);
+  for (const { model, duration, max } of budgets) {
+    checkNames([model], name);
+    checkBudget(max, name);
+    checkDuration(duration, name);
+  }
+  if (new Set(budgets.map(({ model, duration }) => `${duration} ${model}`)).size < budgets.length) {
+    throw invalid(name, "must have each model and period only once.");
+  }
 }
 
 function checkCount(count: number | null | undefined, name: string): void {

@@ -40,7 +40,7 @@ export function selectKeys(filter: KeyFilter, pepper: Pepper, after?: KeyPlace):
   };
   equals("k.team_id", filter.teamId);
   equals("k.user_id", filter.userId);
-  equals("k.extra->>'organization_id'", filter.organizationId);
+  equals("k.organization_id", filter.organizationId);
   for (const reference of filter.references ?? []) {
     if (reference.kind === "digest") equals("k.secret_hmac", hashSecret(reference.sha256, pepper));
     if (reference.kind === "id") equals("k.key_id", reference.keyId);

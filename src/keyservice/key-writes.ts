@@ -1,7 +1,7 @@
 /** The statements that write keys. They run in a transaction that has called bumpRevision. */
 
+import { openBudget, updateBudget, writeModelBudgets, writeWindows } from "./budget-writes.ts";
 import type { BudgetLimit, KeyFields } from "./key-fields.ts";
-import { newBudgetId } from "./key-secrets.ts";
 import type { Queryable } from "./postgres.ts";
 
 /** A key that is not yet in the books. */
@@ -25,6 +25,7 @@ const keyColumns = {
   alias: "alias",
   userId: "user_id",
   teamId: "team_id",
+  organizationId: "organization_id",
   models: "models",
   aliases: "aliases",
   rpmLimit: "rpm_limit",
@@ -34,12 +35,6 @@ const keyColumns = {
   tags: "tags",
   blocked: "blocked",
   expiresAtMs: "expires_at",
-} as const satisfies Partial<Record<keyof KeyFields, string>>;
-
-const budgetColumns = {
-  maxBudget: "max_nanos",
-  softBudget: "soft_nanos",
-  budgetDuration: "duration",
 } as const satisfies Partial<Record<keyof KeyFields, string>>;
 
 /** Adds a key and its budgets. */
@@ -58,10 +53,7 @@ export async function insertKey(client: Queryable, key: KeyInsert): Promise<void
       key.version,
     ],
   );
-  await client.query("INSERT INTO budgets (budget_id, scope, scope_id) VALUES ($1, 'key', $2)", [
-    newBudgetId(),
-    key.keyId,
-  ]);
+  await openBudget(client, { scope: "key", id: key.keyId });
   await updateKey(client, key);
 }
 
@@ -76,36 +68,10 @@ export async function updateKey(
      WHERE key_id = $1`,
     values,
   );
-  const budgetValues: unknown[] = [keyId];
-  const budget = assignments(budgetColumns, fields, budgetValues);
-  if (budget !== "") {
-    const sql = `UPDATE budgets SET scope_id = scope_id ${budget} WHERE scope = 'key' AND scope_id = $1 AND place = 0`;
-    await client.query(sql, budgetValues);
-  }
-  if (windows !== undefined) await writeWindows(client, keyId, windows, nowMs);
-}
-
-/** A window that was there before keeps what was spent in it; one that is there no more keeps its row. */
-async function writeWindows(
-  client: Queryable,
-  keyId: string,
-  windows: readonly BudgetLimit[],
-  nowMs: number,
-): Promise<void> {
-  const durations = windows.map(({ duration }) => duration);
-  await client.query(
-    `UPDATE budgets SET removed_at = $3
-     WHERE scope = 'key' AND scope_id = $1 AND place > 0 AND removed_at IS NULL AND duration <> ALL ($2::text[])`,
-    [keyId, durations, new Date(nowMs)],
-  );
-  await client.query(
-    `INSERT INTO budgets (budget_id, scope, scope_id, duration, max_nanos, place)
-     SELECT w.budget_id, 'key', $1, w.duration, w.max_nanos, w.place
-     FROM unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS w (budget_id, duration, max_nanos, place)
-     ON CONFLICT (scope, scope_id, coalesce(model, ''), coalesce(duration, '')) WHERE place > 0
-     DO UPDATE SET max_nanos = excluded.max_nanos, place = excluded.place, removed_at = NULL`,
-    [keyId, windows.map(newBudgetId), durations, windows.map(({ max }) => max)],
-  );
+  const owner = { scope: "key", id: keyId };
+  await updateBudget(client, owner, fields);
+  if (windows !== undefined) await writeWindows(client, owner, windows, nowMs);
+  if (fields.modelBudgets !== undefined) await writeModelBudgets(client, keyId, fields.modelBudgets, nowMs);
 }
 
 /** ", column = $5" for every present field, whose value is added to `values`. Column names come only from the tables above. */

@@ -4,9 +4,11 @@ import pg from "pg";
 import type { Clock } from "../clock.ts";
 import { durationMs, parseDuration } from "../duration.ts";
 import { GatewayError } from "../errors.ts";
+import type { AsOf } from "./budget-records.ts";
+import { isUnknownTemplate, noSuchTemplate } from "./budget-templates.ts";
 import { bumpRevision } from "./changes.ts";
 import { checkKeyChange, checkTime, type FieldNames, type KeyChange, type KeyFields } from "./key-fields.ts";
-import { type AsOf, type KeyPlace, type KeyRecord, readKeys } from "./key-records.ts";
+import { type KeyPlace, type KeyRecord, readKeys } from "./key-records.ts";
 import { type KeyReference, maskSecret, newKeyId, newSecret } from "./key-secrets.ts";
 import { type KeyFilter, newestFirst, selectKeys } from "./key-selection.ts";
 import { checkWindows, windowsOf } from "./key-windows.ts";
@@ -236,8 +238,9 @@ function changedMeanwhile(): never {
   });
 }
 
-/** Says which name was taken, if that is what an error of the database says. */
+/** Says which name was taken, or which budget there is not, if that is what an error of the database says. */
 function taken(error: unknown, names: FieldNames): unknown {
+  if (isUnknownTemplate(error)) return noSuchTemplate(names.budgetId);
   switch (violatedIndex(error)) {
     case "keys_alias":
       return new GatewayError("already_exists", `Another key has this \`${names.alias}\`. Choose another one.`, {
@@ -253,6 +256,6 @@ function taken(error: unknown, names: FieldNames): unknown {
 }
 
 /** The unique index that a change would have broken. */
-function violatedIndex(error: unknown): string | undefined {
+export function violatedIndex(error: unknown): string | undefined {
   return error instanceof pg.DatabaseError && error.code === "23505" ? error.constraint : undefined;
 }

@@ -1,15 +1,13 @@
 import type { Clock, Random } from "../clock.ts";
-import { KeyAdminService, SpendAdminService } from "../gen/tollgate/admin/v1/keys_pb.ts";
 import { KeyService as KeyServiceDescription } from "../gen/tollgate/keys/v1/keys_pb.ts";
 import { Closers } from "../lifecycle.ts";
 import type { Secret } from "../secret.ts";
 import { Health } from "../server/health.ts";
 import { type Listener, listen } from "../server/listen.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
-import { createAdminServices } from "./admin.ts";
+import { adminRoutes, adminServices, createAdministration } from "./administration.ts";
 import { ChangeFeed } from "./change-feed.ts";
 import { createManagementHandler } from "./http.ts";
-import { Keys } from "./keys.ts";
 import { Leases } from "./leases.ts";
 import { Lender } from "./lender.ts";
 import { migrate } from "./migrations.ts";
@@ -100,7 +98,7 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
   sweeper.start();
   closers.add("sweeper", () => sweeper.close());
 
-  const services = [KeyServiceDescription, KeyAdminService, SpendAdminService];
+  const services = [KeyServiceDescription, ...adminServices];
   const health = new Health(services.map(({ typeName }) => typeName));
   const feed = new ChangeFeed({ ...options, postgres, onLook: reachability(health, log) });
   closers.add("change feed", () => feed.close());
@@ -108,19 +106,16 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
 
   const settlements = new Settlements({ postgres, clock, timeZone });
   const runtime = createRuntimeService({ ...options, books: postgres, lender, leases, settlements, feed });
-  const keys = new Keys({ postgres, pepper, clock, timeZone });
-  const adminParts = { keys, books: postgres, masterKey, clock };
-  const admin = createAdminServices(adminParts);
+  const administration = createAdministration({ postgres, pepper, masterKey, clock, timeZone });
   const listener = await listen({
     host: options.host,
     port: options.port,
     routes(router) {
       router.service(KeyServiceDescription, runtime);
-      router.service(KeyAdminService, admin.keyAdmin);
-      router.service(SpendAdminService, admin.spendAdmin);
+      adminRoutes(router, administration);
     },
     services,
-    fallback: createManagementHandler({ ...adminParts, telemetry: { log } }),
+    fallback: createManagementHandler({ ...administration, telemetry: { log } }),
     ...{ health, clock },
     onBug: (error, facts) => log("error", "A call met a bug.", { ...facts, error }),
   });
@@ -139,7 +134,7 @@ function reachability(health: Health, log: Telemetry["log"]): (reachable: boolea
     if (reachable === before) return;
     before = reachable;
     health.set("", reachable);
-    for (const { typeName } of [KeyServiceDescription, KeyAdminService, SpendAdminService]) {
+    for (const { typeName } of [KeyServiceDescription, ...adminServices]) {
       health.set(typeName, reachable);
     }
     if (reachable) log("info", "The database is back.");

@@ -8,7 +8,7 @@ import { Traffic, tally } from "./traffic.ts";
 import { figure, pause, ready } from "./world.ts";
 
 const killsOfLongRun = 200;
-const diskBytes = 512 * 1024;
+const diskBytes = 32 * 1024 * 1024;
 
 export const podRows: readonly Row[] = [
   {

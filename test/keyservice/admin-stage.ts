@@ -6,10 +6,10 @@ import type pg from "pg";
 import type { Clock } from "../../src/clock.ts";
 import { systemClock, systemRandom } from "../../src/clock.ts";
 import type { JsonObject } from "../../src/completion.ts";
+import { BudgetAdminService, EntityAdminService } from "../../src/gen/tollgate/admin/v1/entities_pb.ts";
 import { KeyAdminService, SpendAdminService } from "../../src/gen/tollgate/admin/v1/keys_pb.ts";
-import { createAdminServices } from "../../src/keyservice/admin.ts";
+import { adminRoutes, adminServices, createAdministration } from "../../src/keyservice/administration.ts";
 import { createManagementHandler } from "../../src/keyservice/http.ts";
-import { Keys } from "../../src/keyservice/keys.ts";
 import { migrate } from "../../src/keyservice/migrations.ts";
 import { Postgres } from "../../src/keyservice/postgres.ts";
 import { Closers } from "../../src/lifecycle.ts";
@@ -44,6 +44,8 @@ export class Stage {
   postgres!: Postgres;
   keyAdmin!: Client<typeof KeyAdminService>;
   spendAdmin!: Client<typeof SpendAdminService>;
+  entityAdmin!: Client<typeof EntityAdminService>;
+  budgetAdmin!: Client<typeof BudgetAdminService>;
   /** The gRPC clients' key. */
   rpcKey = masterKey;
 
@@ -55,7 +57,7 @@ export class Stage {
 
   /** Sends a request with the master key, or with `headers` alone if they are given. */
   async http(
-    method: "GET" | "POST",
+    method: "GET" | "POST" | "PATCH" | "DELETE",
     path: string,
     body?: JsonObject | string | Buffer<ArrayBuffer>,
     headers: Record<string, string> = { authorization: `Bearer ${masterKey}` },
@@ -95,9 +97,10 @@ export class Stage {
     });
     this.#closers.add("pool", () => this.postgres.close());
     const clock: Clock = { ...systemClock, nowMs: () => systemClock.nowMs() + this.aheadMs };
-    const keys = new Keys({ postgres: this.postgres, pepper, clock, timeZone: "UTC" });
-    const parts = { keys, books: this.postgres, masterKey: new Secret(masterKey), clock };
-    const services = createAdminServices(parts);
+    const parts = createAdministration({
+      ...{ postgres: this.postgres, pepper, clock, timeZone: "UTC" },
+      masterKey: new Secret(masterKey),
+    });
     const telemetry = {
       log: (level: string, message: string, facts: Readonly<Record<string, unknown>> = {}) => {
         this.logged.push(`${level} ${message} ${facts.code}`);
@@ -107,11 +110,8 @@ export class Stage {
     const listener = await listen({
       host: "127.0.0.1",
       port: 0,
-      routes: (router) => {
-        router.service(KeyAdminService, services.keyAdmin);
-        router.service(SpendAdminService, services.spendAdmin);
-      },
-      services: [KeyAdminService, SpendAdminService],
+      routes: (router) => adminRoutes(router, parts),
+      services: adminServices,
       fallback: createManagementHandler({ ...parts, telemetry }),
       health: new Health([]),
       clock: systemClock,
@@ -130,5 +130,7 @@ export class Stage {
     });
     this.keyAdmin = createClient(KeyAdminService, transport);
     this.spendAdmin = createClient(SpendAdminService, transport);
+    this.entityAdmin = createClient(EntityAdminService, transport);
+    this.budgetAdmin = createClient(BudgetAdminService, transport);
   }
 }

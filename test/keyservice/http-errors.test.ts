@@ -7,8 +7,8 @@ import { buffer } from "node:stream/consumers";
 import { after, before, test } from "node:test";
 import { systemClock, systemRandom } from "../../src/clock.ts";
 import type { JsonObject } from "../../src/completion.ts";
+import { createAdministration } from "../../src/keyservice/administration.ts";
 import { createManagementHandler, isManagementPath } from "../../src/keyservice/http.ts";
-import { Keys } from "../../src/keyservice/keys.ts";
 import { Postgres } from "../../src/keyservice/postgres.ts";
 import { Secret } from "../../src/secret.ts";
 import { type Answer, masterKey, pepper, Stage } from "./admin-stage.ts";
@@ -25,7 +25,7 @@ after(async () => {
 /** Every error has LiteLLM's envelope, with the status as a string. */
 function assertError({ status, body, headers }: Answer, expected: { status: number; param?: string | null }): void {
   assert.equal(status, expected.status, JSON.stringify(body));
-  assert.deepEqual(Object.keys(body), ["error"]);
+  assert.deepEqual(Object.keys(body), ["error", "detail"]);
   assert.deepEqual(Object.keys(body.error).sort(), ["code", "message", "param", "type"]);
   assert.equal(body.error.code, String(expected.status));
   assert.ok(typeof body.error.message === "string" && body.error.message.length > 10);
@@ -230,7 +230,7 @@ test("other paths are a 404 and other methods a 405, in JSON", async () => {
     "/key/",
     "/key/generate/",
     "/KEY/generate",
-    "/team/new",
+    "/team/none",
     "/key/info%00",
     "/__proto__",
   ]) {
@@ -312,11 +312,13 @@ test("the same answers come over HTTP/2", async () => {
 test("without its database it answers 503, and says only that", async () => {
   const databaseUrl = new Secret("postgres://user:password@127.0.0.1:1/books");
   const postgres = new Postgres({ databaseUrl, clock: systemClock, random: systemRandom, onConnectionLost: () => {} });
-  const keys = new Keys({ postgres, pepper, clock: systemClock, timeZone: "UTC" });
   const logged: unknown[] = [];
   const telemetry = { log: (...line: unknown[]) => logged.push(line) };
-  const parts = { keys, books: postgres, masterKey: new Secret(masterKey), clock: systemClock, telemetry };
-  const server = createServer(createManagementHandler(parts)).listen(0, "127.0.0.1");
+  const administration = createAdministration({
+    ...{ postgres, pepper, clock: systemClock, timeZone: "UTC" },
+    masterKey: new Secret(masterKey),
+  });
+  const server = createServer(createManagementHandler({ ...administration, telemetry })).listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;
   const headers = { authorization: `Bearer ${masterKey}` };

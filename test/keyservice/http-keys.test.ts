@@ -74,7 +74,7 @@ test("every field that generate takes comes back from generate and from info", a
   assert.equal(made.body.budget_reset_at, nextMonth.toISOString());
   assert.equal("token" in info.body.info, false);
   const inactive = (made.headers.get("x-tollgate-inactive-fields") ?? "").split(",").sort();
-  assert.deepEqual(inactive, ["guardrails", "model_max_budget", "organization_id", "permissions", "something_new"]);
+  assert.deepEqual(inactive, ["guardrails", "permissions", "something_new"]);
 });
 
 test("a key is found by itself, by its token and by its id, never by its alias", async () => {

@@ -15,7 +15,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file tollgate/admin/v1/keys.proto.
  */
 export const file_tollgate_admin_v1_keys: GenFile = /*@__PURE__*/
-  fileDesc("Chx0b2xsZ2F0ZS9hZG1pbi92MS9rZXlzLnByb3RvEhF0b2xsZ2F0ZS5hZG1pbi52MSKYBwoDS2V5EgoKAmlkGAEgASgJEhwKBWFsaWFzGAIgASgJQgi6SAVyAxiAAkgAiAEBEg4KBm1hc2tlZBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSNAoHYWxpYXNlcxgFIAMoCzIjLnRvbGxnYXRlLmFkbWluLnYxLktleS5BbGlhc2VzRW50cnkSGwoObWF4X2J1ZGdldF91c2QYBiABKAlIAYgBARIcCg9idWRnZXRfZHVyYXRpb24YByABKAlIAogBARIfCglycG1fbGltaXQYCCABKANCB7pIBCICKABIA4gBARIfCgl0cG1fbGltaXQYCSABKANCB7pIBCICKABIBIgBARIrChVtYXhfcGFyYWxsZWxfcmVxdWVzdHMYCiABKANCB7pIBCICKABIBYgBARIvCgtleHBpcmVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYmxvY2tlZBgMIAEoCBIRCglzcGVudF91c2QYDSABKAkSFAoMcmVzZXJ2ZWRfdXNkGA4gASgJEjUKEWJ1ZGdldF9yZXNldF90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgd1c2VyX2lkGBAgASgJSAaIAQESFAoHdGVhbV9pZBgRIAEoCUgHiAEBEikKCG1ldGFkYXRhGBIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgR0YWdzGBMgAygJEi8KC2NyZWF0ZV90aW1lGBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgWIAEoCRJBCg5idWRnZXRfd2luZG93cxgXIAMoCzIfLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldFdpbmRvd0IIukgFkgECEBEaLgoMQWxpYXNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGX2FsaWFzQhEKD19tYXhfYnVkZ2V0X3VzZEISChBfYnVkZ2V0X2R1cmF0aW9uQgwKCl9ycG1fbGltaXRCDAoKX3RwbV9saW1pdEIYChZfbWF4X3BhcmFsbGVsX3JlcXVlc3RzQgoKCF91c2VyX2lkQgoKCF90ZWFtX2lkIsEBCgxCdWRnZXRXaW5kb3cSIAoPYnVkZ2V0X2R1cmF0aW9uGAEgASgJQge6SARyAhABEh8KDm1heF9idWRnZXRfdXNkGAIgASgJQge6SARyAhABEhEKCXNwZW50X3VzZBgDIAEoCRIUCgxyZXNlcnZlZF91c2QYBCABKAkSLgoKcmVzZXRfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNZnJvbV9tZXRhZGF0YRgGIAEoCCJtChBDcmVhdGVLZXlSZXF1ZXN0EiMKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleRIQCghkdXJhdGlvbhgCIAEoCRIOCgZzZWNyZXQYAyABKAkSEgoKcmVxdWVzdF9pZBgEIAEoCSJIChFDcmVhdGVLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSDgoGc2VjcmV0GAIgASgJIiUKDUdldEtleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIjUKDkdldEtleVJlc3BvbnNlEiMKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleSJwChBVcGRhdGVLZXlSZXF1ZXN0EisKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleUIGukgDyAEBEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayI4ChFVcGRhdGVLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkiKAoQRGVsZXRlS2V5UmVxdWVzdBIUCgNrZXkYASABKAlCB7pIBHICEAEiEwoRRGVsZXRlS2V5UmVzcG9uc2UiYwoPTGlzdEtleXNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAIgASgJEg8KB3RlYW1faWQYAyABKAkSDwoHdXNlcl9pZBgEIAEoCSJmChBMaXN0S2V5c1Jlc3BvbnNlEiQKBGtleXMYASADKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC3RvdGFsX2NvdW50GAMgASgDIicKD0Jsb2NrS2V5UmVxdWVzdBIUCgNrZXkYASABKAlCB7pIBHICEAEiNwoQQmxvY2tLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkiKQoRVW5ibG9ja0tleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIjkKElVuYmxvY2tLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkiYAoQTGlzdFNwZW5kUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgCIAEoCRILCgNrZXkYAyABKAkSDwoHY2FsbF9pZBgEIAEoCSKDAwoFU3BlbmQSDwoHY2FsbF9pZBgBIAEoCRIPCgdhdHRlbXB0GAIgASgFEg4KBmtleV9pZBgDIAEoCRIQCghjb3N0X3VzZBgEIAEoCRIOCgZzdGF0dXMYBSABKAkSEwoLbW9kZWxfZ3JvdXAYBiABKAkSDQoFbW9kZWwYByABKAkSEAoIcHJvdmlkZXIYCCABKAkSFQoNZGVwbG95bWVudF9pZBgJIAEoCRIUCgxpbnB1dF90b2tlbnMYCiABKAMSFQoNb3V0cHV0X3Rva2VucxgLIAEoAxIuCgpzdGFydF90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcHJpY2VfdmVyc2lvbhgOIAEoCRIXCg91c2FnZV9lc3RpbWF0ZWQYDyABKAgSEAoIZW5kX3VzZXIYECABKAkSDAoEdGFncxgRIAMoCSJVChFMaXN0U3BlbmRSZXNwb25zZRInCgVzcGVuZBgBIAMoCzIYLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCTLtBAoPS2V5QWRtaW5TZXJ2aWNlElYKCUNyZWF0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLkNyZWF0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVLZXlSZXNwb25zZRJNCgZHZXRLZXkSIC50b2xsZ2F0ZS5hZG1pbi52MS5HZXRLZXlSZXF1ZXN0GiEudG9sbGdhdGUuYWRtaW4udjEuR2V0S2V5UmVzcG9uc2USVgoJVXBkYXRlS2V5EiMudG9sbGdhdGUuYWRtaW4udjEuVXBkYXRlS2V5UmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUtleVJlc3BvbnNlElYKCURlbGV0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLkRlbGV0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVLZXlSZXNwb25zZRJTCghMaXN0S2V5cxIiLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RLZXlzUmVxdWVzdBojLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RLZXlzUmVzcG9uc2USUwoIQmxvY2tLZXkSIi50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0tleVJlcXVlc3QaIy50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0tleVJlc3BvbnNlElkKClVuYmxvY2tLZXkSJC50b2xsZ2F0ZS5hZG1pbi52MS5VbmJsb2NrS2V5UmVxdWVzdBolLnRvbGxnYXRlLmFkbWluLnYxLlVuYmxvY2tLZXlSZXNwb25zZTJrChFTcGVuZEFkbWluU2VydmljZRJWCglMaXN0U3BlbmQSIy50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0U3BlbmRSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuTGlzdFNwZW5kUmVzcG9uc2ViBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("Chx0b2xsZ2F0ZS9hZG1pbi92MS9rZXlzLnByb3RvEhF0b2xsZ2F0ZS5hZG1pbi52MSLkCAoDS2V5EgoKAmlkGAEgASgJEhwKBWFsaWFzGAIgASgJQgi6SAVyAxiAAkgAiAEBEg4KBm1hc2tlZBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSNAoHYWxpYXNlcxgFIAMoCzIjLnRvbGxnYXRlLmFkbWluLnYxLktleS5BbGlhc2VzRW50cnkSGwoObWF4X2J1ZGdldF91c2QYBiABKAlIAYgBARIcCg9idWRnZXRfZHVyYXRpb24YByABKAlIAogBARIfCglycG1fbGltaXQYCCABKANCB7pIBCICKABIA4gBARIfCgl0cG1fbGltaXQYCSABKANCB7pIBCICKABIBIgBARIrChVtYXhfcGFyYWxsZWxfcmVxdWVzdHMYCiABKANCB7pIBCICKABIBYgBARIvCgtleHBpcmVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYmxvY2tlZBgMIAEoCBIRCglzcGVudF91c2QYDSABKAkSFAoMcmVzZXJ2ZWRfdXNkGA4gASgJEjUKEWJ1ZGdldF9yZXNldF90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgd1c2VyX2lkGBAgASgJSAaIAQESFAoHdGVhbV9pZBgRIAEoCUgHiAEBEikKCG1ldGFkYXRhGBIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgR0YWdzGBMgAygJEi8KC2NyZWF0ZV90aW1lGBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgWIAEoCRJBCg5idWRnZXRfd2luZG93cxgXIAMoCzIfLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldFdpbmRvd0IIukgFkgECEBESHAoPb3JnYW5pemF0aW9uX2lkGBggASgJSAiIAQESFgoJYnVkZ2V0X2lkGBkgASgJSAmIAQESQAoNbW9kZWxfYnVkZ2V0cxgaIAMoCzIeLnRvbGxnYXRlLmFkbWluLnYxLk1vZGVsQnVkZ2V0Qgm6SAaSAQMQ6AcSHAoPc29mdF9idWRnZXRfdXNkGBsgASgJSAqIAQEaLgoMQWxpYXNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGX2FsaWFzQhEKD19tYXhfYnVkZ2V0X3VzZEISChBfYnVkZ2V0X2R1cmF0aW9uQgwKCl9ycG1fbGltaXRCDAoKX3RwbV9saW1pdEIYChZfbWF4X3BhcmFsbGVsX3JlcXVlc3RzQgoKCF91c2VyX2lkQgoKCF90ZWFtX2lkQhIKEF9vcmdhbml6YXRpb25faWRCDAoKX2J1ZGdldF9pZEISChBfc29mdF9idWRnZXRfdXNkIl8KC01vZGVsQnVkZ2V0EhYKBW1vZGVsGAEgASgJQge6SARyAhABEhcKD2J1ZGdldF9kdXJhdGlvbhgCIAEoCRIfCg5tYXhfYnVkZ2V0X3VzZBgDIAEoCUIHukgEcgIQASLBAQoMQnVkZ2V0V2luZG93EiAKD2J1ZGdldF9kdXJhdGlvbhgBIAEoCUIHukgEcgIQARIfCg5tYXhfYnVkZ2V0X3VzZBgCIAEoCUIHukgEcgIQARIRCglzcGVudF91c2QYAyABKAkSFAoMcmVzZXJ2ZWRfdXNkGAQgASgJEi4KCnJlc2V0X3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWZyb21fbWV0YWRhdGEYBiABKAgibQoQQ3JlYXRlS2V5UmVxdWVzdBIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSEAoIZHVyYXRpb24YAiABKAkSDgoGc2VjcmV0GAMgASgJEhIKCnJlcXVlc3RfaWQYBCABKAkiSAoRQ3JlYXRlS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5Eg4KBnNlY3JldBgCIAEoCSIlCg1HZXRLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASI1Cg5HZXRLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkicAoQVXBkYXRlS2V5UmVxdWVzdBIrCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXlCBrpIA8gBARIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siOAoRVXBkYXRlS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IigKEERlbGV0ZUtleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIhMKEURlbGV0ZUtleVJlc3BvbnNlImMKD0xpc3RLZXlzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgCIAEoCRIPCgd0ZWFtX2lkGAMgASgJEg8KB3VzZXJfaWQYBCABKAkiZgoQTGlzdEtleXNSZXNwb25zZRIkCgRrZXlzGAEgAygLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRITCgt0b3RhbF9jb3VudBgDIAEoAyInCg9CbG9ja0tleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIjcKEEJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IikKEVVuYmxvY2tLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASI5ChJVbmJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5ImAKEExpc3RTcGVuZFJlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YAiABKAkSCwoDa2V5GAMgASgJEg8KB2NhbGxfaWQYBCABKAkigwMKBVNwZW5kEg8KB2NhbGxfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIOCgZrZXlfaWQYAyABKAkSEAoIY29zdF91c2QYBCABKAkSDgoGc3RhdHVzGAUgASgJEhMKC21vZGVsX2dyb3VwGAYgASgJEg0KBW1vZGVsGAcgASgJEhAKCHByb3ZpZGVyGAggASgJEhUKDWRlcGxveW1lbnRfaWQYCSABKAkSFAoMaW5wdXRfdG9rZW5zGAogASgDEhUKDW91dHB1dF90b2tlbnMYCyABKAMSLgoKc3RhcnRfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXByaWNlX3ZlcnNpb24YDiABKAkSFwoPdXNhZ2VfZXN0aW1hdGVkGA8gASgIEhAKCGVuZF91c2VyGBAgASgJEgwKBHRhZ3MYESADKAkiVQoRTGlzdFNwZW5kUmVzcG9uc2USJwoFc3BlbmQYASADKAsyGC50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAky7QQKD0tleUFkbWluU2VydmljZRJWCglDcmVhdGVLZXkSIy50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVLZXlSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuQ3JlYXRlS2V5UmVzcG9uc2USTQoGR2V0S2V5EiAudG9sbGdhdGUuYWRtaW4udjEuR2V0S2V5UmVxdWVzdBohLnRvbGxnYXRlLmFkbWluLnYxLkdldEtleVJlc3BvbnNlElYKCVVwZGF0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5VcGRhdGVLZXlSZXNwb25zZRJWCglEZWxldGVLZXkSIy50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVLZXlSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuRGVsZXRlS2V5UmVzcG9uc2USUwoITGlzdEtleXMSIi50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0S2V5c1JlcXVlc3QaIy50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0S2V5c1Jlc3BvbnNlElMKCEJsb2NrS2V5EiIudG9sbGdhdGUuYWRtaW4udjEuQmxvY2tLZXlSZXF1ZXN0GiMudG9sbGdhdGUuYWRtaW4udjEuQmxvY2tLZXlSZXNwb25zZRJZCgpVbmJsb2NrS2V5EiQudG9sbGdhdGUuYWRtaW4udjEuVW5ibG9ja0tleVJlcXVlc3QaJS50b2xsZ2F0ZS5hZG1pbi52MS5VbmJsb2NrS2V5UmVzcG9uc2UyawoRU3BlbmRBZG1pblNlcnZpY2USVgoJTGlzdFNwZW5kEiMudG9sbGdhdGUuYWRtaW4udjEuTGlzdFNwZW5kUmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RTcGVuZFJlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * A virtual key.
@@ -184,6 +184,34 @@ export type Key = Message<"tollgate.admin.v1.Key"> & {
    * @generated from field: repeated tollgate.admin.v1.BudgetWindow budget_windows = 23;
    */
   budgetWindows: BudgetWindow[];
+
+  /**
+   * The organization it belongs to, where its team does not say.
+   *
+   * @generated from field: optional string organization_id = 24;
+   */
+  organizationId?: string | undefined;
+
+  /**
+   * A budget template, whose limits hold where the key sets none itself.
+   *
+   * @generated from field: optional string budget_id = 25;
+   */
+  budgetId?: string | undefined;
+
+  /**
+   * What it may spend on single models, besides its other budgets. In an update this is the whole list.
+   *
+   * @generated from field: repeated tollgate.admin.v1.ModelBudget model_budgets = 26;
+   */
+  modelBudgets: ModelBudget[];
+
+  /**
+   * From this much spent in a period on, operators are warned, in US dollars. Nothing is refused.
+   *
+   * @generated from field: optional string soft_budget_usd = 27;
+   */
+  softBudgetUsd?: string | undefined;
 };
 
 /**
@@ -192,6 +220,41 @@ export type Key = Message<"tollgate.admin.v1.Key"> & {
  */
 export const KeySchema: GenMessage<Key> = /*@__PURE__*/
   messageDesc(file_tollgate_admin_v1_keys, 0);
+
+/**
+ * What a key may spend on one model.
+ *
+ * @generated from message tollgate.admin.v1.ModelBudget
+ */
+export type ModelBudget = Message<"tollgate.admin.v1.ModelBudget"> & {
+  /**
+   * The model; `*` wildcards allowed.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * The period: "1d", "30d", "1mo". Empty: it never resets.
+   *
+   * @generated from field: string budget_duration = 2;
+   */
+  budgetDuration: string;
+
+  /**
+   * The most that may be spent in a period, in US dollars. "0": nothing.
+   *
+   * @generated from field: string max_budget_usd = 3;
+   */
+  maxBudgetUsd: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ModelBudget.
+ * Use `create(ModelBudgetSchema)` to create a new message.
+ */
+export const ModelBudgetSchema: GenMessage<ModelBudget> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 1);
 
 /**
  * A budget of a key beside its main one, told from the others by its duration.
@@ -247,7 +310,7 @@ export type BudgetWindow = Message<"tollgate.admin.v1.BudgetWindow"> & {
  * Use `create(BudgetWindowSchema)` to create a new message.
  */
 export const BudgetWindowSchema: GenMessage<BudgetWindow> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 1);
+  messageDesc(file_tollgate_admin_v1_keys, 2);
 
 /**
  * CreateKeyRequest describes a key.
@@ -289,7 +352,7 @@ export type CreateKeyRequest = Message<"tollgate.admin.v1.CreateKeyRequest"> & {
  * Use `create(CreateKeyRequestSchema)` to create a new message.
  */
 export const CreateKeyRequestSchema: GenMessage<CreateKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 2);
+  messageDesc(file_tollgate_admin_v1_keys, 3);
 
 /**
  * CreateKeyResponse has the new key.
@@ -317,7 +380,7 @@ export type CreateKeyResponse = Message<"tollgate.admin.v1.CreateKeyResponse"> &
  * Use `create(CreateKeyResponseSchema)` to create a new message.
  */
 export const CreateKeyResponseSchema: GenMessage<CreateKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 3);
+  messageDesc(file_tollgate_admin_v1_keys, 4);
 
 /**
  * GetKeyRequest names a key.
@@ -338,7 +401,7 @@ export type GetKeyRequest = Message<"tollgate.admin.v1.GetKeyRequest"> & {
  * Use `create(GetKeyRequestSchema)` to create a new message.
  */
 export const GetKeyRequestSchema: GenMessage<GetKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 4);
+  messageDesc(file_tollgate_admin_v1_keys, 5);
 
 /**
  * GetKeyResponse has the key.
@@ -359,7 +422,7 @@ export type GetKeyResponse = Message<"tollgate.admin.v1.GetKeyResponse"> & {
  * Use `create(GetKeyResponseSchema)` to create a new message.
  */
 export const GetKeyResponseSchema: GenMessage<GetKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 5);
+  messageDesc(file_tollgate_admin_v1_keys, 6);
 
 /**
  * UpdateKeyRequest changes a key.
@@ -387,7 +450,7 @@ export type UpdateKeyRequest = Message<"tollgate.admin.v1.UpdateKeyRequest"> & {
  * Use `create(UpdateKeyRequestSchema)` to create a new message.
  */
 export const UpdateKeyRequestSchema: GenMessage<UpdateKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 6);
+  messageDesc(file_tollgate_admin_v1_keys, 7);
 
 /**
  * UpdateKeyResponse has the key as it is now.
@@ -408,7 +471,7 @@ export type UpdateKeyResponse = Message<"tollgate.admin.v1.UpdateKeyResponse"> &
  * Use `create(UpdateKeyResponseSchema)` to create a new message.
  */
 export const UpdateKeyResponseSchema: GenMessage<UpdateKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 7);
+  messageDesc(file_tollgate_admin_v1_keys, 8);
 
 /**
  * DeleteKeyRequest names a key.
@@ -429,7 +492,7 @@ export type DeleteKeyRequest = Message<"tollgate.admin.v1.DeleteKeyRequest"> & {
  * Use `create(DeleteKeyRequestSchema)` to create a new message.
  */
 export const DeleteKeyRequestSchema: GenMessage<DeleteKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 8);
+  messageDesc(file_tollgate_admin_v1_keys, 9);
 
 /**
  * DeleteKeyResponse confirms.
@@ -444,7 +507,7 @@ export type DeleteKeyResponse = Message<"tollgate.admin.v1.DeleteKeyResponse"> &
  * Use `create(DeleteKeyResponseSchema)` to create a new message.
  */
 export const DeleteKeyResponseSchema: GenMessage<DeleteKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 9);
+  messageDesc(file_tollgate_admin_v1_keys, 10);
 
 /**
  * ListKeysRequest asks for a page of keys.
@@ -486,7 +549,7 @@ export type ListKeysRequest = Message<"tollgate.admin.v1.ListKeysRequest"> & {
  * Use `create(ListKeysRequestSchema)` to create a new message.
  */
 export const ListKeysRequestSchema: GenMessage<ListKeysRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 10);
+  messageDesc(file_tollgate_admin_v1_keys, 11);
 
 /**
  * ListKeysResponse is a page of keys.
@@ -521,7 +584,7 @@ export type ListKeysResponse = Message<"tollgate.admin.v1.ListKeysResponse"> & {
  * Use `create(ListKeysResponseSchema)` to create a new message.
  */
 export const ListKeysResponseSchema: GenMessage<ListKeysResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 11);
+  messageDesc(file_tollgate_admin_v1_keys, 12);
 
 /**
  * BlockKeyRequest names a key.
@@ -542,7 +605,7 @@ export type BlockKeyRequest = Message<"tollgate.admin.v1.BlockKeyRequest"> & {
  * Use `create(BlockKeyRequestSchema)` to create a new message.
  */
 export const BlockKeyRequestSchema: GenMessage<BlockKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 12);
+  messageDesc(file_tollgate_admin_v1_keys, 13);
 
 /**
  * BlockKeyResponse has the key as it is now.
@@ -563,7 +626,7 @@ export type BlockKeyResponse = Message<"tollgate.admin.v1.BlockKeyResponse"> & {
  * Use `create(BlockKeyResponseSchema)` to create a new message.
  */
 export const BlockKeyResponseSchema: GenMessage<BlockKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 13);
+  messageDesc(file_tollgate_admin_v1_keys, 14);
 
 /**
  * UnblockKeyRequest names a key.
@@ -584,7 +647,7 @@ export type UnblockKeyRequest = Message<"tollgate.admin.v1.UnblockKeyRequest"> &
  * Use `create(UnblockKeyRequestSchema)` to create a new message.
  */
 export const UnblockKeyRequestSchema: GenMessage<UnblockKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 14);
+  messageDesc(file_tollgate_admin_v1_keys, 15);
 
 /**
  * UnblockKeyResponse has the key as it is now.
@@ -605,7 +668,7 @@ export type UnblockKeyResponse = Message<"tollgate.admin.v1.UnblockKeyResponse">
  * Use `create(UnblockKeyResponseSchema)` to create a new message.
  */
 export const UnblockKeyResponseSchema: GenMessage<UnblockKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 15);
+  messageDesc(file_tollgate_admin_v1_keys, 16);
 
 /**
  * ListSpendRequest asks for a page of booked attempts.
@@ -647,7 +710,7 @@ export type ListSpendRequest = Message<"tollgate.admin.v1.ListSpendRequest"> & {
  * Use `create(ListSpendRequestSchema)` to create a new message.
  */
 export const ListSpendRequestSchema: GenMessage<ListSpendRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 16);
+  messageDesc(file_tollgate_admin_v1_keys, 17);
 
 /**
  * One booked provider attempt.
@@ -780,7 +843,7 @@ export type Spend = Message<"tollgate.admin.v1.Spend"> & {
  * Use `create(SpendSchema)` to create a new message.
  */
 export const SpendSchema: GenMessage<Spend> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 17);
+  messageDesc(file_tollgate_admin_v1_keys, 18);
 
 /**
  * ListSpendResponse is a page of booked attempts.
@@ -808,7 +871,7 @@ export type ListSpendResponse = Message<"tollgate.admin.v1.ListSpendResponse"> &
  * Use `create(ListSpendResponseSchema)` to create a new message.
  */
 export const ListSpendResponseSchema: GenMessage<ListSpendResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 18);
+  messageDesc(file_tollgate_admin_v1_keys, 19);
 
 /**
  * KeyAdminService manages virtual keys. Send the master key as metadata: `authorization: Bearer sk-...`.

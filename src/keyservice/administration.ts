@@ -1,0 +1,44 @@
+/** Administration as a whole: its parts, and its two faces. */
+
+import type { ConnectRouter } from "@connectrpc/connect";
+import type { Clock } from "../clock.ts";
+import { BudgetAdminService, EntityAdminService } from "../gen/tollgate/admin/v1/entities_pb.ts";
+import { KeyAdminService, SpendAdminService } from "../gen/tollgate/admin/v1/keys_pb.ts";
+import type { Secret } from "../secret.ts";
+import { type AdminParts, keyAdmin, spendAdmin } from "./admin.ts";
+import { budgetAdmin, entityAdmin } from "./admin-entities.ts";
+import { BudgetTemplates } from "./budget-templates.ts";
+import { Entities } from "./entities.ts";
+import { Keys } from "./keys.ts";
+import { Members } from "./members.ts";
+import type { Postgres } from "./postgres.ts";
+import type { Pepper } from "./secrets.ts";
+
+/** The services of the gRPC face. */
+export const adminServices = [KeyAdminService, SpendAdminService, EntityAdminService, BudgetAdminService] as const;
+
+/** Puts together what both faces work with. */
+export function createAdministration(parts: {
+  readonly postgres: Postgres;
+  readonly pepper: Pepper;
+  readonly masterKey: Secret;
+  readonly clock: Clock;
+  readonly timeZone: string;
+}): AdminParts {
+  const { postgres, masterKey, clock } = parts;
+  return {
+    ...{ books: postgres, masterKey, clock },
+    keys: new Keys(parts),
+    entities: new Entities(parts),
+    members: new Members(parts),
+    templates: new BudgetTemplates(parts),
+  };
+}
+
+/** Registers the gRPC face. Its methods throw GatewayError. */
+export function adminRoutes(router: ConnectRouter, parts: AdminParts): void {
+  router.service(KeyAdminService, keyAdmin(parts));
+  router.service(SpendAdminService, spendAdmin(parts));
+  router.service(EntityAdminService, entityAdmin(parts));
+  router.service(BudgetAdminService, budgetAdmin(parts));
+}

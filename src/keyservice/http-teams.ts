@@ -1,0 +1,249 @@
+/** LiteLLM's /team/* endpoints. */
+
+import { randomUUID } from "node:crypto";
+import { z } from "zod";
+import type { Json, JsonObject } from "../completion.ts";
+import { type AdminParts, masterName } from "./admin.ts";
+import type { EntityRecord } from "./entities.ts";
+import { namesOf, readEntity } from "./http-entity-body.ts";
+import { membershipRow, teamRow } from "./http-entity-rows.ts";
+import { bodyFields, readBody } from "./http-key-body.ts";
+import { rowWithToken } from "./http-key-rows.ts";
+import { wholeNumber } from "./http-query.ts";
+import type { ManagementRoutes, RouteRequest } from "./http-route.ts";
+import { invalid } from "./key-fields.ts";
+import type { MemberFields } from "./members.ts";
+
+const body = { id: "team_id", alias: "team_alias", aliases: "model_aliases" } as const;
+const names = namesOf(body);
+/** The most keys a team's answer lists. */
+const keysMax = 1_000;
+
+const member = z
+  .looseObject({
+    user_id: z.string().min(1).nullish(),
+    user_email: z.string().min(1).nullish(),
+    role: z.enum(["admin", "user"], 'must be "admin" or "user".').nullish(),
+  })
+  .refine(
+    ({ user_id, user_email }) => typeof (user_id ?? user_email) === "string",
+    "must have a `user_id` or `user_email`.",
+  );
+const budgetInTeam = {
+  max_budget_in_team: bodyFields.max_budget,
+  budget_duration: bodyFields.budget_duration,
+  budget_id: bodyFields.budget_id,
+  tpm_limit: bodyFields.tpm_limit,
+  rpm_limit: bodyFields.rpm_limit,
+} as const;
+const team = z.string("must be the team's id.").min(1, "must not be empty.");
+const memberAdd = z.looseObject({ ...budgetInTeam, team_id: team, member: z.union([member, z.array(member)]) });
+const bulkAdd = z.looseObject({ ...budgetInTeam, team_id: team, members: z.array(member).max(1_000) });
+const memberUpdate = z.looseObject({
+  ...budgetInTeam,
+  team_id: team,
+  user_id: z.string().nullish(),
+  user_email: z.string().nullish(),
+  role: z.enum(["admin", "user"], 'must be "admin" or "user".').nullish(),
+});
+const teamsDelete = z.looseObject({ team_ids: z.array(team, "must be a list of ids.").min(1).max(1_000) });
+const teamBlock = z.looseObject({ team_id: team });
+const teamModels = z.looseObject({ team_id: team, models: z.array(z.string(), "must be a list of models.") });
+
+/** The routes, by path. */
+export const teamRoutes: ManagementRoutes = {
+  "/team/new": { method: "POST", masterOnly: true, answer: create },
+  "/team/update": { method: "POST", masterOnly: true, answer: update },
+  "/team/delete": { method: "POST", masterOnly: true, answer: deleteTeams },
+  "/team/info": { method: "GET", masterOnly: true, answer: info },
+  "/team/list": {
+    method: "GET",
+    masterOnly: true,
+    answer: async (parts, request) => (await page(parts, request)).teams,
+  },
+  "/v2/team/list": { method: "GET", masterOnly: true, answer: page },
+  "/team/block": { method: "POST", masterOnly: true, answer: (parts, request) => setBlocked(parts, request, true) },
+  "/team/unblock": { method: "POST", masterOnly: true, answer: (parts, request) => setBlocked(parts, request, false) },
+  "/team/member_add": { method: "POST", masterOnly: true, answer: addMembers },
+  "/team/bulk_member_add": { method: "POST", masterOnly: true, answer: addMembers },
+  "/team/member_update": { method: "POST", masterOnly: true, answer: updateMember },
+  "/team/member_delete": { method: "POST", masterOnly: true, answer: removeMember },
+  "/team/model/add": {
+    method: "POST",
+    masterOnly: true,
+    answer: (parts, request) => changeModels(parts, request, true),
+  },
+  "/team/model/delete": {
+    method: "POST",
+    masterOnly: true,
+    answer: (parts, request) => changeModels(parts, request, false),
+  },
+};
+
+async function create(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const sent = await request.body();
+  const { id = randomUUID(), change } = readEntity(sent, body);
+  const listed = readBody(z.looseObject({ members_with_roles: z.array(member).max(1_000).nullish() }), sent);
+  const made = await parts.entities.create("team", { id, change, names, by: masterName });
+  const defaults = memberDefaults(made);
+  const members = (listed.members_with_roles ?? []).map((one) => memberOf(id, one, defaults));
+  if (members.length > 0) await parts.members.add(members, names);
+  return rowOf(parts, made);
+}
+
+async function update(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const { id, change } = readEntity(await request.body(), body);
+  if (id === undefined) throw invalid("team_id", "is missing.");
+  const changed = await parts.entities.update("team", { id, change, names, by: masterName });
+  return { team_id: id, data: await rowOf(parts, changed) };
+}
+
+async function deleteTeams(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const { team_ids: ids } = readBody(teamsDelete, await request.body());
+  for (const id of ids) await parts.entities.get("team", id);
+  for (const id of ids) await parts.entities.delete("team", id, masterName);
+  return { deleted_teams: [...ids] };
+}
+
+async function info(parts: AdminParts, { query }: RouteRequest): Promise<JsonObject> {
+  const id = query.get("team_id") ?? "";
+  if (id === "") throw invalid("team_id", "is missing: say which team, as in /team/info?team_id=...");
+  const found = await parts.entities.get("team", id);
+  const members = await parts.members.list("team", { entityIds: [id] });
+  const keys = await parts.keys.listPage({ teamId: id }, 1, keysMax);
+  return {
+    team_id: id,
+    team_info: teamRow(found, members),
+    keys: keys.map(rowWithToken),
+    team_memberships: members.map(membershipRow),
+  };
+}
+
+async function page(parts: AdminParts, { query }: RouteRequest): Promise<JsonObject & { teams: JsonObject[] }> {
+  const number = wholeNumber(query, "page", { min: 1, max: 1_000_000_000, otherwise: 1 });
+  const size = wholeNumber(query, "page_size", { min: 1, max: 1_000, otherwise: 100 });
+  const filter = {
+    organizationId: query.get("organization_id") ?? undefined,
+    memberId: query.get("user_id") ?? undefined,
+    alias: query.get("team_alias") ?? undefined,
+    ...(query.has("team_id") ? { ids: [query.get("team_id") ?? ""] } : {}),
+  };
+  const { entities, total } = await parts.entities.list("team", filter, { limit: size, offset: (number - 1) * size });
+  const members = await parts.members.list("team", { entityIds: entities.map(({ id }) => id) });
+  const byTeam = Map.groupBy(members, ({ entityId }) => entityId);
+  const teams = entities.map((entity) => teamRow(entity, byTeam.get(entity.id) ?? []));
+  return { teams, total, page: number, page_size: size, total_pages: Math.ceil(total / size) };
+}
+
+async function setBlocked(parts: AdminParts, request: RouteRequest, blocked: boolean): Promise<JsonObject> {
+  const { team_id: id } = readBody(teamBlock, await request.body());
+  return rowOf(parts, await parts.entities.update("team", { id, change: { blocked }, names, by: masterName }));
+}
+
+async function addMembers(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const sent = await request.body();
+  const isBulk = Object.hasOwn(sent, "members");
+  const bulk = isBulk ? readBody(bulkAdd, sent) : undefined;
+  const read = bulk ?? readBody(memberAdd, sent);
+  const listed: readonly z.output<typeof member>[] = bulk?.members ?? [read.member as z.output<typeof member>].flat();
+  const found = await parts.entities.get("team", read.team_id);
+  const fields = { ...memberDefaults(found), ...fieldsOf(read) };
+  const added = listed.map((one) => memberOf(found.id, one, fields));
+  await parts.members.add(added, names);
+  const members = await parts.members.list("team", { entityIds: [found.id] });
+  const ids = new Set(added.map(({ membership: { userId } }) => userId));
+  return {
+    ...teamRow(found, members),
+    updated_users: [...ids].map((user_id) => ({ user_id })),
+    updated_team_memberships: members.filter(({ userId }) => ids.has(userId)).map(membershipRow),
+  };
+}
+
+async function updateMember(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const read = readBody(memberUpdate, await request.body());
+  const userId = userOf(read);
+  const fields = { ...fieldsOf(read), ...(typeof read.role === "string" ? { role: read.role } : {}) };
+  await parts.entities.get("team", read.team_id);
+  await parts.members.update({ scope: "team", entityId: read.team_id, userId }, fields, names);
+  const members = await parts.members.list("team", { entityIds: [read.team_id] });
+  const changed = members.find((one) => one.userId === userId);
+  return {
+    team_id: read.team_id,
+    user_id: userId,
+    ...(changed === undefined ? {} : (membershipRow(changed).litellm_budget_table as JsonObject | null)),
+    max_budget_in_team:
+      changed === undefined ? null : ((membershipRow(changed).litellm_budget_table as JsonObject).max_budget ?? null),
+    role: changed?.role ?? null,
+  };
+}
+
+async function removeMember(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const read = readBody(memberUpdate, await request.body());
+  const found = await parts.entities.get("team", read.team_id);
+  await parts.members.remove({ scope: "team", entityId: found.id, userId: userOf(read) });
+  return rowOf(parts, found);
+}
+
+async function changeModels(parts: AdminParts, request: RouteRequest, isAdded: boolean): Promise<Json> {
+  const { team_id: id, models } = readBody(teamModels, await request.body());
+  const { models: before, version } = await parts.entities.get("team", id);
+  const rest = before.filter((model) => !models.includes(model));
+  const change = { models: isAdded ? [...rest, ...models] : rest };
+  const etag = `v${version}`;
+  return rowOf(parts, await parts.entities.update("team", { id, change, names, by: masterName, etag }));
+}
+
+async function rowOf(parts: AdminParts, entity: EntityRecord): Promise<JsonObject> {
+  return teamRow(entity, await parts.members.list("team", { entityIds: [entity.id] }));
+}
+
+function memberOf(teamId: string, one: z.output<typeof member>, fields: Partial<MemberFields>) {
+  const role = typeof one.role === "string" ? { role: one.role } : {};
+  return {
+    membership: { scope: "team" as const, entityId: teamId, userId: userOf(one) },
+    fields: { ...fields, ...role },
+  };
+}
+
+function userOf({ user_id, user_email }: { user_id?: unknown; user_email?: unknown }): string {
+  const id = user_id ?? user_email;
+  if (typeof id === "string" && id !== "") return id;
+  throw invalid("user_id", "is missing.");
+}
+
+function fieldsOf(read: {
+  max_budget_in_team?: bigint | null | undefined;
+  budget_duration?: string | null | undefined;
+  budget_id?: string | null | undefined;
+  tpm_limit?: number | null | undefined;
+  rpm_limit?: number | null | undefined;
+}): Partial<MemberFields> {
+  return {
+    ...(read.max_budget_in_team === undefined ? {} : { maxBudget: read.max_budget_in_team }),
+    ...(read.budget_duration === undefined ? {} : { budgetDuration: read.budget_duration }),
+    ...(read.budget_id === undefined ? {} : { budgetId: read.budget_id }),
+    ...(read.tpm_limit === undefined ? {} : { tpmLimit: read.tpm_limit }),
+    ...(read.rpm_limit === undefined ? {} : { rpmLimit: read.rpm_limit }),
+  };
+}
+
+/** What a team gives its new members: LiteLLM's team_member_budget and limits. */
+function memberDefaults({ extra, budgetDuration }: EntityRecord): Partial<MemberFields> {
+  const defaults = z
+    .looseObject({
+      team_member_budget: bodyFields.max_budget,
+      team_member_budget_duration: bodyFields.budget_duration,
+      team_member_rpm_limit: bodyFields.rpm_limit,
+      team_member_tpm_limit: bodyFields.tpm_limit,
+    })
+    .safeParse(extra);
+  if (!defaults.success) return {};
+  const { team_member_budget: max_budget_in_team, team_member_budget_duration, ...limits } = defaults.data;
+  const duration = max_budget_in_team == null ? undefined : (team_member_budget_duration ?? budgetDuration);
+  return fieldsOf({
+    max_budget_in_team: max_budget_in_team ?? undefined,
+    budget_duration: duration ?? undefined,
+    rpm_limit: limits.team_member_rpm_limit ?? undefined,
+    tpm_limit: limits.team_member_tpm_limit ?? undefined,
+  });
+}

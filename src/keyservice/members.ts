@@ -1,0 +1,190 @@
+/** Users in teams and organizations. */
+
+import type { Clock } from "../clock.ts";
+import { GatewayError } from "../errors.ts";
+import type { Nanos } from "../money.ts";
+import { type BudgetRecord, readBudgets } from "./budget-records.ts";
+import { isUnknownTemplate, noSuchTemplate } from "./budget-templates.ts";
+import { closeBudgets, openBudget, updateBudget } from "./budget-writes.ts";
+import { bumpRevision } from "./changes.ts";
+import { memberScopeId } from "./entities.ts";
+import { checkKeyChange, type FieldNames, invalid } from "./key-fields.ts";
+import type { Postgres, Queryable } from "./postgres.ts";
+
+/** Where users are members. */
+export type MemberScope = "team" | "organization";
+
+/** What may be set of a membership. Budgets hold in teams only. */
+export interface MemberFields {
+  /** "admin" or "user" in a team; a user's role in an organization. */
+  readonly role: string;
+  readonly maxBudget: Nanos | null;
+  readonly budgetDuration: string | null;
+  readonly budgetId: string | null;
+  readonly rpmLimit: number | null;
+  readonly tpmLimit: number | null;
+}
+
+/** A membership. */
+export interface MemberRecord extends Omit<MemberFields, "maxBudget" | "budgetDuration" | "budgetId"> {
+  readonly scope: MemberScope;
+  readonly entityId: string;
+  readonly userId: string;
+  readonly addedAtMs: number;
+  /** Undefined in organizations. */
+  readonly budget: BudgetRecord | undefined;
+}
+
+/** Whose membership. */
+export interface Membership {
+  readonly scope: MemberScope;
+  readonly entityId: string;
+  readonly userId: string;
+}
+
+interface MemberRow {
+  scope: MemberScope;
+  entity_id: string;
+  user_id: string;
+  role: string;
+  rpm_limit: bigint | null;
+  tpm_limit: bigint | null;
+  added_at: Date;
+}
+
+const roleCharsMax = 64;
+const columns = { role: "role", rpmLimit: "rpm_limit", tpmLimit: "tpm_limit" } as const;
+
+/** The memberships. Every method may throw `keyservice_unavailable`. */
+export class Members {
+  readonly #postgres: Postgres;
+  readonly #clock: Clock;
+  readonly #timeZone: string;
+
+  constructor(parts: { readonly postgres: Postgres; readonly clock: Clock; readonly timeZone: string }) {
+    this.#postgres = parts.postgres;
+    this.#clock = parts.clock;
+    this.#timeZone = parts.timeZone;
+  }
+
+  /**
+   * Makes users members, all or none; those that are already get the fields that are present.
+   *
+   * @throws GatewayError `invalid_request`.
+   */
+  async add(
+    memberships: readonly { readonly membership: Membership; readonly fields: Partial<MemberFields> }[],
+    names: FieldNames,
+  ): Promise<void> {
+    for (const { membership, fields } of memberships) check(membership, fields, names);
+    await this.#transact(names, async (client) => {
+      const entities = new Set(memberships.map(({ membership: { scope, entityId } }) => `${scope} ${entityId}`));
+      for (const { membership } of memberships) {
+        // Once for each of them, before anything is locked.
+        const { scope, entityId: id } = membership;
+        if (entities.delete(`${scope} ${id}`)) await bumpRevision(client, { scope, id });
+      }
+      for (const { membership, fields } of memberships) await this.#add(client, membership, fields);
+    });
+  }
+
+  async #add(client: Queryable, membership: Membership, fields: Partial<MemberFields>): Promise<void> {
+    const { scope, entityId, userId } = membership;
+    const added = await client.query(
+      `INSERT INTO members (scope, entity_id, user_id, role, added_at) VALUES ($1, $2, $3, $4, $5)
+       ON CONFLICT DO NOTHING RETURNING 1`,
+      [scope, entityId, userId, fields.role ?? "user", new Date(this.#clock.nowMs())],
+    );
+    if (added.length > 0 && scope === "team") {
+      await openBudget(client, { scope: "team_member", id: memberScopeId(entityId, userId) });
+    }
+    await write(client, membership, fields);
+  }
+
+  /** @throws GatewayError `invalid_request`, `not_found`. */
+  async update(membership: Membership, fields: Partial<MemberFields>, names: FieldNames): Promise<void> {
+    check(membership, fields, names);
+    const { scope, entityId: id } = membership;
+    await this.#transact(names, async (client) => {
+      await bumpRevision(client, { scope, id });
+      await write(client, membership, fields);
+    });
+  }
+
+  /** @throws GatewayError `not_found`. */
+  async remove({ scope, entityId, userId }: Membership): Promise<void> {
+    await this.#postgres.transaction(async (client) => {
+      await bumpRevision(client, { scope, id: entityId });
+      const gone = await client.query(
+        "DELETE FROM members WHERE scope = $1 AND entity_id = $2 AND user_id = $3 RETURNING 1",
+        [scope, entityId, userId],
+      );
+      if (gone.length === 0) throw noMember({ scope, entityId, userId });
+      if (scope !== "team") return;
+      await closeBudgets(client, { scope: "team_member", id: memberScopeId(entityId, userId) }, this.#clock.nowMs());
+    });
+  }
+
+  /** Those of entities, or those a user has; the oldest first. */
+  async list(
+    scope: MemberScope,
+    filter: { readonly entityIds?: readonly string[]; readonly userId?: string },
+  ): Promise<MemberRecord[]> {
+    const rows = await this.#postgres.query<MemberRow>(
+      `SELECT * FROM members WHERE scope = $1 AND ($2::text[] IS NULL OR entity_id = ANY ($2)) AND ($3::text IS NULL OR user_id = $3)
+       ORDER BY added_at, user_id`,
+      [scope, filter.entityIds ?? null, filter.userId ?? null],
+    );
+    const owners = rows.map((row) => ({ id: memberScopeId(row.entity_id, row.user_id), metadata: {} }));
+    const asOf = { nowMs: this.#clock.nowMs(), timeZone: this.#timeZone };
+    const budgets = scope === "team" ? await readBudgets(this.#postgres, "team_member", owners, asOf) : undefined;
+    return rows.map((row) => ({
+      scope: row.scope,
+      entityId: row.entity_id,
+      userId: row.user_id,
+      role: row.role,
+      rpmLimit: row.rpm_limit === null ? null : Number(row.rpm_limit),
+      tpmLimit: row.tpm_limit === null ? null : Number(row.tpm_limit),
+      addedAtMs: row.added_at.getTime(),
+      budget: budgets?.get(memberScopeId(row.entity_id, row.user_id)),
+    }));
+  }
+
+  async #transact(names: FieldNames, work: (client: Queryable) => Promise<void>): Promise<void> {
+    try {
+      await this.#postgres.transaction(work);
+    } catch (error) {
+      throw isUnknownTemplate(error) ? noSuchTemplate(names.budgetId) : error;
+    }
+  }
+}
+
+function check({ userId }: Membership, { role, ...fields }: Partial<MemberFields>, names: FieldNames): void {
+  checkKeyChange({ ...fields, userId }, names);
+  if (role !== undefined && (role === "" || role.length > roleCharsMax)) {
+    throw invalid("role", `must be a name of at most ${roleCharsMax} characters, such as admin or user.`);
+  }
+}
+
+/** Writes the fields that are present. @throws GatewayError `not_found`. */
+async function write(client: Queryable, membership: Membership, fields: Partial<MemberFields>): Promise<void> {
+  const { scope, entityId, userId } = membership;
+  const values: unknown[] = [scope, entityId, userId];
+  const changes = Object.entries(columns).flatMap(([field, column]) => {
+    const value = fields[field as keyof typeof columns];
+    return value === undefined ? [] : [`, ${column} = $${values.push(value)}`];
+  });
+  const found = await client.query(
+    `UPDATE members SET user_id = user_id ${changes.join("")} WHERE scope = $1 AND entity_id = $2 AND user_id = $3 RETURNING 1`,
+    values,
+  );
+  if (found.length === 0) throw noMember(membership);
+  if (scope === "team")
+    await updateBudget(client, { scope: "team_member", id: memberScopeId(entityId, userId) }, fields);
+}
+
+function noMember({ scope, entityId, userId }: Membership): GatewayError {
+  return new GatewayError("not_found", `The user ${userId} is no member of the ${scope} ${entityId}.`, {
+    param: "user_id",
+  });
+}
