@@ -95,7 +95,7 @@ export class Admission {
     }
     if (grant.blocked) throw new GatewayError("blocked_key", "Key is blocked. Ask your operator to unblock it.");
     for (const rule of grant.rules) if (rule.blocked) throw blocked(rule);
-    if (grant.expiresAtMs !== undefined && grant.expiresAtMs <= this.#clock.nowMs()) {
+    if (grant.expiresAtMs !== undefined && grant.expiresAtMs <= this.#clock.monotonicMs()) {
       throw new GatewayError("expired_key", "Key has expired. Ask your operator for a new one.");
     }
     return grant;

@@ -65,7 +65,7 @@ export interface Grant {
   readonly modelBudgets: readonly { readonly model: string; readonly budget: Budget }[];
   /** Kinds of parties the books know any of. */
   readonly partyScopes: readonly PartyScope[];
-  /** Unix time, milliseconds. */
+  /** Monotonic, milliseconds: told in how long by the KeyService, so that this pod's idea of the date does not matter. */
   readonly expiresAtMs: number | undefined;
   readonly blocked: boolean;
   /** The books' version this was read at. */

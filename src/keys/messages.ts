@@ -65,9 +65,10 @@ const statuses: Readonly<Record<SpendStatus, SpendStatusMessage>> = {
 /**
  * A grant as the KeyService sent it.
  *
+ * @param read when the KeyService read it, in Unix time by its own clock, and when it was asked, by this pod's (monotonic), in milliseconds.
  * @throws if it holds a limit this version does not know: ignoring a limit would allow what it forbids.
  */
-export function readGrant(message: GrantMessage): Grant {
+export function readGrant(message: GrantMessage, read: { readonly atMs: number; readonly sentAtMs: number }): Grant {
   const { keyId } = message;
   const limits = message.limits.map(readLimit);
   const budgets = message.budgets.filter(({ model }) => model === "").map(readBudget);
@@ -85,7 +86,7 @@ export function readGrant(message: GrantMessage): Grant {
       .filter(({ model }) => model !== "")
       .map((budget) => ({ model: budget.model, budget: readBudget(budget) })),
     partyScopes: message.partyScopes.map((scope) => known(partyScopes, scope, "kind of party")),
-    expiresAtMs: message.expireTime && timestampMs(message.expireTime),
+    expiresAtMs: message.expireTime && read.sentAtMs + timestampMs(message.expireTime) - read.atMs,
     blocked: message.blocked,
     version: message.version,
     tags: message.tags,

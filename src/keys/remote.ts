@@ -1,3 +1,4 @@
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import type { Clock, Random } from "../clock.ts";
@@ -65,9 +66,10 @@ export class RemoteAuthority implements Authority {
   async resolve(keySha256: Buffer): Promise<Grant | undefined> {
     try {
       return await this.#call(callerWaitsMs, async (options) => {
-        const { grant } = await this.#client.resolveKey({ keySha256 }, options);
+        const sentAtMs = this.#clock.monotonicMs();
+        const { grant, readTime } = await this.#client.resolveKey({ keySha256 }, options);
         if (grant === undefined) throw new Error("The KeyService sent no grant.");
-        return readGrant(grant);
+        return readGrant(grant, { atMs: readTime ? timestampMs(readTime) : this.#clock.nowMs(), sentAtMs });
       });
     } catch (error) {
       if (error instanceof AuthorityRejected && isNoSuchKey(error.cause)) return undefined;

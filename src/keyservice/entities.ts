@@ -327,7 +327,7 @@ export function entityEtag({ version }: EntityRecord): string {
 }
 
 /** @throws GatewayError `not_found`, always. */
-export function noSuchEntity(kind: EntityKind, id: string): never {
+function noSuchEntity(kind: EntityKind, id: string): never {
   throw new GatewayError("not_found", `There is no ${kindWords[kind]} ${JSON.stringify(id.slice(0, 256))}.`, {
     param: "id",
   });

@@ -256,6 +256,6 @@ function taken(error: unknown, names: FieldNames): unknown {
 }
 
 /** The unique index that a change would have broken. */
-export function violatedIndex(error: unknown): string | undefined {
+function violatedIndex(error: unknown): string | undefined {
   return error instanceof pg.DatabaseError && error.code === "23505" ? error.constraint : undefined;
 }

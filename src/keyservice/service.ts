@@ -1,4 +1,6 @@
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type { Clock } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
 import type { KeyService, WatchRequest, WatchResponse } from "../gen/tollgate/keys/v1/keys_pb.ts";
 import type { Secret } from "../secret.ts";
@@ -28,6 +30,7 @@ export interface RuntimeParts {
   readonly settlements: Settlements;
   readonly feed: ChangeFeed;
   readonly pepper: Pepper;
+  readonly clock: Clock;
   /** What sidecars show. The master key does as well. */
   readonly runtimeToken: Secret;
   readonly masterKey: Secret;
@@ -35,13 +38,13 @@ export interface RuntimeParts {
 
 /** Makes the implementation of tollgate.keys.v1.KeyService. Its methods throw GatewayError. */
 export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof KeyService> {
-  const { books, lender, leases, settlements, pepper } = parts;
+  const { books, lender, leases, settlements, pepper, clock } = parts;
   return {
     async resolveKey({ keySha256 }, context) {
       authorize(context, parts);
       const grant = await findGrant(books, Buffer.from(keySha256), pepper);
       if (grant === undefined) throw new GatewayError("key_not_found", "There is no such key.");
-      return { grant: writeGrant(grant) };
+      return { grant: writeGrant(grant), readTime: timestampFromMs(clock.nowMs()) };
     },
     async resolveParties(request, context) {
       authorize(context, parts);

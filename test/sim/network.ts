@@ -96,7 +96,7 @@ export class SimAuthority implements Authority {
         if (found === undefined) throw new GatewayError("key_not_found", "There is no such key.");
         return writeGrant(found);
       });
-      return readGrant(grant);
+      return readGrant(grant, { atMs: 0, sentAtMs: this.#clock.monotonicMs() });
     } catch (error) {
       if (!(error instanceof AuthorityRejected)) throw error;
       if (error.cause instanceof GatewayError && error.cause.code === "key_not_found") return undefined;
