@@ -1,5 +1,15 @@
 import { invalid } from "./key-fields.ts";
 
+/** A day from a query string, "2026-11-26". @throws GatewayError `invalid_request` for what is none. */
+export function day(query: URLSearchParams, name: string): string | undefined {
+  const text = query.get(name);
+  if (text === null) return undefined;
+  // Times are taken for their day, as LiteLLM does.
+  const match = /^(\d{4}-\d{2}-\d{2})(?:[T ][\d:.Z+-]*)?$/.exec(text)?.[1];
+  if (match !== undefined && new Date(`${match}T00:00:00Z`).toJSON()?.startsWith(match)) return match;
+  throw invalid(name, "must be a day, such as 2026-11-26.");
+}
+
 /**
  * A whole number from a query string.
  *

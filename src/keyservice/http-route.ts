@@ -6,12 +6,25 @@ export interface RouteRequest {
   readonly query: URLSearchParams;
   /** What stands in the path where the route has `{name}`. */
   readonly path: Readonly<Record<string, string>>;
+  /** The types of answer the caller wants, as sent; "" for none. */
+  readonly accept: string;
   /** The key the caller sent. @throws GatewayError `missing_api_key`. */
   callerKey(): string;
   /** The JSON body. @throws GatewayError. */
   body(): Promise<JsonObject>;
   /** Adds a header to the answer, unless its value is "". */
   note(name: string, value: string): void;
+}
+
+/** An answer that is not JSON. */
+export class Text {
+  readonly contentType: string;
+  readonly text: string;
+
+  constructor(contentType: string, text: string) {
+    this.contentType = contentType;
+    this.text = text;
+  }
 }
 
 /** The methods routes take. */
@@ -23,7 +36,7 @@ export interface ManagementRoute {
   /** Whether the master key is asked for before anything else. */
   readonly masterOnly: boolean;
   /** @returns the body of a 200. @throws GatewayError for any other status. */
-  answer(parts: AdminParts, request: RouteRequest): Promise<Json> | Json;
+  answer(parts: AdminParts, request: RouteRequest): Promise<Json | Text> | Json | Text;
 }
 
 /** Endpoints by path; `{name}` in one stands for any text without a slash. */

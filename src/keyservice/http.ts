@@ -9,7 +9,8 @@ import type { AdminParts } from "./admin.ts";
 import { customerAndBudgetRoutes } from "./http-customers.ts";
 import { parseObject } from "./http-key-body.ts";
 import { keyRoutes } from "./http-keys.ts";
-import type { ManagementRoute, ManagementRoutes } from "./http-route.ts";
+import { reportRoutes } from "./http-reports.ts";
+import { type ManagementRoute, type ManagementRoutes, Text } from "./http-route.ts";
 import { spendRoutes } from "./http-spend.ts";
 import { teamRoutes } from "./http-teams.ts";
 import { userRoutes } from "./http-users.ts";
@@ -30,6 +31,7 @@ const managementRoutes: ManagementRoutes = {
   ...userRoutes,
   ...customerAndBudgetRoutes,
   ...spendRoutes,
+  ...reportRoutes,
 };
 const routes: ReadonlyMap<string, ManagementRoute> = new Map([
   ...Object.entries(managementRoutes),
@@ -112,13 +114,15 @@ async function answer(parts: ManagementParts, req: IncomingMessage, res: ServerR
   const result = await route.answer(parts, {
     query: new URLSearchParams(query),
     path: found.path,
+    accept: req.headers.accept ?? "",
     callerKey,
     body: async () => parseObject(await readBytes(req)),
     note(name, value) {
       if (value !== "") res.setHeader(name, value);
     },
   });
-  send(res, 200, result);
+  if (result instanceof Text) sendText(res, 200, result);
+  else send(res, 200, result);
 }
 
 async function readiness({ books, clock }: AdminParts): Promise<JsonObject> {
@@ -172,8 +176,12 @@ function sendError(res: ServerResponse, error: GatewayError): void {
 }
 
 function send(res: ServerResponse, status: number, body: Json): void {
+  sendText(res, status, new Text("application/json", JSON.stringify(body)));
+}
+
+function sendText(res: ServerResponse, status: number, { contentType, text }: Text): void {
   if (res.headersSent || res.destroyed) return;
-  const bytes = Buffer.from(JSON.stringify(body));
-  res.writeHead(status, { "content-type": "application/json", "content-length": bytes.length });
+  const bytes = Buffer.from(text);
+  res.writeHead(status, { "content-type": contentType, "content-length": bytes.length });
   res.end(bytes);
 }

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { accountOf, audit, quiesce, usd } from "./audit.ts";
 import { answerNanos } from "./bills.ts";
-import { limitedRpm, moneyFacts, onlyStatuses, type Row, type Scene } from "./row.ts";
+import { busiestMinute, limitedRpm, moneyFacts, onlyStatuses, type Row, type Scene } from "./row.ts";
 import { call, type TrafficKey } from "./traffic.ts";
 import { eventually, pause } from "./world.ts";
 
@@ -54,14 +54,14 @@ async function skewedPods(scene: Scene): Promise<string[]> {
   });
   const { outcomes, keys } = incident;
   onlyStatuses(outcomes, 200, 429);
-  const served = outcomes.filter(({ key, status }) => key === keys.limited.name && status === 200).length;
+  const served = busiestMinute(outcomes, keys.limited.name);
   assert.equal(served, limitedRpm, `${served} calls in a minute with a limit of ${limitedRpm}`);
   const skewed = await world.query<{ pod_id: string }>(
     "SELECT DISTINCT pod_id FROM spend_log WHERE abs(extract(epoch FROM booked_at - started_at)) > 3000",
   );
   assert.equal(skewed.length, 2, "the clocks were not set wrong");
   assert.deepEqual(statuses, [200, 200, 200], "a key that ends in 30 minutes is not served alike by all pods");
-  return [...incident.facts, `key with ${limitedRpm} requests a minute: exactly ${served} served`];
+  return [...incident.facts, `key with ${limitedRpm} requests a minute: exactly ${served} served in the busiest`];
 }
 
 async function jumpingKeyService(scene: Scene): Promise<string[]> {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { Redis } from "ioredis";
 import { startRedis } from "../redis.ts";
 import {
+  busiestMinute,
   type Incident,
   latencyFact,
   limitedRpm,
@@ -130,21 +131,19 @@ export const redisRows: readonly Row[] = [
 ];
 
 /** What every fault of Redis must leave alone. */
-function judge({ seconds: durationS, isQuick }: Scene, incident: Incident): string[] {
+function judge({ isQuick }: Scene, incident: Incident): string[] {
   const { before, during, outcomes, keys, facts } = incident;
   onlyStatuses(outcomes, 200, 429);
-  const ofKey = (name: string) => outcomes.filter(({ key, status }) => key === name && status === 200).length;
   const refusedByLimit = outcomes.filter(({ key, code }) => key === keys.loose.name && code !== "").length;
   assert.equal(refusedByLimit, 0, "the loose key was refused");
-  // Everything is inside one window. Redis may forget it once, and each end of an outage may let one limit more through.
-  const served = ofKey(keys.limited.name);
-  assert.ok(durationS < 60, "rows of Redis must fit into one window");
+  // Redis may forget a window once, and each end of an outage may let one limit more through.
+  const served = busiestMinute(outcomes, keys.limited.name);
   assert.ok(served <= 3 * limitedRpm, `${served} calls in a minute with a limit of ${limitedRpm}`);
   const slowerMs = medianMs(during) - medianMs(before);
   if (!isQuick) assert.ok(slowerMs < 5, `the median call took ${slowerMs} ms more`);
   return [
     ...facts,
-    `key with ${limitedRpm} requests a minute: ${served} served (${(served / limitedRpm).toFixed(2)} × the limit)`,
+    `key with ${limitedRpm} requests a minute: ${served} served in the busiest (${(served / limitedRpm).toFixed(2)} × the limit)`,
     latencyFact("first byte before", before),
     latencyFact("during", during),
   ];

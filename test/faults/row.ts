@@ -201,6 +201,23 @@ export function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`;
 }
 
+/** Calls are counted a little after they are sent: so much shorter is a minute of sending. */
+const minuteMs = 58_000;
+
+/** The most calls of a key that were served in any minute. */
+export function busiestMinute(outcomes: readonly Outcome[], key: string): number {
+  const times = outcomes
+    .filter((outcome) => outcome.key === key && outcome.status === 200)
+    .map(({ atMs }) => atMs)
+    .toSorted((a, b) => a - b);
+  let [most, first] = [0, 0];
+  for (const [index, atMs] of times.entries()) {
+    while ((times[first] ?? atMs) <= atMs - minuteMs) first++;
+    most = Math.max(most, index - first + 1);
+  }
+  return most;
+}
+
 /** Only these answers were given. */
 export function onlyStatuses(outcomes: readonly Outcome[], ...allowed: readonly number[]): void {
   const others = outcomes.filter(({ status, code }) => !allowed.includes(status) || code === "broken");
