@@ -2,7 +2,12 @@
 
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { Clock } from "../clock.ts";
-import type { KeyAdminService, ListSpendRequest, SpendAdminService } from "../gen/tollgate/admin/v1/keys_pb.ts";
+import type {
+  GetSpendReportRequest,
+  KeyAdminService,
+  ListSpendRequest,
+  SpendAdminService,
+} from "../gen/tollgate/admin/v1/keys_pb.ts";
 import type { Secret } from "../secret.ts";
 import { changeOf, messageOf, rpcNames, spendMessageOf } from "./admin-messages.ts";
 import type { BudgetTemplates } from "./budget-templates.ts";
@@ -15,8 +20,10 @@ import type { Members } from "./members.ts";
 import { keyOfCaller, requireMasterKey } from "./operator.ts";
 import { pageSizeOf, readPageToken, writePageToken } from "./page-token.ts";
 import type { Queryable } from "./postgres.ts";
+import { dimensionsOf, sumFilterOf, sumMessageOf } from "./report-messages.ts";
 import { masterKeyId } from "./secrets.ts";
 import { readSpend, uuidForm } from "./spend-reader.ts";
+import { readSums } from "./spend-sums.ts";
 
 /** What both faces of administration are made of. */
 export interface AdminParts {
@@ -34,6 +41,7 @@ export const masterName = "master_key";
 
 const microseconds = /^\d{1,17}$/;
 const keyIdForm = /^key_[0-9A-Za-z]{1,40}$/;
+const offsetForm = /^\d{1,9}$/;
 const attemptForm = /^-?\d{1,9}$/;
 
 /** Makes the implementation of KeyAdminService. Every method wants the master key. */
@@ -112,6 +120,19 @@ export function spendAdmin({ keys, books, masterKey }: AdminParts): ServiceImpl<
       const last = found.length > size ? page.at(-1)?.place : undefined;
       const next = last && [String(last.bookedAtUs), last.callId, String(last.attempt)];
       return { spend: page.map(spendMessageOf), nextPageToken: next ? writePageToken([key, callId], next) : "" };
+    },
+    async getSpendReport(request: GetSpendReportRequest, context) {
+      authorize(context, masterKey);
+      const { pageSize, pageToken, groupBy, filters, startDay, endDay } = request;
+      const limit = pageSizeOf(pageSize);
+      const asked = [
+        JSON.stringify([groupBy, filters.map(({ dimension, ids }) => [dimension, ids]), startDay, endDay]),
+      ];
+      const [place = "0"] = readPageToken(pageToken, asked, [offsetForm]) ?? [];
+      const offset = Number(place);
+      const found = await readSums(books, dimensionsOf(groupBy), sumFilterOf(request), { limit: limit + 1, offset });
+      const next = found.length > limit ? writePageToken(asked, [String(offset + limit)]) : "";
+      return { sums: found.slice(0, limit).map(sumMessageOf), nextPageToken: next };
     },
   };
 }

@@ -69,7 +69,12 @@ export class Stage {
       headers: typed,
       ...(body === undefined ? {} : { body: bytes }),
     });
-    return { status: response.status, headers: response.headers, body: await response.json() };
+    const isJson = response.headers.get("content-type") === "application/json";
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: await (isJson ? response.json() : response.text()),
+    };
   }
 
   async sql<Row extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []): Promise<Row[]> {

@@ -4,18 +4,18 @@
 
 // What an operator asks of the KeyService.
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { JsonObject, Message } from "@bufbuild/protobuf";
+import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file tollgate/admin/v1/keys.proto.
  */
 export const file_tollgate_admin_v1_keys: GenFile = /*@__PURE__*/
-  fileDesc("Chx0b2xsZ2F0ZS9hZG1pbi92MS9rZXlzLnByb3RvEhF0b2xsZ2F0ZS5hZG1pbi52MSLkCAoDS2V5EgoKAmlkGAEgASgJEhwKBWFsaWFzGAIgASgJQgi6SAVyAxiAAkgAiAEBEg4KBm1hc2tlZBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSNAoHYWxpYXNlcxgFIAMoCzIjLnRvbGxnYXRlLmFkbWluLnYxLktleS5BbGlhc2VzRW50cnkSGwoObWF4X2J1ZGdldF91c2QYBiABKAlIAYgBARIcCg9idWRnZXRfZHVyYXRpb24YByABKAlIAogBARIfCglycG1fbGltaXQYCCABKANCB7pIBCICKABIA4gBARIfCgl0cG1fbGltaXQYCSABKANCB7pIBCICKABIBIgBARIrChVtYXhfcGFyYWxsZWxfcmVxdWVzdHMYCiABKANCB7pIBCICKABIBYgBARIvCgtleHBpcmVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYmxvY2tlZBgMIAEoCBIRCglzcGVudF91c2QYDSABKAkSFAoMcmVzZXJ2ZWRfdXNkGA4gASgJEjUKEWJ1ZGdldF9yZXNldF90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgd1c2VyX2lkGBAgASgJSAaIAQESFAoHdGVhbV9pZBgRIAEoCUgHiAEBEikKCG1ldGFkYXRhGBIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgR0YWdzGBMgAygJEi8KC2NyZWF0ZV90aW1lGBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgWIAEoCRJBCg5idWRnZXRfd2luZG93cxgXIAMoCzIfLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldFdpbmRvd0IIukgFkgECEBESHAoPb3JnYW5pemF0aW9uX2lkGBggASgJSAiIAQESFgoJYnVkZ2V0X2lkGBkgASgJSAmIAQESQAoNbW9kZWxfYnVkZ2V0cxgaIAMoCzIeLnRvbGxnYXRlLmFkbWluLnYxLk1vZGVsQnVkZ2V0Qgm6SAaSAQMQ6AcSHAoPc29mdF9idWRnZXRfdXNkGBsgASgJSAqIAQEaLgoMQWxpYXNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGX2FsaWFzQhEKD19tYXhfYnVkZ2V0X3VzZEISChBfYnVkZ2V0X2R1cmF0aW9uQgwKCl9ycG1fbGltaXRCDAoKX3RwbV9saW1pdEIYChZfbWF4X3BhcmFsbGVsX3JlcXVlc3RzQgoKCF91c2VyX2lkQgoKCF90ZWFtX2lkQhIKEF9vcmdhbml6YXRpb25faWRCDAoKX2J1ZGdldF9pZEISChBfc29mdF9idWRnZXRfdXNkIl8KC01vZGVsQnVkZ2V0EhYKBW1vZGVsGAEgASgJQge6SARyAhABEhcKD2J1ZGdldF9kdXJhdGlvbhgCIAEoCRIfCg5tYXhfYnVkZ2V0X3VzZBgDIAEoCUIHukgEcgIQASLBAQoMQnVkZ2V0V2luZG93EiAKD2J1ZGdldF9kdXJhdGlvbhgBIAEoCUIHukgEcgIQARIfCg5tYXhfYnVkZ2V0X3VzZBgCIAEoCUIHukgEcgIQARIRCglzcGVudF91c2QYAyABKAkSFAoMcmVzZXJ2ZWRfdXNkGAQgASgJEi4KCnJlc2V0X3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWZyb21fbWV0YWRhdGEYBiABKAgibQoQQ3JlYXRlS2V5UmVxdWVzdBIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSEAoIZHVyYXRpb24YAiABKAkSDgoGc2VjcmV0GAMgASgJEhIKCnJlcXVlc3RfaWQYBCABKAkiSAoRQ3JlYXRlS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5Eg4KBnNlY3JldBgCIAEoCSIlCg1HZXRLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASI1Cg5HZXRLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkicAoQVXBkYXRlS2V5UmVxdWVzdBIrCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXlCBrpIA8gBARIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siOAoRVXBkYXRlS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IigKEERlbGV0ZUtleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIhMKEURlbGV0ZUtleVJlc3BvbnNlImMKD0xpc3RLZXlzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgCIAEoCRIPCgd0ZWFtX2lkGAMgASgJEg8KB3VzZXJfaWQYBCABKAkiZgoQTGlzdEtleXNSZXNwb25zZRIkCgRrZXlzGAEgAygLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRITCgt0b3RhbF9jb3VudBgDIAEoAyInCg9CbG9ja0tleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIjcKEEJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IikKEVVuYmxvY2tLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASI5ChJVbmJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5ImAKEExpc3RTcGVuZFJlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YAiABKAkSCwoDa2V5GAMgASgJEg8KB2NhbGxfaWQYBCABKAkigwMKBVNwZW5kEg8KB2NhbGxfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIOCgZrZXlfaWQYAyABKAkSEAoIY29zdF91c2QYBCABKAkSDgoGc3RhdHVzGAUgASgJEhMKC21vZGVsX2dyb3VwGAYgASgJEg0KBW1vZGVsGAcgASgJEhAKCHByb3ZpZGVyGAggASgJEhUKDWRlcGxveW1lbnRfaWQYCSABKAkSFAoMaW5wdXRfdG9rZW5zGAogASgDEhUKDW91dHB1dF90b2tlbnMYCyABKAMSLgoKc3RhcnRfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXByaWNlX3ZlcnNpb24YDiABKAkSFwoPdXNhZ2VfZXN0aW1hdGVkGA8gASgIEhAKCGVuZF91c2VyGBAgASgJEgwKBHRhZ3MYESADKAkiVQoRTGlzdFNwZW5kUmVzcG9uc2USJwoFc3BlbmQYASADKAsyGC50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAky7QQKD0tleUFkbWluU2VydmljZRJWCglDcmVhdGVLZXkSIy50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVLZXlSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuQ3JlYXRlS2V5UmVzcG9uc2USTQoGR2V0S2V5EiAudG9sbGdhdGUuYWRtaW4udjEuR2V0S2V5UmVxdWVzdBohLnRvbGxnYXRlLmFkbWluLnYxLkdldEtleVJlc3BvbnNlElYKCVVwZGF0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5VcGRhdGVLZXlSZXNwb25zZRJWCglEZWxldGVLZXkSIy50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVLZXlSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuRGVsZXRlS2V5UmVzcG9uc2USUwoITGlzdEtleXMSIi50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0S2V5c1JlcXVlc3QaIy50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0S2V5c1Jlc3BvbnNlElMKCEJsb2NrS2V5EiIudG9sbGdhdGUuYWRtaW4udjEuQmxvY2tLZXlSZXF1ZXN0GiMudG9sbGdhdGUuYWRtaW4udjEuQmxvY2tLZXlSZXNwb25zZRJZCgpVbmJsb2NrS2V5EiQudG9sbGdhdGUuYWRtaW4udjEuVW5ibG9ja0tleVJlcXVlc3QaJS50b2xsZ2F0ZS5hZG1pbi52MS5VbmJsb2NrS2V5UmVzcG9uc2UyawoRU3BlbmRBZG1pblNlcnZpY2USVgoJTGlzdFNwZW5kEiMudG9sbGdhdGUuYWRtaW4udjEuTGlzdFNwZW5kUmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RTcGVuZFJlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("Chx0b2xsZ2F0ZS9hZG1pbi92MS9rZXlzLnByb3RvEhF0b2xsZ2F0ZS5hZG1pbi52MSLkCAoDS2V5EgoKAmlkGAEgASgJEhwKBWFsaWFzGAIgASgJQgi6SAVyAxiAAkgAiAEBEg4KBm1hc2tlZBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSNAoHYWxpYXNlcxgFIAMoCzIjLnRvbGxnYXRlLmFkbWluLnYxLktleS5BbGlhc2VzRW50cnkSGwoObWF4X2J1ZGdldF91c2QYBiABKAlIAYgBARIcCg9idWRnZXRfZHVyYXRpb24YByABKAlIAogBARIfCglycG1fbGltaXQYCCABKANCB7pIBCICKABIA4gBARIfCgl0cG1fbGltaXQYCSABKANCB7pIBCICKABIBIgBARIrChVtYXhfcGFyYWxsZWxfcmVxdWVzdHMYCiABKANCB7pIBCICKABIBYgBARIvCgtleHBpcmVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYmxvY2tlZBgMIAEoCBIRCglzcGVudF91c2QYDSABKAkSFAoMcmVzZXJ2ZWRfdXNkGA4gASgJEjUKEWJ1ZGdldF9yZXNldF90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgd1c2VyX2lkGBAgASgJSAaIAQESFAoHdGVhbV9pZBgRIAEoCUgHiAEBEikKCG1ldGFkYXRhGBIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgR0YWdzGBMgAygJEi8KC2NyZWF0ZV90aW1lGBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgWIAEoCRJBCg5idWRnZXRfd2luZG93cxgXIAMoCzIfLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldFdpbmRvd0IIukgFkgECEBESHAoPb3JnYW5pemF0aW9uX2lkGBggASgJSAiIAQESFgoJYnVkZ2V0X2lkGBkgASgJSAmIAQESQAoNbW9kZWxfYnVkZ2V0cxgaIAMoCzIeLnRvbGxnYXRlLmFkbWluLnYxLk1vZGVsQnVkZ2V0Qgm6SAaSAQMQ6AcSHAoPc29mdF9idWRnZXRfdXNkGBsgASgJSAqIAQEaLgoMQWxpYXNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGX2FsaWFzQhEKD19tYXhfYnVkZ2V0X3VzZEISChBfYnVkZ2V0X2R1cmF0aW9uQgwKCl9ycG1fbGltaXRCDAoKX3RwbV9saW1pdEIYChZfbWF4X3BhcmFsbGVsX3JlcXVlc3RzQgoKCF91c2VyX2lkQgoKCF90ZWFtX2lkQhIKEF9vcmdhbml6YXRpb25faWRCDAoKX2J1ZGdldF9pZEISChBfc29mdF9idWRnZXRfdXNkIl8KC01vZGVsQnVkZ2V0EhYKBW1vZGVsGAEgASgJQge6SARyAhABEhcKD2J1ZGdldF9kdXJhdGlvbhgCIAEoCRIfCg5tYXhfYnVkZ2V0X3VzZBgDIAEoCUIHukgEcgIQASLBAQoMQnVkZ2V0V2luZG93EiAKD2J1ZGdldF9kdXJhdGlvbhgBIAEoCUIHukgEcgIQARIfCg5tYXhfYnVkZ2V0X3VzZBgCIAEoCUIHukgEcgIQARIRCglzcGVudF91c2QYAyABKAkSFAoMcmVzZXJ2ZWRfdXNkGAQgASgJEi4KCnJlc2V0X3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWZyb21fbWV0YWRhdGEYBiABKAgibQoQQ3JlYXRlS2V5UmVxdWVzdBIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSEAoIZHVyYXRpb24YAiABKAkSDgoGc2VjcmV0GAMgASgJEhIKCnJlcXVlc3RfaWQYBCABKAkiSAoRQ3JlYXRlS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5Eg4KBnNlY3JldBgCIAEoCSIlCg1HZXRLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASI1Cg5HZXRLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkicAoQVXBkYXRlS2V5UmVxdWVzdBIrCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXlCBrpIA8gBARIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siOAoRVXBkYXRlS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IigKEERlbGV0ZUtleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIhMKEURlbGV0ZUtleVJlc3BvbnNlImMKD0xpc3RLZXlzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgCIAEoCRIPCgd0ZWFtX2lkGAMgASgJEg8KB3VzZXJfaWQYBCABKAkiZgoQTGlzdEtleXNSZXNwb25zZRIkCgRrZXlzGAEgAygLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRITCgt0b3RhbF9jb3VudBgDIAEoAyInCg9CbG9ja0tleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIjcKEEJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IikKEVVuYmxvY2tLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASI5ChJVbmJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5ImAKEExpc3RTcGVuZFJlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YAiABKAkSCwoDa2V5GAMgASgJEg8KB2NhbGxfaWQYBCABKAkigwMKBVNwZW5kEg8KB2NhbGxfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIOCgZrZXlfaWQYAyABKAkSEAoIY29zdF91c2QYBCABKAkSDgoGc3RhdHVzGAUgASgJEhMKC21vZGVsX2dyb3VwGAYgASgJEg0KBW1vZGVsGAcgASgJEhAKCHByb3ZpZGVyGAggASgJEhUKDWRlcGxveW1lbnRfaWQYCSABKAkSFAoMaW5wdXRfdG9rZW5zGAogASgDEhUKDW91dHB1dF90b2tlbnMYCyABKAMSLgoKc3RhcnRfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXByaWNlX3ZlcnNpb24YDiABKAkSFwoPdXNhZ2VfZXN0aW1hdGVkGA8gASgIEhAKCGVuZF91c2VyGBAgASgJEgwKBHRhZ3MYESADKAkiVQoRTGlzdFNwZW5kUmVzcG9uc2USJwoFc3BlbmQYASADKAsyGC50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZwoLU3BlbmRGaWx0ZXISPgoJZGltZW5zaW9uGAEgASgOMiEudG9sbGdhdGUuYWRtaW4udjEuU3BlbmREaW1lbnNpb25CCLpIBYIBAhABEhgKA2lkcxgCIAMoCUILukgIkgEFCAEQ6Aci5QEKFUdldFNwZW5kUmVwb3J0UmVxdWVzdBI9Cghncm91cF9ieRgBIAMoDjIhLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kRGltZW5zaW9uQgi6SAWSAQIQChIRCglzdGFydF9kYXkYAiABKAkSDwoHZW5kX2RheRgDIAEoCRI5CgdmaWx0ZXJzGAQgAygLMh4udG9sbGdhdGUuYWRtaW4udjEuU3BlbmRGaWx0ZXJCCLpIBZIBAhAKEhoKCXBhZ2Vfc2l6ZRgFIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAYgASgJIt4CCghTcGVuZFN1bRILCgNkYXkYASABKAkSDgoGa2V5X2lkGAIgASgJEg8KB3RlYW1faWQYAyABKAkSDwoHdXNlcl9pZBgEIAEoCRIXCg9vcmdhbml6YXRpb25faWQYBSABKAkSEwoLbW9kZWxfZ3JvdXAYBiABKAkSDQoFbW9kZWwYByABKAkSEAoIcHJvdmlkZXIYCCABKAkSEAoIY3VzdG9tZXIYCSABKAkSCwoDdGFnGAogASgJEhAKCGNvc3RfdXNkGAsgASgJEhQKDGlucHV0X3Rva2VucxgMIAEoAxIVCg1vdXRwdXRfdG9rZW5zGA0gASgDEh8KF2NhY2hlX3JlYWRfaW5wdXRfdG9rZW5zGA4gASgDEiAKGGNhY2hlX3dyaXRlX2lucHV0X3Rva2VucxgPIAEoAxIRCglzdWNjZXNzZXMYECABKAMSEAoIZmFpbHVyZXMYESABKAMiXAoWR2V0U3BlbmRSZXBvcnRSZXNwb25zZRIpCgRzdW1zGAEgAygLMhsudG9sbGdhdGUuYWRtaW4udjEuU3BlbmRTdW0SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJKsoCCg5TcGVuZERpbWVuc2lvbhIfChtTUEVORF9ESU1FTlNJT05fVU5TUEVDSUZJRUQQABIXChNTUEVORF9ESU1FTlNJT05fREFZEAESFwoTU1BFTkRfRElNRU5TSU9OX0tFWRACEhgKFFNQRU5EX0RJTUVOU0lPTl9URUFNEAMSGAoUU1BFTkRfRElNRU5TSU9OX1VTRVIQBBIgChxTUEVORF9ESU1FTlNJT05fT1JHQU5JWkFUSU9OEAUSHwobU1BFTkRfRElNRU5TSU9OX01PREVMX0dST1VQEAYSGQoVU1BFTkRfRElNRU5TSU9OX01PREVMEAcSHAoYU1BFTkRfRElNRU5TSU9OX1BST1ZJREVSEAgSHAoYU1BFTkRfRElNRU5TSU9OX0NVU1RPTUVSEAkSFwoTU1BFTkRfRElNRU5TSU9OX1RBRxAKMu0ECg9LZXlBZG1pblNlcnZpY2USVgoJQ3JlYXRlS2V5EiMudG9sbGdhdGUuYWRtaW4udjEuQ3JlYXRlS2V5UmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLkNyZWF0ZUtleVJlc3BvbnNlEk0KBkdldEtleRIgLnRvbGxnYXRlLmFkbWluLnYxLkdldEtleVJlcXVlc3QaIS50b2xsZ2F0ZS5hZG1pbi52MS5HZXRLZXlSZXNwb25zZRJWCglVcGRhdGVLZXkSIy50b2xsZ2F0ZS5hZG1pbi52MS5VcGRhdGVLZXlSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuVXBkYXRlS2V5UmVzcG9uc2USVgoJRGVsZXRlS2V5EiMudG9sbGdhdGUuYWRtaW4udjEuRGVsZXRlS2V5UmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLkRlbGV0ZUtleVJlc3BvbnNlElMKCExpc3RLZXlzEiIudG9sbGdhdGUuYWRtaW4udjEuTGlzdEtleXNSZXF1ZXN0GiMudG9sbGdhdGUuYWRtaW4udjEuTGlzdEtleXNSZXNwb25zZRJTCghCbG9ja0tleRIiLnRvbGxnYXRlLmFkbWluLnYxLkJsb2NrS2V5UmVxdWVzdBojLnRvbGxnYXRlLmFkbWluLnYxLkJsb2NrS2V5UmVzcG9uc2USWQoKVW5ibG9ja0tleRIkLnRvbGxnYXRlLmFkbWluLnYxLlVuYmxvY2tLZXlSZXF1ZXN0GiUudG9sbGdhdGUuYWRtaW4udjEuVW5ibG9ja0tleVJlc3BvbnNlMtIBChFTcGVuZEFkbWluU2VydmljZRJWCglMaXN0U3BlbmQSIy50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0U3BlbmRSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuTGlzdFNwZW5kUmVzcG9uc2USZQoOR2V0U3BlbmRSZXBvcnQSKC50b2xsZ2F0ZS5hZG1pbi52MS5HZXRTcGVuZFJlcG9ydFJlcXVlc3QaKS50b2xsZ2F0ZS5hZG1pbi52MS5HZXRTcGVuZFJlcG9ydFJlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * A virtual key.
@@ -874,6 +874,348 @@ export const ListSpendResponseSchema: GenMessage<ListSpendResponse> = /*@__PURE_
   messageDesc(file_tollgate_admin_v1_keys, 19);
 
 /**
+ * Only what was booked for one of some things.
+ *
+ * @generated from message tollgate.admin.v1.SpendFilter
+ */
+export type SpendFilter = Message<"tollgate.admin.v1.SpendFilter"> & {
+  /**
+   * What those are; not the day.
+   *
+   * @generated from field: tollgate.admin.v1.SpendDimension dimension = 1;
+   */
+  dimension: SpendDimension;
+
+  /**
+   * Their ids.
+   *
+   * @generated from field: repeated string ids = 2;
+   */
+  ids: string[];
+};
+
+/**
+ * Describes the message tollgate.admin.v1.SpendFilter.
+ * Use `create(SpendFilterSchema)` to create a new message.
+ */
+export const SpendFilterSchema: GenMessage<SpendFilter> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 20);
+
+/**
+ * GetSpendReportRequest says what to add up.
+ *
+ * @generated from message tollgate.admin.v1.GetSpendReportRequest
+ */
+export type GetSpendReportRequest = Message<"tollgate.admin.v1.GetSpendReportRequest"> & {
+  /**
+   * What to add up by. Empty: everything together. Customers and tags not both.
+   *
+   * @generated from field: repeated tollgate.admin.v1.SpendDimension group_by = 1;
+   */
+  groupBy: SpendDimension[];
+
+  /**
+   * The first day, "2026-11-01". Empty: from the beginning.
+   *
+   * @generated from field: string start_day = 2;
+   */
+  startDay: string;
+
+  /**
+   * The last day, included. Empty: to the end.
+   *
+   * @generated from field: string end_day = 3;
+   */
+  endDay: string;
+
+  /**
+   * All of them must hold.
+   *
+   * @generated from field: repeated tollgate.admin.v1.SpendFilter filters = 4;
+   */
+  filters: SpendFilter[];
+
+  /**
+   * How many rows at the most; 0 means 100, more than 1000 means 1000.
+   *
+   * @generated from field: int32 page_size = 5;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before. Empty: the first page.
+   *
+   * @generated from field: string page_token = 6;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.GetSpendReportRequest.
+ * Use `create(GetSpendReportRequestSchema)` to create a new message.
+ */
+export const GetSpendReportRequestSchema: GenMessage<GetSpendReportRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 21);
+
+/**
+ * One sum. What it is not grouped by is empty.
+ *
+ * @generated from message tollgate.admin.v1.SpendSum
+ */
+export type SpendSum = Message<"tollgate.admin.v1.SpendSum"> & {
+  /**
+   * The day.
+   *
+   * @generated from field: string day = 1;
+   */
+  day: string;
+
+  /**
+   * The key's id.
+   *
+   * @generated from field: string key_id = 2;
+   */
+  keyId: string;
+
+  /**
+   * The team's id.
+   *
+   * @generated from field: string team_id = 3;
+   */
+  teamId: string;
+
+  /**
+   * The user's id.
+   *
+   * @generated from field: string user_id = 4;
+   */
+  userId: string;
+
+  /**
+   * The organization's id.
+   *
+   * @generated from field: string organization_id = 5;
+   */
+  organizationId: string;
+
+  /**
+   * The model name the caller used.
+   *
+   * @generated from field: string model_group = 6;
+   */
+  modelGroup: string;
+
+  /**
+   * The model name sent to the provider.
+   *
+   * @generated from field: string model = 7;
+   */
+  model: string;
+
+  /**
+   * The provider.
+   *
+   * @generated from field: string provider = 8;
+   */
+  provider: string;
+
+  /**
+   * The end user.
+   *
+   * @generated from field: string customer = 9;
+   */
+  customer: string;
+
+  /**
+   * The tag.
+   *
+   * @generated from field: string tag = 10;
+   */
+  tag: string;
+
+  /**
+   * What it cost, in US dollars.
+   *
+   * @generated from field: string cost_usd = 11;
+   */
+  costUsd: string;
+
+  /**
+   * Tokens read.
+   *
+   * @generated from field: int64 input_tokens = 12;
+   */
+  inputTokens: bigint;
+
+  /**
+   * Tokens written.
+   *
+   * @generated from field: int64 output_tokens = 13;
+   */
+  outputTokens: bigint;
+
+  /**
+   * Of the input: read from cache.
+   *
+   * @generated from field: int64 cache_read_input_tokens = 14;
+   */
+  cacheReadInputTokens: bigint;
+
+  /**
+   * Of the input: written to cache.
+   *
+   * @generated from field: int64 cache_write_input_tokens = 15;
+   */
+  cacheWriteInputTokens: bigint;
+
+  /**
+   * Provider attempts that answered in full.
+   *
+   * @generated from field: int64 successes = 16;
+   */
+  successes: bigint;
+
+  /**
+   * Those that did not.
+   *
+   * @generated from field: int64 failures = 17;
+   */
+  failures: bigint;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.SpendSum.
+ * Use `create(SpendSumSchema)` to create a new message.
+ */
+export const SpendSumSchema: GenMessage<SpendSum> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 22);
+
+/**
+ * GetSpendReportResponse is a page of sums.
+ *
+ * @generated from message tollgate.admin.v1.GetSpendReportResponse
+ */
+export type GetSpendReportResponse = Message<"tollgate.admin.v1.GetSpendReportResponse"> & {
+  /**
+   * The sums.
+   *
+   * @generated from field: repeated tollgate.admin.v1.SpendSum sums = 1;
+   */
+  sums: SpendSum[];
+
+  /**
+   * Where to go on. Empty: this was the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.GetSpendReportResponse.
+ * Use `create(GetSpendReportResponseSchema)` to create a new message.
+ */
+export const GetSpendReportResponseSchema: GenMessage<GetSpendReportResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 23);
+
+/**
+ * What spend can be added up by.
+ *
+ * @generated from enum tollgate.admin.v1.SpendDimension
+ */
+export const SpendDimension = {
+  /**
+   * Not set.
+   *
+   * @generated from enum value: SPEND_DIMENSION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * The day a call began, in the configured time zone.
+   *
+   * @generated from enum value: SPEND_DIMENSION_DAY = 1;
+   */
+  DAY: 1,
+
+  /**
+   * The key that paid.
+   *
+   * @generated from enum value: SPEND_DIMENSION_KEY = 2;
+   */
+  KEY: 2,
+
+  /**
+   * The key's team.
+   *
+   * @generated from enum value: SPEND_DIMENSION_TEAM = 3;
+   */
+  TEAM: 3,
+
+  /**
+   * The key's user.
+   *
+   * @generated from enum value: SPEND_DIMENSION_USER = 4;
+   */
+  USER: 4,
+
+  /**
+   * The key's or its team's organization.
+   *
+   * @generated from enum value: SPEND_DIMENSION_ORGANIZATION = 5;
+   */
+  ORGANIZATION: 5,
+
+  /**
+   * The model name the caller used.
+   *
+   * @generated from enum value: SPEND_DIMENSION_MODEL_GROUP = 6;
+   */
+  MODEL_GROUP: 6,
+
+  /**
+   * The model name sent to the provider.
+   *
+   * @generated from enum value: SPEND_DIMENSION_MODEL = 7;
+   */
+  MODEL: 7,
+
+  /**
+   * The provider.
+   *
+   * @generated from enum value: SPEND_DIMENSION_PROVIDER = 8;
+   */
+  PROVIDER: 8,
+
+  /**
+   * The end user that calls named; calls that named none are left out.
+   *
+   * @generated from enum value: SPEND_DIMENSION_CUSTOMER = 9;
+   */
+  CUSTOMER: 9,
+
+  /**
+   * The tags of calls: one with several is counted for each, one with none is left out.
+   *
+   * @generated from enum value: SPEND_DIMENSION_TAG = 10;
+   */
+  TAG: 10,
+} as const;
+
+/**
+ * What spend can be added up by.
+ *
+ * @generated from enum tollgate.admin.v1.SpendDimension
+ */
+export type SpendDimension = (typeof SpendDimension)[keyof typeof SpendDimension] | UnknownEnum;
+
+/**
+ * Describes the enum tollgate.admin.v1.SpendDimension.
+ */
+export const SpendDimensionSchema: GenEnum<SpendDimension> = /*@__PURE__*/
+  enumDesc(file_tollgate_admin_v1_keys, 0);
+
+/**
  * KeyAdminService manages virtual keys. Send the master key as metadata: `authorization: Bearer sk-...`.
  * Dollar amounts are decimal strings ("25", "0.5"), never floats.
  *
@@ -968,6 +1310,16 @@ export const SpendAdminService: GenService<{
     methodKind: "unary";
     input: typeof ListSpendRequestSchema;
     output: typeof ListSpendResponseSchema;
+  },
+  /**
+   * GetSpendReport adds spend up by days and by whatever it was booked for, the latest day and the dearest first.
+   *
+   * @generated from rpc tollgate.admin.v1.SpendAdminService.GetSpendReport
+   */
+  getSpendReport: {
+    methodKind: "unary";
+    input: typeof GetSpendReportRequestSchema;
+    output: typeof GetSpendReportResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_tollgate_admin_v1_keys, 1);
