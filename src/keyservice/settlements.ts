@@ -46,7 +46,8 @@ export interface SpendRecord {
 /** A column of spend_log: its name, its type, and what goes there. */
 type Column = readonly [name: string, type: string, value: (record: SpendRecord) => unknown];
 
-const columns: readonly Column[] = [
+/** What of a record is written, and where. */
+export const columns: readonly Column[] = [
   ["call_id", "uuid", (r) => r.callId],
   ["attempt", "int", (r) => r.attempt],
   ["key_id", "text", (r) => r.keyId],
