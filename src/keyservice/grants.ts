@@ -113,6 +113,7 @@ export async function findGrant(books: Queryable, sha256: Buffer, pepper: Pepper
      WHERE k.secret_hmac = $1 AND k.pepper_id = $2 AND k.deleted_at IS NULL
      ORDER BY b.budget_id`,
     [hashSecret(sha256, pepper), pepper.id],
+    "find_grant",
   );
   const [row] = rows;
   if (row === undefined) return undefined;

@@ -5,8 +5,13 @@ import type { Secret } from "../secret.ts";
 
 /** Something that runs SQL: the pool, or one transaction. `Row` is what the caller knows the statement to return. */
 export interface Queryable {
-  /** @throws whatever the database says; see Postgres for what becomes of it. */
-  query<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<Row[]>;
+  /**
+   * `name`: the statement is planned once a connection, under this name; worth it for one that is asked often and takes longer to plan
+   * than to run.
+   *
+   * @throws whatever the database says; see Postgres for what becomes of it.
+   */
+  query<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[], name?: string): Promise<Row[]>;
 }
 
 /** What a Postgres is made of. */
@@ -53,9 +58,13 @@ export class Postgres implements Queryable {
     this.#pool.on("error", (error) => parts.onConnectionLost(error));
   }
 
-  async query<Row extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
+  async query<Row extends pg.QueryResultRow>(
+    text: string,
+    values: readonly unknown[] = [],
+    name?: string,
+  ): Promise<Row[]> {
     try {
-      return (await this.#pool.query<Row>(text, [...values])).rows;
+      return (await this.#pool.query<Row>(statement(text, values, name))).rows;
     } catch (error) {
       throw translate(error);
     }
@@ -91,7 +100,7 @@ export class Postgres implements Queryable {
     try {
       await client.query("BEGIN ISOLATION LEVEL READ COMMITTED");
       const result = await work({
-        query: async (text, values = []) => (await client.query(text, [...values])).rows,
+        query: async (text, values = [], name) => (await client.query(statement(text, values, name))).rows,
       });
       await client.query("COMMIT");
       return result;
@@ -111,6 +120,10 @@ export class Postgres implements Queryable {
       this.#clock.after(delayMs, resolve);
     });
   }
+}
+
+function statement(text: string, values: readonly unknown[], name: string | undefined): pg.QueryConfig {
+  return { text, values: [...values], ...(name === undefined ? {} : { name }) };
 }
 
 /** A connection of its own, outside any pool: for LISTEN, and for the migrations' lock. Call `connect` and `end` yourself. */
