@@ -6,6 +6,7 @@ import { Health } from "../server/health.ts";
 import { type Listener, listen } from "../server/listen.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import { adminRoutes, adminServices, createAdministration } from "./administration.ts";
+import { Alerts } from "./alerts.ts";
 import { ChangeFeed } from "./change-feed.ts";
 import { createManagementHandler } from "./http.ts";
 import { Leases } from "./leases.ts";
@@ -90,10 +91,11 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
   // Without its part a row goes to the default one, and moves later.
   await spendLog.make().catch((error) => log("warn", "Parts of the spend log could not be made yet.", { error }));
   const sweeper = new Sweeper({
-    ...{ leases, clock, spendLog },
+    ...{ leases, clock, spendLog, alerts: new Alerts({ postgres, log }) },
     books: postgres,
     intervalMs: Math.min(leaseTtlMs / 4, sweepIntervalMaxMs),
-    onError: (error) => log("warn", "Leases that ran out could not be charged; that is tried again.", { error }),
+    onError: (error) =>
+      log("warn", "Leases that ran out, alerts or old rows could not be seen to; that is tried again.", { error }),
   });
   sweeper.start();
   closers.add("sweeper", () => sweeper.close());

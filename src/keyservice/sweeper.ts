@@ -1,4 +1,5 @@
 import type { Clock } from "../clock.ts";
+import type { Alerts } from "./alerts.ts";
 import type { Leases } from "./leases.ts";
 import type { Queryable } from "./postgres.ts";
 import type { SpendLogParts } from "./spend-log-parts.ts";
@@ -8,6 +9,7 @@ export interface SweeperParts {
   readonly leases: Pick<Leases, "expireDue">;
   readonly books: Queryable;
   readonly spendLog: Pick<SpendLogParts, "make" | "drop">;
+  readonly alerts: Pick<Alerts, "tellDue">;
   readonly clock: Clock;
   /** How often leases that ran out are looked for, in milliseconds. */
   readonly intervalMs: number;
@@ -34,7 +36,7 @@ const tidySql = [
      ORDER BY lease_id LIMIT 1000 FOR UPDATE SKIP LOCKED)`,
 ];
 
-/** Charges leases that ran out, and removes what is old. Every replica has one; they do not get in each other's way. */
+/** Charges leases that ran out, tells what operators are to know, and removes what is old. Every replica has one; they do not get in each other's way. */
 export class Sweeper {
   readonly #parts: SweeperParts;
   #tidyAtMs = 0;
@@ -62,8 +64,9 @@ export class Sweeper {
   }
 
   async #sweep(): Promise<void> {
-    const { leases, books, clock, spendLog } = this.#parts;
+    const { leases, books, clock, spendLog, alerts } = this.#parts;
     for (let more = true; more && !this.#closed; ) ({ more } = await leases.expireDue());
+    await alerts.tellDue();
     const nowMs = clock.monotonicMs();
     if (nowMs - this.#tidyAtMs < tidyMs) return;
     this.#tidyAtMs = nowMs;

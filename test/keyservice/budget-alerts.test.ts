@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import { Alerts } from "../../src/keyservice/alerts.ts";
 import { BooksStage, spend } from "./books-stage.ts";
 
 describe("what operators are to be told of budgets", () => {
@@ -61,5 +62,33 @@ describe("what operators are to be told of budgets", () => {
     await stage.postgres.query("UPDATE keys SET team_id = $1 WHERE key_id = ANY ($2)", [team, keys]);
     await Promise.all(Array.from({ length: 100 }, (_, index) => stage.settle(spend(keys[index % 5] ?? "", 10n))));
     assert.deepEqual((await told(team)).toSorted(), ["budget_100", "budget_80", "budget_95"]);
+  });
+
+  it("is logged once, by whichever of several replicas comes first", async () => {
+    const lines: [level: string, message: string, facts: unknown][] = [];
+    const alerts = new Alerts({ postgres: stage.postgres, log: (...line) => lines.push([line[0], line[1], line[2]]) });
+    await alerts.tellDue();
+    lines.length = 0;
+    const keys = await Promise.all(Array.from({ length: 60 }, () => stage.key(1_000_000_000n, "1d")));
+    stage.nowMs = Date.parse("2027-04-01T10:00:00Z");
+    await stage.settle(...keys.map((keyId) => spend(keyId, 960_000_000n)));
+    stage.nowMs = undefined;
+    await Promise.all(Array.from({ length: 5 }, () => alerts.tellDue()));
+    await alerts.tellDue();
+    assert.equal(lines.length, 120);
+    const [first = ""] = keys;
+    const ofFirst = lines.filter(([, , facts]) => (facts as { scope_id: string }).scope_id === first);
+    const [budget] = await stage.postgres.query<{ budget_id: string }>(
+      "SELECT budget_id FROM budgets WHERE scope_id = $1",
+      [first],
+    );
+    const facts = {
+      ...{ scope: "key", scope_id: first, budget_id: budget?.budget_id, spent_usd: "0.96", max_budget_usd: "1" },
+      ...{ budget_duration: "1d", period_start: "2027-04-01T00:00:00.000Z" },
+    };
+    assert.deepEqual(ofFirst.toSorted(), [
+      ["warn", "80 % of the budget is spent.", { alert: "budget_80", ...facts }],
+      ["warn", "95 % of the budget is spent.", { alert: "budget_95", ...facts }],
+    ]);
   });
 });

@@ -35,6 +35,7 @@ export class Replica {
       leases: this.books,
       books: { query: async () => [] },
       spendLog: { make: async () => {}, drop: async () => {} },
+      alerts: { tellDue: async () => {} },
       clock: this.clock,
       intervalMs: 5_000,
       onError: () => {},
