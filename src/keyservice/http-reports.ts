@@ -90,20 +90,15 @@ async function report(parts: AdminParts, request: RouteRequest): Promise<Json | 
       : new Map();
   const nameOf = (id: string) => teamNames.get(id) ?? id;
   if (isCsv(request)) {
-    const columns = [
-      "day",
-      name,
-      `${name}_id`,
-      "api_key",
-      "model",
-      "spend_usd",
-      "input_tokens",
-      "output_tokens",
-      "requests",
-    ];
+    // No column comes twice: grouped by keys, the key is the group.
+    const details = [["api_key", "key_id"] as const, ["model", "model"] as const].filter(([, column]) => column !== by);
+    const grouped = by === "team_id" ? ["team_name", "team_id"] : [by === "model_group" ? by : name];
+    const counted = ["spend_usd", "input_tokens", "output_tokens", "requests"];
+    const columns = ["day", ...grouped, ...details.map(([title]) => title), ...counted];
     const rows = sums.map((sum) => {
+      const group = by === "team_id" ? [nameOf(sum[by]), sum[by]] : [sum[by]];
       const counts = [sum.inputTokens, sum.outputTokens, sum.successes + sum.failures];
-      return [sum.day, nameOf(sum[by]), sum[by], sum.key_id, sum.model, formatUsd(sum.cost), ...counts];
+      return [sum.day, ...group, ...details.map(([, column]) => sum[column]), formatUsd(sum.cost), ...counts];
     });
     return new Text("text/csv; charset=utf-8; header=present", writeCsv(columns, rows));
   }

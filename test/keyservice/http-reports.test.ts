@@ -111,9 +111,18 @@ test("an accountant gets CSV with exact amounts, and no formulas", async () => {
   const answer = await stage.http("GET", `/global/spend/report?${march}&group_by=team&format=csv`);
   assert.match(answer.headers.get("content-type") ?? "", /^text\/csv/);
   const lines = String(answer.body).split("\r\n");
-  assert.equal(lines[0], "day,team_name,team_name_id,api_key,model,spend_usd,input_tokens,output_tokens,requests");
+  assert.equal(lines[0], "day,team_name,team_id,api_key,model,spend_usd,input_tokens,output_tokens,requests");
   assert.equal(lines[1], `2026-03-02,'=cmd(),t1,${keys.team.id},gpt-4,0.250000001,10,20,1`);
   assert.equal(lines.length, 1 + 4 + 1);
+  for (const group of ["team", "customer", "api_key", "user", "organization", "tag", "model"]) {
+    const { body } = await stage.http("GET", `/global/spend/report?${march}&group_by=${group}&format=csv`);
+    const [columns = [], ...rows] = String(body)
+      .trimEnd()
+      .split("\r\n")
+      .map((line) => line.split(","));
+    assert.equal(new Set(columns).size, columns.length, `${columns}`);
+    for (const row of rows) assert.equal(row.length, columns.length, `${row}`);
+  }
 });
 
 /** One record of RFC 4180, character by character. */
