@@ -7,17 +7,9 @@ import { limitedRpm, moneyFacts, onlyStatuses, type Row, type Scene, seconds } f
 import { Traffic, tally } from "./traffic.ts";
 import { figure, pause, ready } from "./world.ts";
 
-const killsOfLongRun = 200;
 const diskBytes = 32 * 1024 * 1024;
 
 export const podRows: readonly Row[] = [
-  {
-    name: "21",
-    fault: `kill -9 of a random process (three sidecars, KeyService), ${killsOfLongRun} times, under load`,
-    promise: "the ledger is the bill, or above it by no more than what the killed calls had reserved",
-    isQuick: true,
-    run: (scene) => kills(scene, scene.isQuick ? 4 : killsOfLongRun),
-  },
   {
     name: "22",
     fault: "a pod and its disk deleted while the KeyService is down",
@@ -45,44 +37,6 @@ export const podRows: readonly Row[] = [
     run: rollingRestart,
   },
 ];
-
-async function kills(scene: Scene, count: number): Promise<string[]> {
-  const { world } = scene;
-  const keys = await scene.keys();
-  const traffic = new Traffic({ world, keys: Object.values(keys), pauseMs: 60 });
-  const programs = [...world.pods.map((pod) => pod.process), world.keyService];
-  await pause(1000);
-  for (let kill = 0; kill < count; kill++) {
-    const program = programs[Math.floor(Math.random() * programs.length)];
-    await program?.kill("SIGKILL");
-    await pause(Math.random() * 200);
-    program?.restart();
-    await pause(200 + Math.random() * 1200);
-  }
-  await world.keyServiceReady();
-  await Promise.all(world.pods.map(ready));
-  await pause(1000);
-  const outcomes = await traffic.stop();
-  onlyStatuses(
-    outcomes.filter(({ status, code }) => status !== 0 && code !== "broken"),
-    200,
-    429,
-    503,
-  );
-  const quietMs = await quiesce(world, Object.values(keys));
-  const audits = await Promise.all(Object.values(keys).map((key) => audit(world, key)));
-  assert.deepEqual(
-    audits.flatMap(({ faults }) => faults),
-    [],
-  );
-  const unconfirmed = await world.query("SELECT call_id FROM spend_log WHERE status = 'unconfirmed' AND attempt > 0");
-  return [
-    ...moneyFacts(audits),
-    `${count} kills; ${unconfirmed.length} calls booked as unconfirmed, each named in the log`,
-    `answers: ${tally(outcomes)}`,
-    `all booked and returned ${seconds(quietMs)} after the traffic`,
-  ];
-}
 
 async function podDeleted(scene: Scene): Promise<string[]> {
   const { world } = scene;

@@ -1,6 +1,7 @@
 import { callerRows } from "./caller-rows.ts";
 import { clockRows } from "./clock-rows.ts";
 import { keyServiceRows } from "./keyservice-rows.ts";
+import { killRows } from "./kill-rows.ts";
 import { podRows } from "./pod-rows.ts";
 import { postgresRows } from "./postgres-rows.ts";
 import { redisRows } from "./redis-rows.ts";
@@ -12,6 +13,7 @@ export const rows: readonly Row[] = [
   ...keyServiceRows,
   ...postgresRows,
   ...podRows,
+  ...killRows,
   ...clockRows,
   ...callerRows,
 ].toSorted((a, b) => Number.parseInt(a.name, 10) - Number.parseInt(b.name, 10));
