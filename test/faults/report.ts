@@ -15,12 +15,12 @@ export interface Result {
 const file = new URL("../../deploy/RELIABILITY.md", import.meta.url);
 
 /** Writes deploy/RELIABILITY.md. Rows that were not run now keep what is written of them there. */
-export function report(results: readonly Result[], seconds: number): void {
+export function report(results: readonly Result[], { seconds, commit }: { seconds: number; commit: string }): void {
   const lines = earlierLines();
-  const day = new Date().toISOString().slice(0, 10);
+  const when = [new Date().toISOString().slice(0, 10), `${seconds} s`, commit].join(", ");
   const cell = (text: string) => text.replaceAll("|", "\\|").replaceAll("\n", " ");
   for (const { row, outcome, measured } of results) {
-    const cells = [row.name, row.fault, row.promise, measured.join("; "), `${outcome}, ${day}, ${seconds} s`];
+    const cells = [row.name, row.fault, row.promise, measured.join("; "), `${outcome}, ${when}`];
     lines.set(row.name, `| ${cells.map(cell).join(" | ")} |`);
   }
   const table = rows.flatMap(({ name }) => lines.get(name) ?? []);
@@ -36,8 +36,8 @@ Measured by
 npm run test:faults -- --seconds ${seconds} --write
 \`\`\`
 
-which writes this file: ${count("pass")} rows pass, ${count("FAIL")} fail, ${count("skip")} are skipped. The last column says when a row was measured, and with how
-much traffic. A few of them, shortened, run in every \`npm test\`.
+which writes this file: ${count("pass")} rows pass, ${count("FAIL")} fail, ${count("skip")} are skipped. The last column says when a row was measured, with how
+much traffic, and at which commit. A few of them, shortened, run in every \`npm test\`.
 
 Every row has its own KeyService, PostgreSQL, Redis and sidecars (three unless it says otherwise), all real processes, with a proxy on every way
 between them, and a provider that keeps its own bill. Unless the row says otherwise: ${seconds} s of traffic, whole answers and streams, of four keys at every
@@ -65,6 +65,15 @@ ${table.join("\n")}
 function earlierLines(): Map<string, string> {
   const text = existsSync(file) ? readFileSync(file, "utf8") : "";
   return new Map([...text.matchAll(/^\| (\d[^|]*) \| .*$/gm)].map(([line, name = ""]) => [name, line]));
+}
+
+/** What is measured: the commit, and whether anything but the table differs from it. */
+export function currentCommit(): string {
+  const git = (...args: string[]) => spawnSync("git", args, { cwd: new URL(".", file), encoding: "utf8" });
+  const { status, stdout } = git("rev-parse", "--short=10", "HEAD");
+  if (status !== 0) return "unknown commit";
+  const isChanged = git("status", "--porcelain", "--", ":/", ":!RELIABILITY.md").stdout !== "";
+  return stdout.trim() + (isChanged ? " with changes" : "");
 }
 
 function version(command: string): string {

@@ -5,7 +5,7 @@
  */
 import { parseArgs } from "node:util";
 import { installRedis } from "../redis-program.ts";
-import { type Result, report } from "./report.ts";
+import { currentCommit, type Result, report } from "./report.ts";
 import { Scene } from "./row.ts";
 import { rows } from "./rows.ts";
 import { World } from "./world.ts";
@@ -25,6 +25,8 @@ if (!(seconds >= 3) || wanted.length === 0) {
   process.exit(64);
 }
 installRedis();
+// Before the first row: others may commit while the last ones run.
+const commit = currentCommit();
 const results: Result[] = [];
 for (const row of wanted) {
   const startMs = performance.now();
@@ -49,5 +51,5 @@ for (const row of wanted) {
   const tookS = ((performance.now() - startMs) / 1000).toFixed(0);
   process.stdout.write(`${result.outcome} (${tookS} s)\n${result.measured.map((fact) => `   ${fact}\n`).join("")}`);
 }
-if (values.write) report(results, seconds);
+if (values.write) report(results, { seconds, commit });
 process.exit(results.some(({ outcome }) => outcome === "FAIL") ? 1 : 0);
