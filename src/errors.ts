@@ -60,6 +60,7 @@ export const errorTable = {
     blame: "caller",
     meaning: "Another call with the same `Idempotency-Key` is under way, or was answered (then it is not to be retried).",
   },
+  idempotency_key_reused: { httpStatus: 422, rpcCode: RpcCode.invalidArgument, type: "idempotency_error", retry: false, blame: "caller", meaning: "The `Idempotency-Key` came with another request before." },
   context_length_exceeded: { httpStatus: 400, rpcCode: RpcCode.invalidArgument, type: "invalid_request_error", retry: false, blame: "caller", meaning: "The conversation is too long for the model." },
   content_policy_violation: { httpStatus: 400, rpcCode: RpcCode.invalidArgument, type: "invalid_request_error", retry: false, blame: "caller", meaning: "The provider refused the content." },
   provider_rejected: { httpStatus: 400, rpcCode: RpcCode.invalidArgument, type: "invalid_request_error", retry: false, blame: "caller", meaning: "The provider found the request invalid; the message is its own." },

@@ -105,7 +105,7 @@ export class Admission {
    * Takes a share of every limit and the money the call may cost, all or nothing. Whoever gets the ticket must close it.
    *
    * @param ask `models`: the names of the model, from the caller's spelling to the group it ends in.
-   * @throws GatewayError rate_limit_exceeded, duplicate_request, budget_exceeded, unpriced_model; model_not_allowed, permission_denied if what the call
+   * @throws GatewayError rate_limit_exceeded, duplicate_request, idempotency_key_reused, budget_exceeded, unpriced_model; model_not_allowed, permission_denied if what the call
    *   names besides its key forbids it; 503s when counters or KeyService cannot be asked.
    */
   async admit(ask: {

@@ -4,13 +4,15 @@ import type { Claim, Counters, Hold } from "../counters/counters.ts";
 import type { Payer } from "../keys/authority.ts";
 import type { Bounds } from "../spend/cost.ts";
 import { likelyInputTokens } from "./estimate.ts";
-import { duplicateRequest, rateLimited } from "./refusals.ts";
+import { duplicateRequest, idempotencyKeyReused, rateLimited } from "./refusals.ts";
 
 const limitWindowMs = 60_000;
 /** How long a parallel slot outlives a pod that died with it. */
 const slotTtlMs = 30_000;
 /** How long an answered call's idempotency key is remembered: longer than anybody retries, and short enough to be held in memory. */
 const idempotencyMs = 3_600_000;
+/** What an answered call is worth in its idempotency key's window: all of it. One that died with its pod leaves 1, and is in nobody's way. */
+const answeredAmount = 2 ** 20;
 
 /** A call's shares of limits. */
 export interface LimitHold {
@@ -33,7 +35,7 @@ const nothingHeld: LimitHold = { limits: [], end: async () => {}, giveBack: asyn
  * Takes a share of every limit of a payer in one step, all or nothing; and, if the caller gave an idempotency key, the right to be the one
  * call with it.
  *
- * @throws GatewayError rate_limit_exceeded, duplicate_request; CountersUnavailable.
+ * @throws GatewayError rate_limit_exceeded, duplicate_request, idempotency_key_reused; CountersUnavailable.
  */
 export async function takeLimits(
   counters: Counters,
@@ -41,13 +43,15 @@ export async function takeLimits(
   call: { readonly request: CompletionRequest; readonly bounds: Bounds; readonly idempotencyKey: string | undefined },
 ): Promise<LimitHold> {
   const { limits } = payer;
-  const claims = [...claimsOf(payer, call), ...onceClaims(payer, call.idempotencyKey)];
+  const claims = [...claimsOf(payer, call), ...onceClaims(payer, call)];
   if (claims.length === 0) return nothingHeld;
   const verdict = await counters.take(claims);
   if (verdict.ok) return holdOf(payer, verdict.hold, verdict.remaining);
   const { refused, retryAfterMs } = verdict;
-  const limit = limits[claims.indexOf(refused)];
-  throw limit === undefined ? duplicateRequest(refused.kind === "slot") : rateLimited(limit, retryAfterMs);
+  const index = claims.indexOf(refused);
+  const limit = limits[index];
+  if (limit !== undefined) throw rateLimited(limit, retryAfterMs);
+  throw index - limits.length < onceSameClaims ? duplicateRequest(refused.kind === "slot") : idempotencyKeyReused();
 }
 
 function claimsOf(
@@ -65,25 +69,41 @@ function claimsOf(
   });
 }
 
-/** One at a time, and one altogether once it is answered. */
-function onceClaims({ keyId }: Payer, idempotencyKey: string | undefined): Claim[] {
+/** So many of the claims for an idempotency key are for it together with the request. */
+const onceSameClaims = 2;
+
+/**
+ * One at a time, and one altogether once it is answered: first of the same request, then of any with the idempotency key, so that
+ * what is refused tells which it was.
+ */
+function onceClaims(
+  { keyId }: Payer,
+  { request, idempotencyKey }: { readonly request: CompletionRequest; readonly idempotencyKey: string | undefined },
+): Claim[] {
   if (idempotencyKey === undefined) return [];
-  const place = { group: `idempotency:${keyId}`, name: hash("sha256", idempotencyKey, "base64url"), ceiling: 1 };
-  return [
-    { kind: "slot", ...place, ttlMs: slotTtlMs },
-    { kind: "window", ...place, amount: 1, windowMs: idempotencyMs },
-  ];
+  const digest = (content: string | Buffer) => hash("sha256", content, "base64url");
+  const key = digest(idempotencyKey);
+  const body = digest(request.raw?.bytes ?? JSON.stringify(request.chat()));
+  return [`${key}:${body}`, key].flatMap((name): Claim[] => {
+    const place = { group: `idempotency:${keyId}`, name };
+    return [
+      { kind: "slot", ...place, ceiling: 1, ttlMs: slotTtlMs },
+      { kind: "window", ...place, ceiling: answeredAmount, amount: 1, windowMs: idempotencyMs },
+    ];
+  });
 }
 
 function holdOf({ limits }: Payer, hold: Hold, remaining: readonly number[]): LimitHold {
   return {
     limits: limits.map(({ kind, ceiling }, index) => ({ kind, ceiling, remaining: remaining[index] ?? 0 })),
     end: (tokens, isAnswered) =>
-      hold.release([
-        ...limits.map(({ kind }) => (kind === "tokens" ? tokens : undefined)),
-        // Of the two for an idempotency key, if there are any.
-        ...[undefined, isAnswered ? undefined : 0],
-      ]),
-    giveBack: () => hold.release([...limits.map(() => 0), 0, 0]),
+      hold.release([...limits.map(({ kind }) => (kind === "tokens" ? tokens : undefined)), ...onceUsed(isAnswered)]),
+    giveBack: () => hold.release([...limits.map(() => 0), ...onceUsed(false)]),
   };
+}
+
+/** Of the claims for an idempotency key, if there are any. */
+function onceUsed(isAnswered: boolean): number[] {
+  const used = isAnswered ? answeredAmount : 0;
+  return [0, used, 0, used];
 }

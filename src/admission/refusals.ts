@@ -72,6 +72,14 @@ export function duplicateRequest(isUnderWay: boolean): GatewayError {
   );
 }
 
+/** The idempotency key was another request's. */
+export function idempotencyKeyReused(): GatewayError {
+  return new GatewayError(
+    "idempotency_key_reused",
+    "This Idempotency-Key belongs to another request. Nothing was done; send a new key with each new request, and the same body with the same key.",
+  );
+}
+
 /** Something the key belongs to is blocked. */
 export function blocked({ scope, scopeId }: Rule): GatewayError {
   return new GatewayError(

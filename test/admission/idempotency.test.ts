@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
+import { boundsOf } from "../../src/admission/estimate.ts";
+import { takeLimits } from "../../src/admission/limits.ts";
+import type { Counters } from "../../src/counters/counters.ts";
+import { createMemoryCounters } from "../../src/counters/memory.ts";
 import { ProviderFailure } from "../../src/errors.ts";
 import { answer, GatewayStage } from "../gateway-stage.ts";
+import { HandClock } from "../keys/hand-clock.ts";
+import { samplePayer } from "../keys/samples.ts";
+import { sampleDeployment, sampleRequest } from "../sample-call.ts";
 
 const key = "idem-1";
 
@@ -56,5 +63,45 @@ it("an idempotency key that is remembered is forgotten after an hour", async () 
   assert.equal((await stage.failed({ idempotencyKey: key })).error.code, "duplicate_request");
   await stage.clock.advance(200_000);
   await stage.answered({ idempotencyKey: key });
+  await stage.rest();
+});
+
+it("a call that died with its pod has not used its idempotency key, however often", async () => {
+  const counters = createMemoryCounters({ clock: new HandClock() });
+  // Its slots expire, and its windows stay as they were taken.
+  const ofDyingPod: Counters = {
+    ping: () => counters.ping(),
+    close: () => counters.close(),
+    take: async (claims) => {
+      const verdict = await counters.take(claims);
+      return verdict.ok ? { ...verdict, hold: { release: () => verdict.hold.release([]) } } : verdict;
+    },
+  };
+  const take = (from: Counters) =>
+    takeLimits(from, samplePayer("key_1", undefined), {
+      ...{ request: sampleRequest(), bounds: boundsOf(sampleRequest(), [sampleDeployment()], []), idempotencyKey: key },
+    });
+  for (let crash = 0; crash < 5; crash++) await (await take(ofDyingPod)).end(0, false);
+  await (await take(counters)).end(0, true);
+  await assert.rejects(take(counters), { code: "duplicate_request" });
+});
+
+it("an idempotency key that comes with another request is refused as the caller's mistake, under way and answered", async () => {
+  const stage = new GatewayStage({ grant: { limits: [] } });
+  const other = sampleRequest({ messages: [{ role: "user", content: "Something else" }] });
+  const first = stage.call({ idempotencyKey: key });
+  await stage.pass(first.next());
+  const check = async () => {
+    const { error } = await stage.failed({ idempotencyKey: key, request: other });
+    assert.deepEqual([error.code, error.kind.httpStatus, error.shouldRetry], ["idempotency_key_reused", 422, false]);
+  };
+  await check();
+  await stage.pass(
+    (async () => {
+      for await (const _ of first);
+    })(),
+  );
+  await check();
+  assert.equal((await stage.failed({ idempotencyKey: key })).error.code, "duplicate_request");
   await stage.rest();
 });
