@@ -4,8 +4,10 @@ import { connect } from "node:net";
 import { accountOf, audit, quiesce, usd } from "./audit.ts";
 import { moneyFacts, type Row, type Scene, seconds } from "./row.ts";
 import { call, type TrafficKey } from "./traffic.ts";
-import { eventually, type Pod, pause } from "./world.ts";
+import { eventually, type Pod, pause, ready } from "./world.ts";
 
+/** How long an idempotency key may stay taken by a call that died with its pod. */
+const keyFreeMs = 31_000;
 /** Where the sidecar cuts off a reader that has stopped reading. */
 const stallMs = 60_000;
 
@@ -26,7 +28,8 @@ export const callerRows: readonly Row[] = [
   {
     name: "30",
     fault: "1,000 calls at once over five pods against the last $0.01, 20 times",
-    promise: "the bill never passes the budget; the rest gets 429; what was not used is usable afterwards",
+    promise:
+      "exactly as many pass as the budget can pay, the rest gets 429; the bill never passes the budget; what was not used is usable afterwards",
     world: { sidecars: 5 },
     run: (scene) => bursts(scene, 1000, 20),
   },
@@ -39,11 +42,10 @@ export const callerRows: readonly Row[] = [
   },
   {
     name: "31",
-    fault: "the same Idempotency-Key in 30 calls at once over all pods, and again afterwards",
-    promise:
-      "one call upstream, one row; the others get 409 at once: to be retried while it is under way, and not afterwards",
-    // Enough time for Redis on a busy machine: a pod that has to do without it decides alone.
-    world: { sidecarEnv: () => ({ TOLLGATE_REDIS_TIMEOUT_MS: "2000" }) },
+    fault:
+      "the same Idempotency-Key in 30 calls at once over all pods, and again afterwards; and its pod killed in the middle of a call",
+    promise: `one call upstream, one row; the others get 409 at once: to be retried while it is under way, and not afterwards; after a crash it is free within ${keyFreeMs / 1000} s`,
+    isQuick: true,
     run: onlyOnce,
   },
 ];
@@ -187,7 +189,7 @@ async function bursts(scene: Scene, callers: number, times: number): Promise<str
     assert.deepEqual((await quietAudit(scene, key)).faults, []);
   }
   const [least, most] = [Math.min(...passed), Math.max(...passed)];
-  assert.ok(most <= fits, `${most} calls passed, and only ${fits} fit`);
+  assert.deepEqual([least, most], [fits, fits], `${least} to ${most} calls passed, and ${fits} fit`);
   return [
     `${times} × ${callers} calls over ${world.pods.length} pods: ${fits} fit, ${least === most ? least : `${least} to ${most}`} passed; the highest bill ${usd(bill)} of ${usd(budget)}`,
     `with what was left, ${Math.min(...usable)} to ${Math.max(...usable)} more calls were served, until less than one call's reservation was left`,
@@ -229,10 +231,41 @@ async function onlyOnce(scene: Scene): Promise<string[]> {
   assert.deepEqual(result.faults, []);
   const rows = await world.query("SELECT 1 FROM spend_log WHERE key_id = $1", [key.keyId]);
   assert.equal(rows.length, times);
-  return [
+  const facts = [
     ...moneyFacts([result]),
     `${times} keys, 30 calls each: one served; the slowest 409 after ${slowestMs.toFixed(0)} ms`,
   ];
+  if (!scene.isQuick)
+    facts.push(`free ${seconds(await freeAfterCrashMs(scene))} after a crash, and the call made again`);
+  return facts;
+}
+
+/** Kills a pod in the middle of a call, and has its caller try again elsewhere. @returns how long until he is served. */
+async function freeAfterCrashMs(scene: Scene): Promise<number> {
+  const { world } = scene;
+  const key = await scene.key("crash", { max_budget: 100 });
+  const headers = { "idempotency-key": "order" };
+  world.bills.gate = new Promise(() => {});
+  const lost = call(world.pod(0), key, { model: "gated" }, headers);
+  await eventually("the call is upstream", async () => world.bills.of(key.name).length === 1);
+  await world.pod(0).process.kill("SIGKILL");
+  const killedMs = performance.now();
+  assert.equal((await lost).status, 0);
+  world.bills.gate = Promise.resolve();
+  for (;;) {
+    const { status, code, headers: answered } = await call(world.pod(1), key, { model: "gated" }, headers);
+    if (status === 200) break;
+    assert.deepEqual([code, answered?.get("x-should-retry")], ["duplicate_request", "true"]);
+    assert.ok(performance.now() - killedMs < keyFreeMs, "the key of a dead call stays taken");
+    await pause(500);
+  }
+  const freeMs = performance.now() - killedMs;
+  assert.equal((await call(world.pod(2), key, { model: "gated" }, headers)).headers?.get("x-should-retry"), "false");
+  world.pod(0).process.restart();
+  await ready(world.pod(0));
+  await quiesce(world, [key]);
+  assert.deepEqual((await audit(world, key)).faults, []);
+  return freeMs;
 }
 
 async function reserveOf({ world }: Scene, key: TrafficKey): Promise<bigint | undefined> {

@@ -14,7 +14,8 @@ import {
 } from "./row.ts";
 import { eventually, figure, pause } from "./world.ts";
 
-const noErrors = "no errors; limits by each pod's share; money exact";
+const noErrors =
+  "no errors; limits by each pod's share, so at most twice the limit in a minute, and a call a pod at each end of the outage; money exact";
 
 export const redisRows: readonly Row[] = [
   {
@@ -111,7 +112,8 @@ export const redisRows: readonly Row[] = [
   {
     name: "5",
     fault: "Redis flushed (FLUSHALL, SCRIPT FLUSH)",
-    promise: "no errors; one window may begin anew; scripts are loaded again; money exact",
+    promise:
+      "no errors; one window may begin anew, so at most twice the limit in a minute; scripts are loaded again; money exact",
     run: async (scene) => {
       const client = new Redis({ port: scene.world.redis.port, host: "127.0.0.1" });
       try {
@@ -131,14 +133,16 @@ export const redisRows: readonly Row[] = [
 ];
 
 /** What every fault of Redis must leave alone. */
-function judge({ isQuick }: Scene, incident: Incident): string[] {
+function judge({ isQuick, world }: Scene, incident: Incident): string[] {
   const { before, during, outcomes, keys, facts } = incident;
   onlyStatuses(outcomes, 200, 429);
   const refusedByLimit = outcomes.filter(({ key, code }) => key === keys.loose.name && code !== "").length;
   assert.equal(refusedByLimit, 0, "the loose key was refused");
-  // Redis may forget a window once, and each end of an outage may let one limit more through.
+  // Redis forgets a window once, or has not seen what pods decided alone; and pods are not loaded quite alike, so that at either
+  // end one has its share used up while another has a call left of its own.
   const served = busiestMinute(outcomes, keys.limited.name);
-  assert.ok(served <= 3 * limitedRpm, `${served} calls in a minute with a limit of ${limitedRpm}`);
+  const servedMax = 2 * limitedRpm + 2 * world.pods.length;
+  assert.ok(served <= servedMax, `${served} calls in a minute with a limit of ${limitedRpm}`);
   const slowerMs = medianMs(during) - medianMs(before);
   if (!isQuick) assert.ok(slowerMs < 5, `the median call took ${slowerMs} ms more`);
   return [
