@@ -48,6 +48,7 @@ export function sampleConfig(deployments: readonly Deployment[], facts: Partial<
     unpricedModels: "refuse",
     keyServiceUnavailable: { mode: "lease_only" },
     spendLogRetentionMs: undefined,
+    storesModels: undefined,
     masterKey: undefined,
     databaseUrl: undefined,
     timeZone: undefined,

@@ -29,6 +29,8 @@ export interface Compilation {
   readonly remarks: Remarks;
   readonly digest: string;
   readonly nowMs: number;
+  /** How many entries of `model_list` the file has; the others are the database's. */
+  readonly fileEntries: number;
 }
 
 /** Makes a configuration of a file whose types are right. Check `remarks` for faults before using it. */
@@ -55,6 +57,7 @@ export async function compile(parts: Compilation): Promise<Config> {
     redisUnavailable: file.tollgate?.redis_unavailable ?? "local_share",
     keyServiceUnavailable: keyServiceUnavailableOf(file, remarks),
     unpricedModels: unpricedModelsOf(file),
+    storesModels: general?.store_model_in_db,
     masterKey: general?.master_key ?? secretOf(resolved.lookup("LITELLM_MASTER_KEY")),
     databaseUrl: general?.database_url ?? secretOf(resolved.lookup("DATABASE_URL")),
     environment,
@@ -106,6 +109,7 @@ async function compileGroups(parts: Compilation, environment: string | undefined
     streamTimeoutMs: file.router_settings?.stream_timeout,
     environment,
     unpricedModels: unpricedModelsOf(file),
+    credentials: new Set((file.credential_list ?? []).map((credential) => credential.credential_name)),
     nowMs,
   };
   const modelGroups = new Map<string, Deployment[]>();
@@ -116,7 +120,7 @@ async function compileGroups(parts: Compilation, environment: string | undefined
     for (const deployment of deployments) {
       const twin = ids.get(deployment.id);
       if (twin !== undefined) {
-        noteTwin(entry.model_info?.id, index, twin, remarks);
+        noteTwin(entry.model_info?.id, index, twin, parts);
         continue;
       }
       ids.set(deployment.id, index);
@@ -129,9 +133,16 @@ async function compileGroups(parts: Compilation, environment: string | undefined
   return { modelGroups, compiled };
 }
 
-function noteTwin(id: string | undefined, index: number, twin: number, remarks: Remarks): void {
+function noteTwin(
+  id: string | undefined,
+  index: number,
+  twin: number,
+  { remarks, fileEntries }: Pick<Compilation, "remarks" | "fileEntries">,
+): void {
   const other = `model_list[${twin}]`;
-  if (id === undefined) remarks.notice(["model_list", index], `the same as ${other}: left out`);
+  const isStored = index >= fileEntries;
+  if (isStored) remarks.notice(["model_list", index], `${other} of the file has this id too: the file's is served`);
+  else if (id === undefined) remarks.notice(["model_list", index], `the same as ${other}: left out`);
   else remarks.fault(["model_list", index, "model_info", "id"], `${other} has this id too; write another one`);
 }
 

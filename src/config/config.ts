@@ -169,6 +169,8 @@ export interface Config {
   readonly unpricedModels: UnpricedModels;
   readonly keyServiceUnavailable: KeyServiceUnavailable;
   readonly masterKey: Secret | undefined;
+  /** Whether models may be kept in the database (`general_settings.store_model_in_db`); undefined: the file does not say. */
+  readonly storesModels: boolean | undefined;
   readonly databaseUrl: Secret | undefined;
   /** Whose calendar budget periods follow (`litellm_settings.timezone`), an IANA name. */
   readonly timeZone: string | undefined;
@@ -190,6 +192,8 @@ export interface Notice {
   readonly line: number;
   readonly path: string;
   readonly message: string;
+  /** The model of the database that is meant, if one is. */
+  readonly modelId?: string;
 }
 
 /** Something wrong with the configuration, so that it cannot be used. `line` is 0 when no line is to blame. */

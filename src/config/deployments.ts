@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { Secret } from "../secret.ts";
 import { readApiBase, writeApiBase } from "./api-base.ts";
 import type { Deployment, MockAnswer, PriceEntry, UnpricedModels } from "./config.ts";
+import { canonical, isTree, type Tree } from "./document.ts";
 import { findPrice, type PriceFinding } from "./prices.ts";
 import { findTarget, type ProviderRow } from "./providers.ts";
 import type { ResolvedTree } from "./references.ts";
@@ -27,6 +28,8 @@ export interface DeploymentContext {
   readonly streamTimeoutMs: number | undefined;
   readonly environment: string | undefined;
   readonly unpricedModels: UnpricedModels;
+  /** Names that `litellm_credential_name` may have. */
+  readonly credentials: ReadonlySet<string>;
   readonly nowMs: number;
 }
 
@@ -50,7 +53,7 @@ export async function compileEntry(
   context: DeploymentContext,
 ): Promise<Deployment[]> {
   const path = ["model_list", index];
-  const unavailable = wrongEnvironment(entry, path, context);
+  const unavailable = wrongEnvironment(entry, path, context) ?? missingCredential(entry, path, context);
   const address = unavailable ?? addressOf(entry, path, context);
   if ("reason" in address) {
     context.remarks.notice(address.path, address.reason);
@@ -64,7 +67,7 @@ export async function compileEntry(
   const { organization } = entry.litellm_params;
   const organizations = typeof organization === "string" || organization === undefined ? [organization] : organization;
   return organizations.map((name) => ({
-    id: idOf(entry, index, organizations.length > 1 ? name : undefined, context.resolved),
+    id: idOf(entryAt(context.resolved.tree, index), organizations.length > 1 ? name : undefined),
     modelGroup: entry.model_name,
     ...address,
     headers: {
@@ -86,6 +89,13 @@ function wrongEnvironment(entry: ModelEntry, path: Path, context: DeploymentCont
   const here = context.environment === undefined ? "no environment is set" : `this is ${context.environment}`;
   const reason = `the deployment is for ${supported.join(", ")}, and ${here} (general_settings.environment or LITELLM_ENVIRONMENT): left out`;
   return { path: [...path, "model_info", "supported_environments"], reason };
+}
+
+function missingCredential(entry: ModelEntry, path: Path, context: DeploymentContext): LeftOut | undefined {
+  const { litellm_credential_name: name } = entry.litellm_params;
+  if (name === undefined || context.credentials.has(name)) return undefined;
+  const reason = `there is no credential ${JSON.stringify(name)}: the deployment is left out; write it under credential_list, or make it with POST /credentials`;
+  return { path: [...path, "litellm_params", "litellm_credential_name"], reason };
 }
 
 function addressOf(entry: ModelEntry, path: Path, context: DeploymentContext): Address | LeftOut {
@@ -175,23 +185,26 @@ function mockOf(entry: ModelEntry): MockAnswer | undefined {
   };
 }
 
+/** What `idOf` needs of an entry of `model_list`, with its references resolved. */
+export interface EntryFacts {
+  readonly model_name?: unknown;
+  readonly litellm_params?: unknown;
+  readonly model_info?: unknown;
+}
+
 /**
  * The operator's id, or a digest of everything the deployment is called with, so that pods with the same file agree. Its
- * secrets go in only through the digest.
+ * secrets go in only through the digest; what a credential lends it does not, so that the id outlives a new key.
+ *
+ * @param organization where an entry stands for one deployment for each of several.
  */
-function idOf(entry: ModelEntry, index: number, organization: string | undefined, resolved: ResolvedTree): string {
-  const own = entry.model_info?.id;
-  if (own !== undefined) return organization === undefined ? own : `${own}-${organization}`;
-  const list = resolved.tree.model_list as readonly { litellm_params: unknown }[];
-  const input = canonical([entry.model_name, list[index]?.litellm_params, organization ?? null]);
+export function idOf(entry: EntryFacts, organization: string | undefined): string {
+  const own = isTree(entry.model_info) ? entry.model_info.id : undefined;
+  if (typeof own === "string") return organization === undefined ? own : `${own}-${organization}`;
+  const input = canonical([entry.model_name, entry.litellm_params, organization ?? null]);
   return createHash("sha256").update(input).digest("hex");
 }
 
-/** JSON with sorted keys. */
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_, item: unknown) =>
-    typeof item === "object" && item !== null && !Array.isArray(item)
-      ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : item,
-  );
+function entryAt(tree: Tree, index: number): EntryFacts {
+  return (tree.model_list as readonly EntryFacts[])[index] ?? {};
 }

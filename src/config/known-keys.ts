@@ -4,6 +4,7 @@ import { isPriceKey, priceNames } from "./price-keys.ts";
 import {
   cacheParams,
   configFile,
+  credentialEntry,
   generalSettings,
   litellmSettings,
   routerSettings,
@@ -51,17 +52,19 @@ const laterPrices =
 export const topKeys = sectionKeys(
   "the file",
   configFile,
-  `callback_settings guardrails credential_list assistant_settings search_tools finetune_settings files_settings
+  `callback_settings guardrails assistant_settings search_tools finetune_settings files_settings
    default_vertex_config vector_store_registry prompts mcp_servers mcp_tools agent_list policies policy_attachments
    worker_registry teams`,
 );
 
 export const entryKeys = sectionKeys("model_list", modelEntry, "");
 
+export const credentialKeys = sectionKeys("credential_list", credentialEntry, "");
+
 export const paramKeys = sectionKeys(
   "litellm_params",
   litellmParams,
-  `api_version region_name litellm_credential_name max_retries num_retries max_parallel_requests cooldown_time
+  `api_version region_name max_retries num_retries max_parallel_requests cooldown_time
    allowed_fails allowed_fails_policy tags max_budget budget_duration drop_params additional_drop_params
    allowed_openai_params configurable_clientside_auth_params silent_model use_in_pass_through use_litellm_proxy
    merge_reasoning_content_in_choices max_file_size_mb bucket_name ttft_timeout stream_idle_timeout keepalive_seconds
@@ -141,7 +144,7 @@ export const cacheKeys = sectionKeys(
 export const generalKeys = sectionKeys(
   "general_settings",
   generalSettings,
-  `store_model_in_db disable_spend_logs database_connection_pool_limit database_connection_timeout supported_db_objects
+  `disable_spend_logs database_connection_pool_limit database_connection_timeout supported_db_objects
    disable_prisma_schema_update allow_requests_on_db_unavailable custom_auth custom_auth_settings custom_key_generate
    custom_sso enable_jwt_auth litellm_jwtauth enable_oauth2_auth enable_oauth2_proxy_auth enforce_rbac role_permissions
    litellm_key_header_name user_header_name user_header_mappings allow_client_side_credentials

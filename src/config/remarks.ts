@@ -8,6 +8,10 @@ export interface Place {
   readonly file: string;
   /** From 1; 0 when no line is to blame. */
   readonly line: number;
+  /** How it is called there; absent: as in the whole configuration. */
+  readonly within?: Path;
+  /** The model of the database that it is part of, if it is. */
+  readonly modelId?: string;
 }
 
 /** Writes a path as people do: `model_list[2].litellm_params.rpm`. */
@@ -38,11 +42,16 @@ export class Remarks {
   }
 
   notice(path: Path, message: string): void {
-    this.#notices.push({ ...this.#place(path), path: pathText(path), message });
+    this.#notices.push(this.#remark(path, message));
   }
 
   fault(path: Path, message: string): void {
-    this.#faults.push({ ...this.#place(path), path: pathText(path), message });
+    this.#faults.push(this.#remark(path, message));
+  }
+
+  #remark(path: Path, message: string): Notice {
+    const { within = path, ...place } = this.#place(path);
+    return { ...place, path: pathText(within), message };
   }
 
   /** In the order of the file. */

@@ -28,6 +28,7 @@ const mockUsage = section({ prompt_tokens: whole(0, 12), completion_tokens: whol
 export const litellmParams = section({
   model: providerModel,
   custom_llm_provider: text.optional(),
+  litellm_credential_name: text.optional(),
   api_key: secret.optional(),
   api_base: apiBase.optional(),
   base_url: apiBase.optional(),

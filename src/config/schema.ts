@@ -122,6 +122,13 @@ export const generalSettings = section({
   maximum_spend_logs_retention_period: retention.optional(),
 });
 
+/** What deployments may share by naming it in `litellm_credential_name`. */
+export const credentialEntry = section({
+  credential_name: text,
+  credential_values: map(anything),
+  credential_info: map(anything).optional(),
+});
+
 /** What LiteLLM has no key for. */
 export const tollgateSettings = section({
   redis_unavailable: choice(["local_share", "closed", "open"]).optional(),
@@ -133,6 +140,7 @@ export const tollgateSettings = section({
 /** The whole file. */
 export const configFile = section({
   model_list: list(modelEntry).optional(),
+  credential_list: list(credentialEntry).optional(),
   router_settings: routerSettings.optional(),
   litellm_settings: litellmSettings.optional(),
   general_settings: generalSettings.optional(),

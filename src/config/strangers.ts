@@ -1,6 +1,7 @@
 import { isTree, type Tree } from "./document.ts";
 import {
   cacheKeys,
+  credentialKeys,
   entryKeys,
   generalKeys,
   infoKeys,
@@ -41,6 +42,9 @@ export function noticeStrangers(tree: Tree, remarks: Remarks): void {
     visit(paramKeys, entry.litellm_params, ["model_list", index, "litellm_params"]);
     visit(infoKeys, entry.model_info, ["model_list", index, "model_info"]);
   }
+  const credentials = Array.isArray(tree.credential_list) ? tree.credential_list : [];
+  for (const [index, credential] of credentials.entries())
+    visit(credentialKeys, credential, ["credential_list", index]);
   visit(routerKeys, tree.router_settings, ["router_settings"]);
   visit(settingKeys, tree.litellm_settings, ["litellm_settings"]);
   if (isTree(tree.litellm_settings))

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import type { Config } from "../../src/config/config.ts";
-import { type LoadResult, loadConfig } from "../../src/config/load.ts";
+import { ConfigReading, type LoadResult, loadConfig, readConfigFile } from "../../src/config/load.ts";
 import { remarkText } from "../../src/config/remarks.ts";
 
 const nowMs = Date.parse("2026-11-23T00:00:00Z");
@@ -27,6 +27,18 @@ export async function loadText(
 ): Promise<LoadResult> {
   const folder = await folderWith(context, { "config.yaml": yaml });
   return loadConfig({ file: join(folder, "config.yaml"), env, nowMs });
+}
+
+/** Reads a configuration from text, to be compiled with more than that. */
+export async function readingOf(
+  context: TestContext,
+  yaml: string,
+  env: Record<string, string> = {},
+): Promise<ConfigReading> {
+  const folder = await folderWith(context, { "config.yaml": yaml });
+  const reading = await readConfigFile({ file: join(folder, "config.yaml"), env });
+  if (!(reading instanceof ConfigReading)) throw new Error(reading.map(remarkText).join("\n"));
+  return reading;
 }
 
 /** Loads a configuration that must be right. */
