@@ -1,19 +1,28 @@
-import { type Config, loadConfig, remarkText, systemClock } from "../src/index.ts";
+import { type Config, type ConfigReading, type Fault, readConfigFile, remarkText, systemClock } from "../src/index.ts";
 import { type Settings, SettingsError } from "./settings.ts";
+
+/** A configuration, and the file it was compiled from. */
+export interface FileConfig extends Config {
+  readonly timeZone: string;
+  readonly storesModels: boolean;
+  readonly reading: ConfigReading;
+}
 
 /**
  * Reads the configuration the settings name, and fills what it leaves open from the environment. Notices go to stderr.
  *
  * @throws SettingsError with every fault, each as `file:line: path: what is wrong`.
  */
-export async function readConfig(settings: Settings): Promise<Config & { readonly timeZone: string }> {
+export async function readConfig(settings: Settings): Promise<FileConfig> {
   if (settings.configPath === "") {
     throw new SettingsError(
       "No configuration. Give one with --config FILE (LiteLLM's config.yaml), or TOLLGATE_CONFIG.",
     );
   }
-  const result = await loadConfig({ file: settings.configPath, env: settings.env, nowMs: systemClock.nowMs() });
-  if (!result.ok) throw new SettingsError(result.faults.map(remarkText).join("\n"));
+  const reading = await readConfigFile({ file: settings.configPath, env: settings.env });
+  if (isFaults(reading)) throw faulty(reading);
+  const result = await reading.compile({ nowMs: systemClock.nowMs() });
+  if (!result.ok) throw faulty(result.faults);
   for (const notice of result.config.notices) process.stderr.write(`tollgate: ${remarkText(notice)}\n`);
   return {
     ...result.config,
@@ -21,5 +30,15 @@ export async function readConfig(settings: Settings): Promise<Config & { readonl
     databaseUrl: result.config.databaseUrl ?? settings.databaseUrl,
     timeZone: result.config.timeZone ?? settings.timeZone,
     spendLogRetentionMs: result.config.spendLogRetentionMs ?? settings.spendLogRetentionMs,
+    storesModels: result.config.storesModels ?? settings.storesModels,
+    reading,
   };
+}
+
+function isFaults(read: ConfigReading | readonly Fault[]): read is readonly Fault[] {
+  return Array.isArray(read);
+}
+
+function faulty(faults: readonly Fault[]): SettingsError {
+  return new SettingsError(faults.map(remarkText).join("\n"));
 }

@@ -1,27 +1,38 @@
 import { hash } from "node:crypto";
-import { type Secret, systemClock, systemRandom } from "../src/index.ts";
+import { type ConfigReading, type Secret, systemClock, systemRandom } from "../src/index.ts";
 import { createKeyService, type KeyService } from "../src/keyservice/server.ts";
 import { readConfig } from "./config-file.ts";
 import { createLogger } from "./logger.ts";
 import { type Settings, SettingsError } from "./settings.ts";
 
-/** `tollgate keyservice`: needs a database and a master key; the config file is only read for these two, the time zone and the retention of the spend log. */
-export async function startKeyServiceProgram(settings: Settings): Promise<KeyService> {
-  const { masterKey, databaseUrl, timeZone, spendLogRetentionMs } =
-    settings.configPath === "" ? settings : await readConfig(settings);
-  if (databaseUrl === undefined) {
-    throw new SettingsError(
-      "No database. Set DATABASE_URL (or general_settings.database_url): postgresql://user:password@host/name.",
-    );
-  }
-  if (masterKey === undefined) {
-    throw new SettingsError(
-      'No master key. Set LITELLM_MASTER_KEY (or general_settings.master_key) to a long secret that begins with "sk-".',
-    );
-  }
+const encryptionKeyCharsMin = 16;
+
+/** What both programs that work on the database need to know. */
+export interface KeyServiceFacts {
+  readonly databaseUrl: Secret;
+  readonly masterKey: Secret;
+  readonly timeZone: string;
+  readonly spendLogRetentionMs: number | undefined;
+  readonly storesModels: boolean;
+  /** The newest first. */
+  readonly encryptionKeys: readonly Secret[];
+  /** The file, if there is one. */
+  readonly reading: ConfigReading | undefined;
+}
+
+/**
+ * `tollgate keyservice`: needs a database and a master key; of the config file it takes these two, the time zone, the retention of the
+ * spend log and `store_model_in_db`, and shows its models beside those of the database.
+ *
+ * @param given the file, where somebody else has read it.
+ */
+export async function startKeyServiceProgram(settings: Settings, given?: ConfigReading): Promise<KeyService> {
+  const { reading = given, ...facts } = await keyServiceFacts(settings);
+  const { masterKey } = facts;
   const logger = createLogger(settings.logLevel, { service: "tollgate-keyservice" });
   return createKeyService({
-    ...{ databaseUrl, masterKey, timeZone, spendLogRetentionMs },
+    ...facts,
+    fileModels: reading,
     runtimeToken: settings.keyserviceToken ?? masterKey,
     pepper: pepperOf(settings.pepper ?? masterKey),
     host: settings.keyserviceHost,
@@ -32,6 +43,36 @@ export async function startKeyServiceProgram(settings: Settings): Promise<KeySer
     random: systemRandom,
     log: (level, message, facts) => logger[level](facts ?? {}, message),
   });
+}
+
+/** @throws SettingsError saying what is missing. */
+export async function keyServiceFacts(settings: Settings): Promise<KeyServiceFacts> {
+  const config = settings.configPath === "" ? undefined : await readConfig(settings);
+  const { masterKey, databaseUrl, timeZone, spendLogRetentionMs, storesModels } = config ?? settings;
+  if (databaseUrl === undefined) {
+    throw new SettingsError(
+      "No database. Set DATABASE_URL (or general_settings.database_url): postgresql://user:password@host/name.",
+    );
+  }
+  if (masterKey === undefined) {
+    throw new SettingsError(
+      'No master key. Set LITELLM_MASTER_KEY (or general_settings.master_key) to a long secret that begins with "sk-".',
+    );
+  }
+  const encryptionKeys = encryptionKeysOf(settings.encryptionKeys, settings.pepper ?? masterKey);
+  const reading = config?.reading;
+  return { databaseUrl, masterKey, timeZone, spendLogRetentionMs, storesModels, encryptionKeys, reading };
+}
+
+/** The salt key is the oldest; as one of the others it may be as short as it is. */
+function encryptionKeysOf(given: readonly Secret[], saltKey: Secret): readonly Secret[] {
+  const texts = given.map((key) => key.reveal());
+  if (texts.some((text) => text.length < encryptionKeyCharsMin && text !== saltKey.reveal())) {
+    throw new SettingsError(
+      `TOLLGATE_ENCRYPTION_KEYS: each key must have at least ${encryptionKeyCharsMin} characters, such as those of \`openssl rand -hex 32\``,
+    );
+  }
+  return [...given, saltKey];
 }
 
 /** A pepper is told from its successors by a few digits of its digest. */

@@ -7,6 +7,7 @@ const usage = `tollgate: a per-pod LLM gateway whose budgets and limits hold exa
   tollgate up [--config FILE]          KeyService and sidecar in one process, on embedded parts
   tollgate keyservice [--config FILE]  the central KeyService (DATABASE_URL)
   tollgate sidecar [--config FILE]     the gateway of one pod (KEYSERVICE_URL)
+  tollgate reencrypt [--config FILE]   puts stored secrets under the newest of TOLLGATE_ENCRYPTION_KEYS
   tollgate check FILE [--json]         what a configuration compiles to; exits 0 or 64
   tollgate version
 
@@ -43,6 +44,7 @@ async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(usage);
     return 0;
   }
+  if (command === "reencrypt") return (await import("./reencrypt.ts")).reencrypt(settingsOf(args), process.stdout);
   const load = programs.get(command);
   if (load === undefined) throw new SettingsError(`"${command}" is no command.\n\n${usage}`);
   const settings = settingsOf(args);

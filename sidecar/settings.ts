@@ -30,6 +30,15 @@ export const variables = {
     default: "the master key",
     meaning: "Pepper of the keyed hashes that virtual keys are stored as. Never change it.",
   },
+  TOLLGATE_ENCRYPTION_KEYS: {
+    default: "",
+    meaning:
+      "KeyService: keys that credentials and secret parameters of models are encrypted with in the database, the newest first, one a line or with commas between them; the last of all is LITELLM_SALT_KEY. All but the first are for reading; `tollgate reencrypt` makes them needless.",
+  },
+  STORE_MODEL_IN_DB: {
+    default: "false",
+    meaning: "KeyService: whether models may be kept in the database; `general_settings.store_model_in_db` goes first.",
+  },
   REDIS_HOST: {
     default: "",
     meaning: "Redis for counters shared by all pods; the config file goes first. None: each process counts alone.",
@@ -85,6 +94,9 @@ export interface Settings {
   readonly databaseUrl: Secret | undefined;
   readonly masterKey: Secret | undefined;
   readonly pepper: Secret | undefined;
+  /** The newest first. */
+  readonly encryptionKeys: readonly Secret[];
+  readonly storesModels: boolean;
   readonly redisTimeoutMs: number;
   readonly dataDir: string;
   readonly podId: string;
@@ -105,6 +117,8 @@ export interface Settings {
 /** The settings are wrong; the message lists every fault. */
 export class SettingsError extends Error {}
 
+const flags: Readonly<Record<string, boolean>> = { true: true, "1": true, false: false, "0": false };
+
 /** @throws SettingsError naming every variable with a wrong value. */
 export function readSettings(env: Variables, hostName: string): Settings {
   const faults: string[] = [];
@@ -119,6 +133,11 @@ export function readSettings(env: Variables, hostName: string): Settings {
     const choice = choices.find((candidate) => candidate === text(name));
     if (choice === undefined) faults.push(`${name}: "${env[name]}" is none of ${choices.join(", ")}`);
     return choice ?? (variables[name].default as T);
+  };
+  const flag = (name: keyof typeof variables): boolean => {
+    const value = flags[text(name).toLowerCase()];
+    if (value === undefined) faults.push(`${name}: "${env[name]}" is neither true nor false`);
+    return value ?? false;
   };
   const secret = (name: keyof typeof variables): Secret | undefined => readSecret(env, name, faults);
   const settings: Settings = {
@@ -135,6 +154,8 @@ export function readSettings(env: Variables, hostName: string): Settings {
     databaseUrl: secret("DATABASE_URL"),
     masterKey: secret("LITELLM_MASTER_KEY"),
     pepper: secret("LITELLM_SALT_KEY"),
+    encryptionKeys: encryptionKeysOf(secret("TOLLGATE_ENCRYPTION_KEYS")),
+    storesModels: flag("STORE_MODEL_IN_DB"),
     redisTimeoutMs: number("TOLLGATE_REDIS_TIMEOUT_MS", 1, 60_000),
     dataDir: text("TOLLGATE_DATA_DIR"),
     podId: env.TOLLGATE_POD_ID || hostName,
@@ -161,6 +182,11 @@ export function readSettings(env: Variables, hostName: string): Settings {
   }
   if (faults.length > 0) throw new SettingsError(faults.join("\n"));
   return settings;
+}
+
+function encryptionKeysOf(given: Secret | undefined): readonly Secret[] {
+  const texts = given?.reveal().split(/[\s,]+/) ?? [];
+  return texts.filter((text) => text !== "").map((text) => new Secret(text));
 }
 
 function readSecret(env: Variables, name: string, faults: string[]): Secret | undefined {

@@ -52,6 +52,15 @@ export const errorTable = {
   key_not_found: { httpStatus: 404, rpcCode: RpcCode.notFound, type: "not_found_error", retry: false, blame: "caller", meaning: "KeyService to sidecar: there is definitely no such key." },
   already_exists: { httpStatus: 400, rpcCode: RpcCode.alreadyExists, type: "bad_request_error", retry: false, blame: "caller", meaning: "Administration: the name is taken." },
   conflict: { httpStatus: 409, rpcCode: RpcCode.aborted, type: "conflict_error", retry: false, blame: "caller", meaning: "Administration: the thing was changed meanwhile (etag)." },
+  model_storage_off: { httpStatus: 500, rpcCode: RpcCode.failedPrecondition, type: "auth_error", retry: false, blame: "operator", meaning: "Administration: models are not kept in the database; `store_model_in_db` is not on." },
+  secrets_unreadable: {
+    httpStatus: 500,
+    rpcCode: RpcCode.failedPrecondition,
+    type: "configuration_error",
+    retry: false,
+    blame: "operator",
+    meaning: "Administration: stored secrets do not open with the keys the KeyService has: the salt key and `TOLLGATE_ENCRYPTION_KEYS`.",
+  },
   duplicate_request: {
     httpStatus: 409,
     rpcCode: RpcCode.aborted,

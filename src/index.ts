@@ -1,8 +1,8 @@
 /** Tollgate as a library: what the programs in `sidecar/` are put together from. */
 
 export { type Clock, type Random, systemClock, systemRandom } from "./clock.ts";
-export type { Config } from "./config/config.ts";
-export { loadConfig } from "./config/load.ts";
+export type { Config, Fault } from "./config/config.ts";
+export { type ConfigReading, loadConfig, readConfigFile } from "./config/load.ts";
 export { remarkText } from "./config/remarks.ts";
 export { type ConfigSummary, type DeploymentSummary, summarise } from "./config/summary.ts";
 export { createGateway, type GatewayOptions, type RunningGateway } from "./create-gateway.ts";

@@ -30,7 +30,7 @@ const annexes: Readonly<Record<string, string>> = { "attempt.ts": "gateway.ts" }
 
 /** The tower stands beside the house: what it may import, and who may import it. */
 const tower = "keyservice";
-const belowTower = new Set(["ground", "telemetry", "server", "spend"]);
+const belowTower = new Set(["ground", "telemetry", "server", "spend", "config"]);
 const aboveTower = new Set(["sidecar"]);
 
 /** What the composition root may touch besides the library's face and the tower. */
@@ -163,8 +163,8 @@ function climbs(imports: readonly Import[]): Fault[] {
 
 function cureFor(here: string, there: string, typeOnly: boolean): string | undefined {
   if (here === tower) {
-    if (belowTower.has(there) || (there === "config" && typeOnly)) return undefined;
-    return `${tower} imports only ${[...belowTower].join(", ")} and types of config: meet the pod in proto/`;
+    if (belowTower.has(there)) return undefined;
+    return `${tower} imports only ${[...belowTower].join(", ")}: meet the pod in proto/`;
   }
   if (there === tower) return aboveTower.has(here) ? undefined : `only sidecar/ imports ${tower}: meet it in proto/`;
   if (here === "sidecar") {

@@ -11,12 +11,14 @@ import type {
 import type { Secret } from "../secret.ts";
 import { changeOf, messageOf, rpcNames, spendMessageOf } from "./admin-messages.ts";
 import type { BudgetTemplates } from "./budget-templates.ts";
+import type { Credentials } from "./credentials.ts";
 import type { Entities } from "./entities.ts";
 import { invalid } from "./key-fields.ts";
 import { checkSecret, readReference } from "./key-secrets.ts";
 import type { KeyFilter } from "./key-selection.ts";
 import type { Keys } from "./keys.ts";
 import type { Members } from "./members.ts";
+import type { Models } from "./models.ts";
 import { keyOfCaller, requireMasterKey } from "./operator.ts";
 import { pageSizeOf, readPageToken, writePageToken } from "./page-token.ts";
 import type { Queryable } from "./postgres.ts";
@@ -31,6 +33,8 @@ export interface AdminParts {
   readonly entities: Entities;
   readonly members: Members;
   readonly templates: BudgetTemplates;
+  readonly models: Models;
+  readonly credentials: Credentials;
   readonly books: Queryable;
   readonly masterKey: Secret;
   readonly clock: Clock;

@@ -181,5 +181,6 @@ export class ChangeFeed {
 function changeOf({ version, scope, entity_id: id }: ChangeRow): Change[] {
   if (version === null) return [];
   if (scope === "key") return [{ type: "key", keyId: id, version }];
+  if (scope === "model") return [{ type: "models", version }];
   return [scope === "all" ? { type: "reset", version } : { type: "entity", scope, id, version }];
 }

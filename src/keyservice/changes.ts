@@ -3,10 +3,10 @@ import type { Queryable } from "./postgres.ts";
 /** The channel on which the database tells every replica that the books' version has grown. */
 export const changesChannel = "tollgate_changes";
 
-/** What a change is about: a key, something keys belong to or calls name, or possibly everything. */
+/** What a change is about: a key, something keys belong to or calls name, models and credentials, or possibly everything. */
 export interface Changed {
-  readonly scope: "key" | "team" | "user" | "organization" | "end_user" | "tag" | "all";
-  /** "" for all. */
+  readonly scope: "key" | "team" | "user" | "organization" | "end_user" | "tag" | "model" | "all";
+  /** "" for all, and for credentials. */
   readonly id: string;
 }
 

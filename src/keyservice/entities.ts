@@ -18,6 +18,7 @@ import {
   noFields,
   type UserRole,
 } from "./entity-fields.ts";
+import { requireEtag } from "./key-fields.ts";
 import { windowsOf } from "./key-windows.ts";
 import type { Postgres, Queryable } from "./postgres.ts";
 
@@ -162,11 +163,7 @@ export class Entities {
     return this.#transact(names, async (client) => {
       const version = await bumpRevision(client, { scope: kind, id });
       const current = await this.#reread(client, kind, id);
-      if (etag !== undefined && etag !== entityEtag(current)) {
-        throw new GatewayError("conflict", "It was changed meanwhile. Get it again, and send its new etag.", {
-          param: "etag",
-        });
-      }
+      requireEtag(etag, entityEtag(current));
       const windows = windowsOf({ ...current, ...change }, names);
       await this.#write(client, kind, wish, version);
       await writeWindows(client, { scope: kind, id }, windows, this.#clock.nowMs());

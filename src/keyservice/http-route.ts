@@ -3,6 +3,8 @@ import type { AdminParts } from "./admin.ts";
 
 /** A request as a route sees it. */
 export interface RouteRequest {
+  /** One of those the route takes. */
+  readonly method: Method;
   readonly query: URLSearchParams;
   /** What stands in the path where the route has `{name}`. */
   readonly path: Readonly<Record<string, string>>;

@@ -6,9 +6,11 @@ import { GatewayError } from "../errors.ts";
 import { requestIdFrom } from "../server/request-id.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { AdminParts } from "./admin.ts";
+import { credentialRoutes } from "./http-credentials.ts";
 import { customerAndBudgetRoutes } from "./http-customers.ts";
 import { parseObject } from "./http-key-body.ts";
 import { keyRoutes } from "./http-keys.ts";
+import { modelRoutes } from "./http-models.ts";
 import { reportRoutes } from "./http-reports.ts";
 import { type ManagementRoute, type ManagementRoutes, Text } from "./http-route.ts";
 import { spendRoutes } from "./http-spend.ts";
@@ -32,6 +34,8 @@ const managementRoutes: ManagementRoutes = {
   ...customerAndBudgetRoutes,
   ...spendRoutes,
   ...reportRoutes,
+  ...modelRoutes,
+  ...credentialRoutes,
 };
 const routes: ReadonlyMap<string, ManagementRoute> = new Map([
   ...Object.entries(managementRoutes),
@@ -105,13 +109,15 @@ async function answer(parts: ManagementParts, req: IncomingMessage, res: ServerR
   const { route } = found;
   const method = req.method === "HEAD" ? "GET" : req.method;
   const methods = [route.method].flat();
-  if (!methods.some((each) => each === method)) {
+  const taken = methods.find((each) => each === method);
+  if (taken === undefined) {
     res.setHeader("allow", methods.join(", "));
     throw new GatewayError("method_not_allowed", `This path takes ${methods.join(" or ")}.`);
   }
   const callerKey = () => keyOfCaller((name) => headerOf(req, name));
   if (route.masterOnly) requireMasterKey(callerKey(), parts.masterKey);
   const result = await route.answer(parts, {
+    method: taken,
     query: new URLSearchParams(query),
     path: found.path,
     accept: req.headers.accept ?? "",

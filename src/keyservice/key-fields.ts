@@ -1,6 +1,7 @@
 /** The fields an operator may set on a key, and what they may be. The same for both faces. */
 
 import type { Json, JsonObject } from "../completion.ts";
+import type { Fault } from "../config/config.ts";
 import { parseDuration } from "../duration.ts";
 import { GatewayError } from "../errors.ts";
 import type { Nanos } from "../money.ts";
@@ -108,7 +109,27 @@ export function invalid(name: string, complaint: string): GatewayError {
   return new GatewayError("invalid_request", `\`${name}\` ${complaint}`, { param: name });
 }
 
-function checkName(text: string | null | undefined, name: string): void {
+/**
+ * What the configuration's rules refuse.
+ *
+ * @param faults at least one.
+ * @param nameOf says a path of the configuration in the words of the caller's face.
+ */
+export function refused(faults: readonly Fault[], nameOf: (path: string) => string): GatewayError {
+  const all = faults.map(({ path, message }) => `${nameOf(path)}: ${message}`).join("; ");
+  return new GatewayError("invalid_request", `${all}.`, { param: nameOf(faults[0]?.path ?? "") });
+}
+
+/** @throws GatewayError `conflict` for an etag that was sent and is not the current one. */
+export function requireEtag(sent: string | undefined, current: string): void {
+  if (sent === undefined || sent === current) return;
+  throw new GatewayError("conflict", "It was changed meanwhile. Get it again, and send its new etag.", {
+    param: "etag",
+  });
+}
+
+/** @throws GatewayError `invalid_request` for what is too long, empty, or more than Postgres can hold. */
+export function checkName(text: string | null | undefined, name: string): void {
   if (text === null || text === undefined) return;
   if (text === "") throw invalid(name, "must not be empty. Leave it out, or send null to clear it.");
   if ([...text].length > nameLengthMax) throw invalid(name, `must have at most ${nameLengthMax} characters.`);
@@ -160,8 +181,8 @@ function checkDuration(text: string | null | undefined, name: string): void {
   throw invalid(name, `must be ${durationForm}`);
 }
 
-/** JSON as deep as both Postgres and we can walk it, with strings that Postgres can hold. */
-function checkJson(value: Json | undefined, name: string, nesting = 0): void {
+/** JSON as deep as both Postgres and we can walk it, with strings that Postgres can hold. @throws GatewayError `invalid_request`. */
+export function checkJson(value: Json | undefined, name: string, nesting = 0): void {
   if (nesting > nestingMax) throw invalid(name, `must not be nested deeper than ${nestingMax} levels.`);
   if (typeof value === "string" && !isStorable(value)) {
     throw invalid(name, "must hold valid Unicode without NUL characters.");

@@ -154,6 +154,8 @@ export function writeChange(change: Change): WatchResponse {
       const value = { scope: scopeOf(change.scope), id: change.id };
       return create(WatchResponseSchema, { version, change: { case: "entityChanged", value } });
     }
+    case "models":
+      return create(WatchResponseSchema, { version, change: { case: "modelsChanged", value: {} } });
     case "reset":
       return create(WatchResponseSchema, { version, change: { case: "reset", value: {} } });
     case "heartbeat":

@@ -12,12 +12,15 @@ import { createManagementHandler } from "./http.ts";
 import { Leases } from "./leases.ts";
 import { Lender } from "./lender.ts";
 import { migrate } from "./migrations.ts";
+import type { FileModels } from "./models.ts";
 import { Postgres } from "./postgres.ts";
 import type { Pepper } from "./secrets.ts";
 import { createRuntimeService } from "./service.ts";
 import { Settlements } from "./settlements.ts";
 import { SpendLogParts } from "./spend-log-parts.ts";
+import { StoredModelsReader } from "./stored-models.ts";
 import { Sweeper } from "./sweeper.ts";
+import { Vault } from "./vault.ts";
 
 /** What a KeyService is made of. */
 export interface KeyServiceOptions {
@@ -39,6 +42,12 @@ export interface KeyServiceOptions {
   readonly timeZone?: string;
   /** How long rows of the spend log are kept, in milliseconds; undefined: for ever. */
   readonly spendLogRetentionMs?: number | undefined;
+  /** What stored secrets are encrypted with, the newest first. Default: the pepper. */
+  readonly encryptionKeys?: readonly Secret[];
+  /** Whether models may be kept in the database. Default: no. */
+  readonly storesModels?: boolean;
+  /** The models of this service's file, to be listed. */
+  readonly fileModels?: FileModels | undefined;
   /** How long calls in flight may take to finish at the end, in milliseconds. Default 5 s. */
   readonly graceMs?: number;
 }
@@ -107,8 +116,14 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
   await feed.start();
 
   const settlements = new Settlements({ postgres, clock, timeZone });
-  const runtime = createRuntimeService({ ...options, books: postgres, lender, leases, settlements, feed });
-  const administration = createAdministration({ postgres, pepper, masterKey, clock, timeZone });
+  const { storesModels = false, fileModels } = options;
+  const vault = new Vault(options.encryptionKeys ?? [pepper.value]);
+  const models = new StoredModelsReader({ postgres, vault, storesModels, log });
+  const runtime = createRuntimeService({ ...options, books: postgres, lender, leases, settlements, feed, models });
+  const administration = createAdministration({
+    ...{ postgres, pepper, masterKey, clock, timeZone },
+    ...{ vault, storesModels, fileModels },
+  });
   const listener = await listen({
     host: options.host,
     port: options.port,

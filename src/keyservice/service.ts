@@ -21,6 +21,7 @@ import { keyOfCaller } from "./operator.ts";
 import type { Queryable } from "./postgres.ts";
 import { type Pepper, sameSecret } from "./secrets.ts";
 import type { Settlements } from "./settlements.ts";
+import type { StoredModelsReader } from "./stored-models.ts";
 
 /** What the runtime service is made of. */
 export interface RuntimeParts {
@@ -29,6 +30,7 @@ export interface RuntimeParts {
   readonly leases: Leases;
   readonly settlements: Settlements;
   readonly feed: ChangeFeed;
+  readonly models: StoredModelsReader;
   readonly pepper: Pepper;
   readonly clock: Clock;
   /** What sidecars show. The master key does as well. */
@@ -77,6 +79,17 @@ export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof Ke
     async settle({ podId, records }, context) {
       authorize(context, parts);
       return { duplicateCount: await settlements.settle(podId, records.map(readSpendRecord)) };
+    },
+    async getModels(_, context) {
+      authorize(context, parts);
+      const { version, ...read } = await parts.models.read();
+      return {
+        version,
+        models: [...read.models],
+        credentials: [...read.credentials],
+        unreadableModelIds: [...read.unreadableModelIds],
+        unreadableCredentialNames: [...read.unreadableCredentialNames],
+      };
     },
     watch: (request, context) => watch(parts, request, context),
   };

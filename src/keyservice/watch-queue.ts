@@ -3,6 +3,8 @@ export type Change =
   | { readonly type: "key"; readonly keyId: string; readonly version: bigint }
   /** Something keys belong to or calls name. `scope` is never "key" nor "all". */
   | { readonly type: "entity"; readonly scope: string; readonly id: string; readonly version: bigint }
+  /** Models or credentials. */
+  | { readonly type: "models"; readonly version: bigint }
   /** Changes were missed: anything may be different. */
   | { readonly type: "reset"; readonly version: bigint }
   | { readonly type: "heartbeat"; readonly version: bigint };

@@ -8,10 +8,13 @@ import { systemClock, systemRandom } from "../../src/clock.ts";
 import type { JsonObject } from "../../src/completion.ts";
 import { BudgetAdminService, EntityAdminService } from "../../src/gen/tollgate/admin/v1/entities_pb.ts";
 import { KeyAdminService, SpendAdminService } from "../../src/gen/tollgate/admin/v1/keys_pb.ts";
+import { CredentialAdminService, ModelAdminService } from "../../src/gen/tollgate/admin/v1/models_pb.ts";
 import { adminRoutes, adminServices, createAdministration } from "../../src/keyservice/administration.ts";
 import { createManagementHandler } from "../../src/keyservice/http.ts";
 import { migrate } from "../../src/keyservice/migrations.ts";
+import type { FileModels } from "../../src/keyservice/models.ts";
 import { Postgres } from "../../src/keyservice/postgres.ts";
+import { Vault } from "../../src/keyservice/vault.ts";
 import { Closers } from "../../src/lifecycle.ts";
 import { Secret } from "../../src/secret.ts";
 import { Health } from "../../src/server/health.ts";
@@ -23,6 +26,15 @@ export const masterKey = "sk-master-0123456789abcdef";
 
 /** The pepper of every stage. */
 export const pepper = { id: "p1", value: new Secret("pepper of the tests") };
+
+/** What stored secrets are encrypted with on every stage. */
+export const encryptionKeys = [new Secret("encryption-key-of-the-tests")];
+
+/** What a test may want otherwise. */
+interface StageOptions {
+  readonly storesModels?: boolean;
+  readonly fileModels?: FileModels;
+}
 
 /** What came back over HTTP. */
 export interface Answer {
@@ -46,18 +58,20 @@ export class Stage {
   spendAdmin!: Client<typeof SpendAdminService>;
   entityAdmin!: Client<typeof EntityAdminService>;
   budgetAdmin!: Client<typeof BudgetAdminService>;
+  modelAdmin!: Client<typeof ModelAdminService>;
+  credentialAdmin!: Client<typeof CredentialAdminService>;
   /** The gRPC clients' key. */
   rpcKey = masterKey;
 
-  static async open(): Promise<Stage> {
+  static async open(options: StageOptions = {}): Promise<Stage> {
     const stage = new Stage();
-    await stage.#open();
+    await stage.#open(options);
     return stage;
   }
 
   /** Sends a request with the master key, or with `headers` alone if they are given. */
   async http(
-    method: "GET" | "POST" | "PATCH" | "DELETE",
+    method: "GET" | "POST" | "PATCH" | "PUT" | "DELETE",
     path: string,
     body?: JsonObject | string | Buffer<ArrayBuffer>,
     headers: Record<string, string> = { authorization: `Bearer ${masterKey}` },
@@ -87,7 +101,7 @@ export class Stage {
     });
   }
 
-  async #open(): Promise<void> {
+  async #open(options: StageOptions): Promise<void> {
     const database = await testDatabaseUrl();
     this.#closers.add("database", () => database.drop());
     const databaseUrl = new Secret(database.url);
@@ -104,6 +118,11 @@ export class Stage {
     const clock: Clock = { ...systemClock, nowMs: () => systemClock.nowMs() + this.aheadMs };
     const parts = createAdministration({
       ...{ postgres: this.postgres, pepper, clock, timeZone: "UTC" },
+      ...{
+        vault: new Vault(encryptionKeys),
+        storesModels: options.storesModels ?? true,
+        fileModels: options.fileModels,
+      },
       masterKey: new Secret(masterKey),
     });
     const telemetry = {
@@ -137,5 +156,7 @@ export class Stage {
     this.spendAdmin = createClient(SpendAdminService, transport);
     this.entityAdmin = createClient(EntityAdminService, transport);
     this.budgetAdmin = createClient(BudgetAdminService, transport);
+    this.modelAdmin = createClient(ModelAdminService, transport);
+    this.credentialAdmin = createClient(CredentialAdminService, transport);
   }
 }

@@ -10,8 +10,9 @@ import type { JsonObject } from "../../src/completion.ts";
 import { createAdministration } from "../../src/keyservice/administration.ts";
 import { createManagementHandler, isManagementPath } from "../../src/keyservice/http.ts";
 import { Postgres } from "../../src/keyservice/postgres.ts";
+import { Vault } from "../../src/keyservice/vault.ts";
 import { Secret } from "../../src/secret.ts";
-import { type Answer, masterKey, pepper, Stage } from "./admin-stage.ts";
+import { type Answer, encryptionKeys, masterKey, pepper, Stage } from "./admin-stage.ts";
 
 let stage: Stage;
 before(async () => {
@@ -316,7 +317,12 @@ test("without its database it answers 503, and says only that", async () => {
   const telemetry = { log: (...line: unknown[]) => logged.push(line) };
   const administration = createAdministration({
     ...{ postgres, pepper, clock: systemClock, timeZone: "UTC" },
-    masterKey: new Secret(masterKey),
+    ...{
+      masterKey: new Secret(masterKey),
+      vault: new Vault(encryptionKeys),
+      storesModels: true,
+      fileModels: undefined,
+    },
   });
   const server = createServer(createManagementHandler({ ...administration, telemetry })).listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -336,6 +342,15 @@ test("without its database it answers 503, and says only that", async () => {
 });
 
 test("the sidecar can tell which paths to pass on", () => {
-  for (const path of ["/key/generate", "/key/info", "/key/list", "/spend/logs"]) assert.ok(isManagementPath(path));
-  for (const path of ["/v1/models", "/health/readiness", "/key", "constructor"]) assert.ok(!isManagementPath(path));
+  for (const path of [
+    "/key/generate",
+    "/key/info",
+    "/key/list",
+    "/spend/logs",
+    "/model/a%2Fb/update",
+    "/credentials/x",
+  ])
+    assert.ok(isManagementPath(path));
+  for (const path of ["/v1/models", "/health/readiness", "/key", "/model/a/b/update", "constructor"])
+    assert.ok(!isManagementPath(path));
 });

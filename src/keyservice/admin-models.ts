@@ -1,0 +1,127 @@
+/** The gRPC face of models and credentials. */
+
+import { randomUUID } from "node:crypto";
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { CredentialAdminService, ModelAdminService } from "../gen/tollgate/admin/v1/models_pb.ts";
+import { type AdminParts, authorize, masterName } from "./admin.ts";
+import { invalid } from "./key-fields.ts";
+import {
+  credentialChangeOf,
+  credentialMessageOf,
+  credentialRpcNames,
+  modelChangeOf,
+  modelMessageOf,
+  modelRpcNames,
+} from "./model-messages.ts";
+import type { Written } from "./models.ts";
+import { pageSizeOf, readPageToken, writePageToken } from "./page-token.ts";
+import { merged } from "./secret-params.ts";
+import { uuidForm } from "./spend-reader.ts";
+
+const offsetForm = /^\d{1,9}$/;
+
+/** Makes the implementation of ModelAdminService. Every method wants the master key. */
+export function modelAdmin({ models, masterKey, clock }: AdminParts): ServiceImpl<typeof ModelAdminService> {
+  const by = { names: modelRpcNames, name: masterName };
+  const written = ({ model, notices }: Written) => ({
+    model: modelMessageOf(model, clock.nowMs()),
+    notices: [...notices],
+  });
+  return {
+    async createModel({ model, requestId }, context) {
+      authorize(context, masterKey);
+      if (model === undefined) throw invalid("model", "is missing.");
+      checkRequestId(requestId);
+      const { name = "", params = {}, info = {} } = modelChangeOf(model, []);
+      // A repeated request makes the same id of its own id.
+      const id = model.id || requestId.toLowerCase() || randomUUID();
+      const fields = { name, params: merged({}, params), info: merged({}, info) };
+      const { names, name: maker } = by;
+      return written(await models.create({ id, fields, names, by: maker, requestId: requestId || undefined }));
+    },
+    async getModel({ id }, context) {
+      authorize(context, masterKey);
+      return { model: modelMessageOf(await models.get(id), clock.nowMs()) };
+    },
+    async updateModel({ model, updateMask }, context) {
+      authorize(context, masterKey);
+      if (model === undefined || model.id === "") throw invalid("model.id", "must name the model.");
+      const change = modelChangeOf(model, updateMask?.paths ?? []);
+      return written(await models.update(model.id, change, { ...by, etag: model.etag || undefined }));
+    },
+    async deleteModel({ id }, context) {
+      authorize(context, masterKey);
+      await models.delete(id);
+      return {};
+    },
+    async listModels({ pageSize, pageToken, modelName }, context) {
+      authorize(context, masterKey);
+      const found = (await models.list()).filter(({ name }) => modelName === "" || name === modelName);
+      const { page, ...rest } = pageOf(found, { pageSize, pageToken }, [modelName]);
+      return { models: page.map((model) => modelMessageOf(model, clock.nowMs())), ...rest };
+    },
+  };
+}
+
+/** Makes the implementation of CredentialAdminService. Every method wants the master key. */
+export function credentialAdmin(parts: AdminParts): ServiceImpl<typeof CredentialAdminService> {
+  const { credentials, models, masterKey } = parts;
+  const by = { names: credentialRpcNames, name: masterName };
+  return {
+    async createCredential({ credential, modelId, requestId }, context) {
+      authorize(context, masterKey);
+      if (credential === undefined) throw invalid("credential", "is missing.");
+      checkRequestId(requestId);
+      const given = merged({}, credential.values ?? {});
+      const values = modelId === "" ? given : (await models.lendable(modelId)).values;
+      const made = await credentials.create({
+        name: credential.name,
+        ...{ values, info: merged({}, credential.info ?? {}) },
+        ...{ names: by.names, by: by.name },
+        ...(requestId === "" ? {} : { requestId: requestId.toLowerCase() }),
+      });
+      return { credential: credentialMessageOf(made) };
+    },
+    async getCredential({ name }, context) {
+      authorize(context, masterKey);
+      return { credential: credentialMessageOf(await credentials.get(name)) };
+    },
+    async updateCredential({ name, credential, updateMask }, context) {
+      authorize(context, masterKey);
+      if (credential === undefined) throw invalid("credential", "is missing.");
+      const change = credentialChangeOf(credential, updateMask?.paths ?? []);
+      const updated = await credentials.update(name, change, { ...by, etag: credential.etag || undefined });
+      return { credential: credentialMessageOf(updated) };
+    },
+    async deleteCredential({ name }, context) {
+      authorize(context, masterKey);
+      await credentials.delete(name);
+      return {};
+    },
+    async listCredentials({ pageSize, pageToken }, context) {
+      authorize(context, masterKey);
+      const { page, ...rest } = pageOf(await credentials.list(), { pageSize, pageToken }, []);
+      return { credentials: page.map(credentialMessageOf), ...rest };
+    },
+  };
+}
+
+function checkRequestId(requestId: string): void {
+  if (requestId !== "" && !uuidForm.test(requestId)) throw invalid("request_id", "must be a UUID.");
+}
+
+function pageOf<Item>(
+  items: readonly Item[],
+  { pageSize, pageToken }: { readonly pageSize: number; readonly pageToken: string },
+  filter: readonly string[],
+): { page: readonly Item[]; nextPageToken: string; totalCount: bigint } {
+  const [place = "0"] = readPageToken(pageToken, filter, [offsetForm]) ?? [];
+  const offset = Number(place);
+  const page = items.slice(offset, offset + pageSizeOf(pageSize));
+  const next = offset + page.length;
+  return {
+    page,
+    nextPageToken: next < items.length ? writePageToken(filter, [String(next)]) : "",
+    totalCount: BigInt(items.length),
+  };
+}

@@ -1,0 +1,88 @@
+/** LiteLLM's /credentials endpoints. */
+
+import { z } from "zod";
+import type { JsonObject } from "../completion.ts";
+import { type AdminParts, masterName } from "./admin.ts";
+import type { CredentialNames } from "./credentials.ts";
+import { bodyFields, readBody } from "./http-key-body.ts";
+import { credentialRow } from "./http-model-rows.ts";
+import type { ManagementRoutes, RouteRequest } from "./http-route.ts";
+import { invalid } from "./key-fields.ts";
+import { maskedParams } from "./secret-params.ts";
+
+const names: CredentialNames = {
+  name: "credential_name",
+  values: "credential_values",
+  info: "credential_info",
+};
+
+const text = z.string("must be a string.").nullish();
+const credentialBody = z.looseObject({
+  credential_name: text,
+  credential_values: bodyFields.metadata,
+  credential_info: bodyFields.metadata,
+  model_id: text,
+});
+
+/** The routes, by path. */
+export const credentialRoutes: ManagementRoutes = {
+  "/credentials": {
+    method: ["GET", "POST"],
+    masterOnly: true,
+    answer: (parts, request) => (request.method === "GET" ? list(parts) : create(parts, request)),
+  },
+  "/credentials/by_name/{credential_name}": { method: "GET", masterOnly: true, answer: byName },
+  "/credentials/by_model/{model_id}": { method: "GET", masterOnly: true, answer: byModel },
+  "/credentials/{credential_name}": {
+    method: ["GET", "PATCH", "PUT", "DELETE"],
+    masterOnly: true,
+    answer: (parts, request) => {
+      if (request.method === "GET") return byName(parts, request);
+      return request.method === "DELETE" ? remove(parts, request) : update(parts, request);
+    },
+  },
+};
+
+async function create({ credentials, models }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const body = readBody(credentialBody, await request.body());
+  const { credential_name: name, credential_info: info, model_id: modelId } = body;
+  if (name == null) throw invalid(names.name, "is missing.");
+  const values = modelId == null ? body.credential_values : (await models.lendable(modelId)).values;
+  if (values == null) throw invalid(names.values, "is missing; or give `model_id`, to take those of a model.");
+  await credentials.create({ name, values, info: info ?? {}, names, by: masterName });
+  return { success: true, message: "Credential created successfully" };
+}
+
+async function list({ credentials }: AdminParts): Promise<JsonObject> {
+  return { success: true, credentials: (await credentials.list()).map(credentialRow) };
+}
+
+async function byName({ credentials }: AdminParts, { path }: RouteRequest): Promise<JsonObject> {
+  return credentialRow(await credentials.get(path.credential_name ?? ""));
+}
+
+async function byModel({ models }: AdminParts, { path }: RouteRequest): Promise<JsonObject> {
+  const { model_id: id = "" } = path;
+  const { name, values } = await models.lendable(id);
+  return {
+    credential_name: `${name}-credential-${id}`,
+    credential_values: maskedParams(values),
+    credential_info: {},
+  };
+}
+
+async function update({ credentials }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const body = readBody(credentialBody, await request.body());
+  const change = {
+    ...(body.credential_name == null ? {} : { name: body.credential_name }),
+    ...(body.credential_values == null ? {} : { values: body.credential_values }),
+    ...(body.credential_info == null ? {} : { info: body.credential_info }),
+  };
+  await credentials.update(request.path.credential_name ?? "", change, { names, name: masterName });
+  return { success: true, message: "Credential updated successfully" };
+}
+
+async function remove({ credentials }: AdminParts, { path }: RouteRequest): Promise<JsonObject> {
+  await credentials.delete(path.credential_name ?? "");
+  return { success: true, message: "Credential deleted successfully" };
+}
