@@ -3,7 +3,6 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import {
   Closers,
-  type Config,
   createAdminHandler,
   createGateway,
   createTracing,
@@ -14,7 +13,7 @@ import {
   systemClock,
   systemRandom,
 } from "../src/index.ts";
-import { readConfig } from "./config-file.ts";
+import { type FileConfig, readConfig } from "./config-file.ts";
 import { createLogger } from "./logger.ts";
 import type { Settings } from "./settings.ts";
 import { version } from "./version.ts";
@@ -30,7 +29,7 @@ export interface Sidecar {
 
 interface SidecarParts {
   readonly settings: Settings;
-  readonly config: Config;
+  readonly config: FileConfig;
   /** Whether LiteLLM's management paths are passed on to the KeyService. */
   readonly management: boolean;
 }
@@ -69,6 +68,7 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       random: systemRandom,
       ...settings,
       ...{ config, telemetry, metrics },
+      reading: config.reading,
     });
     closers.add("gateway", () => running.close(settings.graceMs));
     let draining = false;

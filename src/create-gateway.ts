@@ -2,8 +2,11 @@ import { randomUUIDv7 } from "node:crypto";
 import { join } from "node:path";
 import { Admission } from "./admission/admission.ts";
 import type { Clock, Random } from "./clock.ts";
-import type { Config } from "./config/config.ts";
+import type { Config, Notice } from "./config/config.ts";
+import { LiveConfig, type Outcome } from "./config/live-config.ts";
+import type { ConfigReading } from "./config/load.ts";
 import { priceBehindWildcard } from "./config/prices.ts";
+import { remarkText } from "./config/remarks.ts";
 import type { Counters } from "./counters/counters.ts";
 import { createMemoryCounters } from "./counters/memory.ts";
 import { createRedisCounters, type RedisCounters } from "./counters/redis.ts";
@@ -13,6 +16,7 @@ import type { SpendRecord } from "./keys/authority.ts";
 import { Decisions, decisionDefaults } from "./keys/decisions.ts";
 import { Journal, journalDefaults } from "./keys/journal.ts";
 import { Leases } from "./keys/leases.ts";
+import { ModelSync } from "./keys/model-sync.ts";
 import { Overdraft } from "./keys/overdraft.ts";
 import { RemoteAuthority } from "./keys/remote.ts";
 import { Shipper } from "./keys/shipper.ts";
@@ -22,6 +26,7 @@ import { ProviderHttp } from "./providers/http.ts";
 import { MockProvider } from "./providers/mock.ts";
 import { OpenAiProvider } from "./providers/openai.ts";
 import { Router } from "./routing/router.ts";
+import { Snapshots } from "./routing/snapshots.ts";
 import type { Secret } from "./secret.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { Telemetry } from "./telemetry/telemetry.ts";
@@ -29,6 +34,8 @@ import type { Telemetry } from "./telemetry/telemetry.ts";
 /** What a gateway is made for. */
 export interface GatewayOptions {
   readonly config: Config;
+  /** What `config` was compiled from. */
+  readonly reading: ConfigReading;
   readonly keyService: { readonly url: string; readonly token: Secret | undefined };
   /** The same over restarts of the pod's container. */
   readonly podId: string;
@@ -46,8 +53,13 @@ export interface GatewayOptions {
 /** A gateway, and what its process needs to know of it. */
 export interface RunningGateway {
   readonly gateway: Gateway;
-  /** Whether the KeyService has been heard since the start: before that no key can be decided. */
+  /** Whether the KeyService has been heard since the start, and asked for its models: before that no call can be decided. */
   readonly ready: () => boolean;
+  /**
+   * Puts a file that was read anew into force, with the database's models. Calls under way keep what they began with; a file
+   * with a fault changes nothing, and is logged. Models, aliases and retries change; other settings want a restart.
+   */
+  reload(reading: ConfigReading): Promise<void>;
   /** Every part and its state in a word, for people. */
   readonly checks: () => Readonly<Record<string, string>>;
   /** Books what is recorded, returns all money, closes everything. Calls in flight should be over. */
@@ -75,10 +87,25 @@ export function createGateway(options: GatewayOptions): RunningGateway {
     overdraft?.booked(records);
   };
   const shipper = new Shipper({ journal, authority, clock, random, telemetry, onBooked });
+  const snapshots = new Snapshots({
+    config,
+    routerOf: (current) =>
+      new Router({
+        ...{ config: current, random },
+        priceOf: (deployment) => priceBehindWildcard(deployment, clock.nowMs()),
+      }),
+  });
+  const live = createLiveConfig(options, (changed) => snapshots.reload(changed));
+  const models = new ModelSync({
+    ...{ clock, random, telemetry },
+    ask: () => authority.models(),
+    apply: (stored) => live.store(stored),
+  });
   const decisions = new Decisions({
     ...decisionDefaults,
     staleMs: options.keyStaleMs,
     masterKey: config.masterKey,
+    onModels: (version) => models.heard(version),
     ...{ authority, clock, random, telemetry },
   });
   const http = new ProviderHttp({ clock });
@@ -91,10 +118,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
       unpricedModels: config.unpricedModels,
       countUnpriced: (model) => metrics.unpriced.inc({ model }),
     }),
-    router: new Router({
-      ...{ config, random },
-      priceOf: (deployment) => priceBehindWildcard(deployment, clock.nowMs()),
-    }),
+    snapshots,
     providerOf: (deployment) => (deployment.mock === undefined ? openAi : mock),
     newCallId: newId,
     ...{ telemetry, clock, random },
@@ -110,14 +134,17 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   }
   return {
     gateway,
-    ready: () => decisions.ready,
+    ready: () => decisions.ready && models.isSettled,
+    reload: (reading) => live.reload(reading),
     checks: () => ({
       keyservice: decisions.connected ? "connected" : "away",
       journal: `${journal.stats().pending} records to book`,
       counters: redis === undefined ? "in this process" : `redis ${redis.isUp ? "connected" : "away"}`,
-      config: config.digest.slice(0, 12),
+      config: snapshots.current.digest.slice(0, 12),
+      models: `${live.storedCount} of the database`,
     }),
-    close: (graceMs) => close({ decisions, shipper, leases, journal, counters, authority, http, telemetry }, graceMs),
+    close: (graceMs) =>
+      close({ decisions, models, shipper, leases, journal, counters, authority, http, telemetry }, graceMs),
   };
 }
 
@@ -141,8 +168,49 @@ function createCounters(options: GatewayOptions): { counters: Counters; redis?: 
   return { counters, redis };
 }
 
+/** Logs and counts what becomes of changes to the configuration. */
+function createLiveConfig(
+  { reading, clock, telemetry, metrics }: GatewayOptions,
+  apply: (config: Config) => void,
+): LiveConfig {
+  let successful = true;
+  let succeededAtMs = clock.nowMs();
+  const texts = (remarks: readonly Notice[]) => remarks.map(remarkText);
+  const onChange = (outcome: Outcome) => {
+    successful = outcome.ok && outcome.heldBack.length === 0;
+    if (successful) succeededAtMs = clock.nowMs();
+    if (!outcome.ok) {
+      const faults = texts(outcome.faults);
+      telemetry.log("error", "The configuration was not changed: what is new cannot be used.", { faults });
+      return;
+    }
+    if (outcome.heldBack.length > 0) {
+      const faults = texts(outcome.heldBack);
+      telemetry.log("error", "Models of the database cannot be used here; they are served as they were, or not.", {
+        faults,
+      });
+    }
+    const digest = outcome.config.digest.slice(0, 12);
+    telemetry.log("info", "A new configuration is in force.", { digest, notices: texts(outcome.notices) });
+  };
+  const live = new LiveConfig({ reading, clock, apply, onChange });
+  metrics.gauge(
+    "tollgate_config_last_reload_successful",
+    "Whether the last change of the configuration, the file's or the database's, is in force as a whole.",
+    () => (successful ? 1 : 0),
+  );
+  metrics.gauge(
+    "tollgate_config_last_reload_success_timestamp_seconds",
+    "When the configuration was last changed as a whole, or read at the start.",
+    () => succeededAtMs / 1000,
+  );
+  metrics.gauge("tollgate_stored_models", "Models of the database in force.", () => live.storedCount);
+  return live;
+}
+
 interface Parts {
   readonly decisions: Decisions;
+  readonly models: ModelSync;
   readonly shipper: Shipper;
   readonly leases: Leases;
   readonly journal: Journal;
@@ -155,6 +223,7 @@ interface Parts {
 /** Last in, first out: records are booked before the leases they were paid from go back. */
 async function close(parts: Parts, graceMs: number): Promise<void> {
   const closers = new Closers();
+  closers.add("models", () => parts.models.close());
   closers.add("authority", () => parts.authority.close());
   closers.add("journal", () => parts.journal.close());
   closers.add("shipper", () => parts.shipper.close());

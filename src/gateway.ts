@@ -11,6 +11,7 @@ import type { Grant } from "./keys/authority.ts";
 import type { Provider } from "./providers/provider.ts";
 import { afterAttempts, isWorthRepeating, pauseMs } from "./routing/repeats.ts";
 import type { Route, Router } from "./routing/router.ts";
+import type { Snapshots } from "./routing/snapshots.ts";
 import type { AttemptFacts, CallTrace, Telemetry } from "./telemetry/telemetry.ts";
 
 const abandoned = new GatewayError("client_closed_request", "The caller went away.");
@@ -20,6 +21,7 @@ interface Call {
   readonly request: CompletionRequest;
   readonly caller: Caller;
   readonly callId: string;
+  readonly router: Router;
   readonly route: Route;
   readonly ticket: Ticket;
   readonly trace: CallTrace;
@@ -41,7 +43,7 @@ interface Call {
  */
 export class Gateway {
   readonly #admission: Admission;
-  readonly #router: Router;
+  readonly #snapshots: Pick<Snapshots, "current">;
   readonly #providerOf: (deployment: Deployment) => Provider;
   readonly #telemetry: Telemetry;
   readonly #clock: Clock;
@@ -50,7 +52,7 @@ export class Gateway {
 
   constructor(parts: {
     admission: Admission;
-    router: Router;
+    snapshots: Pick<Snapshots, "current">;
     providerOf: (deployment: Deployment) => Provider;
     telemetry: Telemetry;
     clock: Clock;
@@ -58,7 +60,7 @@ export class Gateway {
     newCallId: () => string;
   }) {
     this.#admission = parts.admission;
-    this.#router = parts.router;
+    this.#snapshots = parts.snapshots;
     this.#providerOf = parts.providerOf;
     this.#telemetry = parts.telemetry;
     this.#clock = parts.clock;
@@ -83,10 +85,11 @@ export class Gateway {
     // Stands if the reader ends the iteration between two events.
     let failure: GatewayError | undefined = abandoned;
     let ticket: Ticket | undefined;
+    const { router } = this.#snapshots.current;
     try {
       const grant = await this.#admission.authenticate(caller.token);
       trace.identify({ keyId: grant.keyId, teamId: grant.teamId });
-      const { route, models } = this.#routeFor(grant, request.model);
+      const { route, models } = routeFor(router, grant, request.model);
       trace.identify({ modelGroup: route.modelGroup });
       const callId = this.#newCallId();
       ticket = await this.#admission.admit({
@@ -98,7 +101,7 @@ export class Gateway {
         ...route,
         traceId: trace.traceId,
       });
-      yield* this.#attempts({ request, caller, callId, route, ticket, trace });
+      yield* this.#attempts({ request, caller, callId, router, route, ticket, trace });
       failure = undefined;
     } catch (thrown) {
       failure = GatewayError.from(thrown);
@@ -111,11 +114,12 @@ export class Gateway {
 
   /** Names of the models a key may use, sorted. */
   async listModels(token: string | undefined): Promise<string[]> {
+    const { router } = this.#snapshots.current;
     const grant = await this.#admission.authenticate(token);
-    const names = new Set([...this.#router.listModels(), ...grant.aliases.keys()]);
+    const names = new Set([...router.listModels(), ...grant.aliases.keys()]);
     const isUsable = (name: string) => {
-      const path = this.#namesOf(grant, name);
-      return mayUse(grant, path) && this.#router.route(path.at(-1) ?? name) !== undefined;
+      const path = namesOf(router, grant, name);
+      return mayUse(grant, path) && router.route(path.at(-1) ?? name) !== undefined;
     };
     return [...names].filter(isUsable).sort();
   }
@@ -125,7 +129,7 @@ export class Gateway {
     const tried: Deployment[] = [];
     let failure: GatewayError | undefined;
     for (let number = 1; ; number++) {
-      const { deployment, again } = this.#router.choose(call.route, tried);
+      const { deployment, again } = call.router.choose(call.route, tried);
       if (failure !== undefined) {
         if (!isWorthRepeating(failure, again)) throw afterAttempts(failure, number - 1);
         if (again) await pause(this.#clock, pauseMs(number - 1, failure, this.#random), call.caller.signal);
@@ -140,7 +144,7 @@ export class Gateway {
         return;
       } catch (thrown) {
         failure = GatewayError.from(thrown);
-        if (begun || number > this.#router.retries || call.caller.signal.aborted) throw afterAttempts(failure, number);
+        if (begun || number > call.router.retries || call.caller.signal.aborted) throw afterAttempts(failure, number);
       }
     }
   }
@@ -176,20 +180,20 @@ export class Gateway {
       attempt.abandon();
     }
   }
+}
 
-  #routeFor(grant: Grant, model: string): { route: Route; models: readonly string[] } {
-    const models = this.#namesOf(grant, model);
-    if (!mayUse(grant, models)) throw modelNotAllowed(model);
-    const route = this.#router.route(models.at(-1) ?? model);
-    if (route === undefined) throw modelNotFound(model);
-    return { route, models };
-  }
+function routeFor(router: Router, grant: Grant, model: string): { route: Route; models: readonly string[] } {
+  const models = namesOf(router, grant, model);
+  if (!mayUse(grant, models)) throw modelNotAllowed(model);
+  const route = router.route(models.at(-1) ?? model);
+  if (route === undefined) throw modelNotFound(model);
+  return { route, models };
+}
 
-  /** The names of a model from the caller's spelling to the group it ends in. */
-  #namesOf(grant: Grant, model: string): readonly string[] {
-    const target = grant.aliases.get(model) ?? model;
-    return [model, target, this.#router.groupOf(target)];
-  }
+/** The names of a model from the caller's spelling to the group it ends in. */
+function namesOf(router: Router, grant: Grant, model: string): readonly string[] {
+  const target = grant.aliases.get(model) ?? model;
+  return [model, target, router.groupOf(target)];
 }
 
 /** Before the last byte leaves: whoever has the whole answer finds it in the books, and its slot free. */

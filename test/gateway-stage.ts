@@ -16,6 +16,7 @@ import { Leases } from "../src/keys/leases.ts";
 import { Overdraft } from "../src/keys/overdraft.ts";
 import type { Provider, ProviderCall } from "../src/providers/provider.ts";
 import { Router } from "../src/routing/router.ts";
+import { Snapshots } from "../src/routing/snapshots.ts";
 import type { AttemptTrace, CallTrace, Telemetry } from "../src/telemetry/telemetry.ts";
 import { aborted } from "./front/scripted-gateway.ts";
 import { HandClock } from "./keys/hand-clock.ts";
@@ -69,6 +70,7 @@ export class GatewayStage implements Telemetry {
   readonly provider = new ScriptedProvider();
   readonly counters = createMemoryCounters({ clock: this.clock });
   readonly gateway: Gateway;
+  readonly snapshots: Snapshots;
   readonly leases: Leases;
   readonly decisions: Decisions;
   readonly overdraft: Overdraft | undefined;
@@ -100,8 +102,12 @@ export class GatewayStage implements Telemetry {
     this.leases = new Leases({ ...shared, book: this.#journal });
     const alone = options.config?.keyServiceUnavailable;
     this.overdraft = alone?.mode === "open" ? new Overdraft(alone.max) : undefined;
-    const decisions = new Decisions({ ...decisionDefaults, ...shared, masterKey: undefined });
+    const decisions = new Decisions({ ...decisionDefaults, ...shared, masterKey: undefined, onModels: () => {} });
     this.decisions = decisions;
+    this.snapshots = new Snapshots({
+      config: sampleConfig(options.deployments ?? [sampleDeployment()], options.config),
+      routerOf: (config) => new Router({ config, random: () => 0, priceOf: () => undefined }),
+    });
     this.gateway = new Gateway({
       admission: new Admission({
         ...{ decisions, leases: this.leases, journal: this.#journal, counters, clock },
@@ -110,11 +116,7 @@ export class GatewayStage implements Telemetry {
         unpricedModels: options.config?.unpricedModels ?? "refuse",
         countUnpriced: (model) => void this.unpriced.push(model),
       }),
-      router: new Router({
-        config: sampleConfig(options.deployments ?? [sampleDeployment()], options.config),
-        random: () => 0,
-        priceOf: () => undefined,
-      }),
+      snapshots: this.snapshots,
       providerOf: () => this.provider,
       telemetry: this,
       clock,

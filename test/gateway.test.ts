@@ -4,7 +4,7 @@ import type { CallEvent, SettledEvent } from "../src/completion.ts";
 import { GatewayError, ProviderFailure } from "../src/errors.ts";
 import { answer, GatewayStage, type Step, usage } from "./gateway-stage.ts";
 import { sampleGrant } from "./keys/samples.ts";
-import { all, sampleDeployment, sampleRequest } from "./sample-call.ts";
+import { all, sampleConfig, sampleDeployment, sampleRequest } from "./sample-call.ts";
 
 const cost = 10n * 1_000n + 7n * 2_000n;
 const down = () => new ProviderFailure("provider_unavailable", "Down.", { billable: false });
@@ -367,6 +367,33 @@ test("tokens per minute are corrected to what was really used", async () => {
   const used = usage.inputTokens + usage.outputTokens;
   const reserved = Math.ceil(sampleRequest({ max_tokens: 20 }).inputTokensMax / 4) + 20;
   assert.deepEqual(remaining, [120 - reserved, 120 - used - reserved, 120 - 2 * used - reserved]);
+});
+
+describe("a configuration that changes", () => {
+  const [before, after] = ["before", "after"].map((id) => sampleDeployment({ id, model: id }));
+  const changed = sampleConfig(after === undefined ? [] : [after], noRetries);
+
+  test("is that of the calls that begin from then on; a call under way keeps what it began with, retries too", async () => {
+    const stage = new GatewayStage({ deployments: before === undefined ? [] : [before], config: oneRetry });
+    const change = () => stage.snapshots.reload(changed);
+    stage.provider.scripts = [[change, down()], answer];
+    assert.equal((await stage.answered()).at(-1)?.type, "settled");
+    await stage.answered();
+    assert.deepEqual(
+      stage.provider.calls.map(({ deployment }) => deployment.id),
+      ["before", "before", "after"],
+    );
+    await stage.rest();
+  });
+
+  test("may take a model away: calls to it under way end well, later ones find none", async () => {
+    const stage = new GatewayStage();
+    stage.provider.scripts = [[() => stage.snapshots.reload(sampleConfig([])), ...answer]];
+    assert.equal((await stage.answered()).at(-1)?.type, "settled");
+    assert.equal((await stage.failed()).error.code, "model_not_found");
+    assert.deepEqual(await stage.pass(stage.gateway.listModels("sk-caller")), []);
+    await stage.rest();
+  });
 });
 
 describe("the list of models", () => {

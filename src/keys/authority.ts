@@ -171,6 +171,8 @@ export interface SpendRecord {
 export type KeyChange =
   | { readonly type: "key"; readonly keyId: string; readonly version: bigint }
   | { readonly type: "entity"; readonly scope: Scope; readonly id: string; readonly version: bigint }
+  /** Models or credentials of the database. */
+  | { readonly type: "models"; readonly version: bigint }
   | { readonly type: "reset"; readonly version: bigint }
   | { readonly type: "heartbeat"; readonly version: bigint };
 

@@ -33,6 +33,8 @@ export interface DecisionsParts {
   readonly telemetry: Pick<Telemetry, "log">;
   /** The operator's own key: unlimited, unknown to the KeyService. */
   readonly masterKey: Secret | undefined;
+  /** Told when the database's models have changed, or may have, by this version of the books. */
+  readonly onModels: (version: bigint) => void;
   /** The most grants kept. */
   readonly capacity: number;
   /** How long a grant is believed after the KeyService was last heard of, in milliseconds. */
@@ -71,6 +73,7 @@ export class Decisions {
   readonly #authority: Authority;
   readonly #clock: Clock;
   readonly #telemetry: Pick<Telemetry, "log">;
+  readonly #onModels: (version: bigint) => void;
   readonly #backoff: Backoff;
   readonly #masterDigest: Buffer | undefined;
   readonly #staleMs: number;
@@ -97,6 +100,7 @@ export class Decisions {
     this.#authority = parts.authority;
     this.#clock = parts.clock;
     this.#telemetry = parts.telemetry;
+    this.#onModels = parts.onModels;
     this.#backoff = new Backoff({ firstMs: 100, maxMs: 4_000, random: parts.random });
     this.#masterDigest = parts.masterKey && hash("sha256", parts.masterKey.reveal(), "buffer");
     this.#staleMs = parts.staleMs;
@@ -245,6 +249,8 @@ export class Decisions {
     this.#heardAtMs = this.#clock.monotonicMs();
     // The first watch starts from now; what was read before it may have changed unheard.
     if (!this.#ready) this.#forgetAll();
+    // A KeyService that is connected to anew may be able to read what the one before could not.
+    if (!this.#connected || change.type === "reset" || change.type === "models") this.#onModels(change.version);
     if (!this.#connected) this.#telemetry.log("info", "Listening to the KeyService's changes.");
     this.#ready = true;
     this.#connected = true;
@@ -256,12 +262,12 @@ export class Decisions {
       return;
     }
     if (change.version > this.#version) this.#version = change.version;
-    if (change.type === "heartbeat") return;
+    if (change.type === "heartbeat" || change.type === "models") return;
     this.#changeCount++;
     this.#drop(change);
   }
 
-  #drop(change: Exclude<KeyChange, { type: "reset" | "heartbeat" }>): void {
+  #drop(change: Exclude<KeyChange, { type: "reset" | "heartbeat" | "models" }>): void {
     if (change.type === "key") {
       this.#changes.set(`key ${change.keyId}`, change.version);
       this.#grants.dropKey(change.keyId);

@@ -6,6 +6,7 @@ import {
   type AcquireLeaseResponse,
   type Budget as BudgetMessage,
   type BudgetRefusal as BudgetRefusalMessage,
+  type GetModelsResponse,
   type Grant as GrantMessage,
   LimitKind,
   type Limit as LimitMessage,
@@ -32,6 +33,7 @@ import type {
   SpendRecord,
   SpendStatus,
 } from "./authority.ts";
+import type { ModelsAnswer } from "./model-sync.ts";
 
 const scopes: ReadonlyMap<ScopeMessage, Scope> = new Map([
   [ScopeMessage.KEY, "key"],
@@ -183,13 +185,28 @@ export function readChange(message: WatchResponse): KeyChange {
       return { type: "key", keyId: change.value.keyId, version };
     case "entityChanged": {
       const scope = scopes.get(change.value.scope);
+      // As a KeyService says it that knows no other word yet.
+      if (scope === "model") return { type: "models", version };
       return scope === undefined ? { type: "reset", version } : { type: "entity", scope, id: change.value.id, version };
     }
+    case "modelsChanged":
+      return { type: "models", version };
     case "heartbeat":
       return { type: "heartbeat", version };
     default:
       return { type: "reset", version };
   }
+}
+
+/** The models of the database. */
+export function readModels(message: GetModelsResponse): ModelsAnswer {
+  return {
+    version: message.version,
+    models: message.models.map(({ id, entry = {} }) => ({ id, entry })),
+    credentials: message.credentials.map(({ name, values = {} }) => ({ name, values })),
+    unreadableModels: message.unreadableModelIds,
+    unreadableCredentials: message.unreadableCredentialNames,
+  };
 }
 
 /** A booked attempt, for the KeyService. */

@@ -19,7 +19,16 @@ import {
   type SpendRecord,
 } from "./authority.ts";
 import { Backoff, pause } from "./backoff.ts";
-import { readChange, readGrant, readLeaseAnswer, readPartyGrant, writeParty, writeSpendRecord } from "./messages.ts";
+import {
+  readChange,
+  readGrant,
+  readLeaseAnswer,
+  readModels,
+  readPartyGrant,
+  writeParty,
+  writeSpendRecord,
+} from "./messages.ts";
+import type { ModelsAnswer } from "./model-sync.ts";
 
 /** A call waits for these: short. */
 const callerWaitsMs = 2_000;
@@ -129,6 +138,17 @@ export class RemoteAuthority implements Authority {
   async settle(records: readonly SpendRecord[]): Promise<void> {
     const request = { podId: this.#podId, records: writeAll(records) };
     await this.#call(backgroundMs, (options) => this.#client.settle(request, options));
+  }
+
+  /** The models and credentials of the database. @throws AuthorityUnavailable. */
+  async models(): Promise<ModelsAnswer> {
+    try {
+      return await this.#call(backgroundMs, async (options) =>
+        readModels(await this.#client.getModels({ podId: this.#podId }, options)),
+      );
+    } catch (error) {
+      throw error instanceof AuthorityRejected ? new AuthorityUnavailable(error.cause) : error;
+    }
   }
 
   async *watch(sinceVersion: bigint, signal: AbortSignal): AsyncIterable<KeyChange> {

@@ -17,7 +17,7 @@ const main = new URL("../../sidecar/main.ts", import.meta.url).pathname;
 export class Process {
   #child: ChildProcess;
   readonly #args: readonly string[];
-  readonly #env: Readonly<Record<string, string>>;
+  #env: Readonly<Record<string, string>>;
   output = "";
 
   constructor(args: readonly string[], env: Readonly<Record<string, string>>) {
@@ -30,8 +30,9 @@ export class Process {
     return this.#child.pid ?? 0;
   }
 
-  /** Starts it again after it was killed. */
-  restart(): void {
+  /** Starts it again after it was killed, with other variables if they are given. */
+  restart(env: Readonly<Record<string, string>> = {}): void {
+    this.#env = { ...this.#env, ...env };
     this.#child = this.#spawn();
   }
 

@@ -13,7 +13,12 @@ const token = "sk-alpha";
 
 async function setUp(
   t: TestContext,
-  parts: { masterKey?: string; capacity?: number; wrap?: (a: Authority) => Authority } = {},
+  parts: {
+    masterKey?: string;
+    capacity?: number;
+    wrap?: (a: Authority) => Authority;
+    onModels?: (version: bigint) => void;
+  } = {},
 ) {
   const clock = new HandClock();
   const authority = new PaperAuthority({ clock });
@@ -27,6 +32,7 @@ async function setUp(
     random: () => 0.5,
     telemetry: log,
     masterKey: parts.masterKey === undefined ? undefined : new Secret(parts.masterKey),
+    onModels: parts.onModels ?? (() => {}),
   });
   decisions.start();
   t.after(async () => {
@@ -117,6 +123,26 @@ describe("decisions", () => {
     assert.equal((await ask(token))?.blocked, true);
   });
 
+  it("tells of models that changed or may have: when it connects, when told so, and after a reset; and keeps its grants", async (t) => {
+    const told: bigint[] = [];
+    const { authority, clock, decisions, ask } = await setUp(t, { onModels: (version) => told.push(version) });
+    assert.deepEqual(told, [1n]);
+    await ask(token);
+    authority.change("key_b");
+    authority.push({ type: "models", version: ++authority.version });
+    await clock.advance(1);
+    assert.deepEqual(told, [1n, 3n]);
+    assert.ok(!(decisions.resolve(token) instanceof Promise));
+    authority.push({ type: "reset", version: authority.version });
+    await clock.advance(1);
+    assert.deepEqual(told, [1n, 3n, 3n]);
+    authority.cut();
+    await clock.advance(100);
+    authority.trouble.away = false;
+    await clock.advance(10_000);
+    assert.deepEqual(told.slice(3), [3n]);
+  });
+
   it("a change of another key costs nothing", async (t) => {
     const { authority, clock, decisions, ask } = await setUp(t);
     await ask(token);
@@ -156,7 +182,15 @@ describe("decisions", () => {
     const authority = new PaperAuthority({ clock });
     addKey(authority, token, sampleGrant("key_a", 1n));
     const telemetry = new Log();
-    const parts = { ...decisionDefaults, authority, clock, random: () => 0.5, telemetry, masterKey: undefined };
+    const parts = {
+      ...decisionDefaults,
+      authority,
+      clock,
+      random: () => 0.5,
+      telemetry,
+      masterKey: undefined,
+      onModels: () => {},
+    };
     const decisions = new Decisions(parts);
     const first = Promise.resolve(decisions.resolve(token));
     await clock.advance(50);

@@ -104,7 +104,13 @@ class Pod {
     const { authority, journal } = this;
     this.leases = new Leases({ ...parts, authority, book: journal });
     this.shipper = new Shipper({ ...parts, journal, authority, onBooked: (records) => this.leases.booked(records) });
-    this.decisions = new Decisions({ ...decisionDefaults, ...parts, authority, masterKey: undefined });
+    this.decisions = new Decisions({
+      ...decisionDefaults,
+      ...parts,
+      authority,
+      masterKey: undefined,
+      onModels: () => {},
+    });
     this.leases.adopt(journal.formerLeases);
     this.shipper.start();
     this.decisions.start();

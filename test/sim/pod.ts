@@ -110,7 +110,13 @@ export class PodProcess implements Telemetry {
       this.overdraft?.booked(records);
     };
     this.#shipper = new Shipper({ ...shared, journal, authority, onBooked });
-    this.decisions = new Decisions({ ...decisionDefaults, ...shared, authority, masterKey: undefined });
+    this.decisions = new Decisions({
+      ...decisionDefaults,
+      ...shared,
+      authority,
+      masterKey: undefined,
+      onModels: () => {},
+    });
     this.#counters = new SimCounters({ world, clock, store: parts.limits, trouble: parts.redisTrouble });
     const counters = new StandbyCounters({
       store: this.#counters,
@@ -126,7 +132,12 @@ export class PodProcess implements Telemetry {
         unpricedModels: "refuse",
         countUnpriced: () => {},
       }),
-      router: new Router({ config: parts.config, random: dice.random, priceOf: () => undefined }),
+      snapshots: {
+        current: {
+          router: new Router({ config: parts.config, random: dice.random, priceOf: () => undefined }),
+          digest: "",
+        },
+      },
       providerOf: () => provider,
       ...{ telemetry: this, clock, random: dice.random, newCallId: dice.newId },
     });
