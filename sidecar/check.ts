@@ -95,6 +95,7 @@ function summaryText(file: string, config: ConfigSummary): string {
     `Redis        ${redisText}`,
     `Database     ${config.databaseHost ?? "none"}`,
     `Master key   ${yes(config.masterKeyPresent)}`,
+    `Alerts       ${config.alerting.length === 0 ? "the log only" : `the log, ${config.alerting.join(", ")}`}`,
     `Environment  ${config.environment ?? "-"}`,
     `Time zone    ${config.timeZone ?? "-"}`,
     `Digest       ${config.digest}`,

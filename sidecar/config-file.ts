@@ -29,6 +29,7 @@ export async function readConfig(settings: Settings): Promise<FileConfig> {
     masterKey: result.config.masterKey ?? settings.masterKey,
     databaseUrl: result.config.databaseUrl ?? settings.databaseUrl,
     timeZone: result.config.timeZone ?? settings.timeZone,
+    alerting: result.config.alerting ?? settings.alerting,
     spendLogRetentionMs: result.config.spendLogRetentionMs ?? settings.spendLogRetentionMs,
     storesModels: result.config.storesModels ?? settings.storesModels,
     reading,

@@ -1,6 +1,7 @@
 import { hash } from "node:crypto";
-import { type ConfigReading, type Secret, systemClock, systemRandom } from "../src/index.ts";
+import { type AlertRouting, type ConfigReading, type Secret, systemClock, systemRandom } from "../src/index.ts";
 import { createKeyService, type KeyService } from "../src/keyservice/server.ts";
+import { alertTargets } from "./alert-settings.ts";
 import { readConfig } from "./config-file.ts";
 import { createLogger } from "./logger.ts";
 import { type Settings, SettingsError } from "./settings.ts";
@@ -13,6 +14,7 @@ export interface KeyServiceFacts {
   readonly masterKey: Secret;
   readonly timeZone: string;
   readonly spendLogRetentionMs: number | undefined;
+  readonly alerting: AlertRouting | undefined;
   readonly storesModels: boolean;
   /** The newest first. */
   readonly encryptionKeys: readonly Secret[];
@@ -22,13 +24,15 @@ export interface KeyServiceFacts {
 
 /**
  * `tollgate keyservice`: needs a database and a master key; of the config file it takes these two, the time zone, the retention of the
- * spend log and `store_model_in_db`, and shows its models beside those of the database.
+ * spend log, `store_model_in_db` and where alerts go, and shows its models beside those of the database.
  *
  * @param given the file, where somebody else has read it.
  */
 export async function startKeyServiceProgram(settings: Settings, given?: ConfigReading): Promise<KeyService> {
-  const { reading = given, ...facts } = await keyServiceFacts(settings);
+  const { reading = given, alerting, ...facts } = await keyServiceFacts(settings);
   const { masterKey } = facts;
+  const { targets, faults } = alertTargets(alerting, settings.alertSinks);
+  if (faults.length > 0) throw new SettingsError(faults.join("\n"));
   const logger = createLogger(settings.logLevel, { service: "tollgate-keyservice" });
   return createKeyService({
     ...facts,
@@ -38,6 +42,7 @@ export async function startKeyServiceProgram(settings: Settings, given?: ConfigR
     host: settings.keyserviceHost,
     port: settings.keyservicePort,
     leaseTtlMs: settings.leaseTtlMs,
+    alertTargets: targets,
     graceMs: settings.graceMs,
     clock: systemClock,
     random: systemRandom,
@@ -48,7 +53,7 @@ export async function startKeyServiceProgram(settings: Settings, given?: ConfigR
 /** @throws SettingsError saying what is missing. */
 export async function keyServiceFacts(settings: Settings): Promise<KeyServiceFacts> {
   const config = settings.configPath === "" ? undefined : await readConfig(settings);
-  const { masterKey, databaseUrl, timeZone, spendLogRetentionMs, storesModels } = config ?? settings;
+  const { masterKey, databaseUrl, timeZone, spendLogRetentionMs, storesModels, alerting } = config ?? settings;
   if (databaseUrl === undefined) {
     throw new SettingsError(
       "No database. Set DATABASE_URL (or general_settings.database_url): postgresql://user:password@host/name.",
@@ -61,7 +66,7 @@ export async function keyServiceFacts(settings: Settings): Promise<KeyServiceFac
   }
   const encryptionKeys = encryptionKeysOf(settings.encryptionKeys, settings.pepper ?? masterKey);
   const reading = config?.reading;
-  return { databaseUrl, masterKey, timeZone, spendLogRetentionMs, storesModels, encryptionKeys, reading };
+  return { databaseUrl, masterKey, timeZone, spendLogRetentionMs, alerting, storesModels, encryptionKeys, reading };
 }
 
 /** The salt key is the oldest; as one of the others it may be as short as it is. */

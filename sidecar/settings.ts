@@ -1,7 +1,9 @@
 import { readFileSync } from "node:fs";
 import { parseRetention, retentionForm } from "../src/duration.ts";
+import type { AlertRouting } from "../src/index.ts";
 import { Secret } from "../src/secret.ts";
 import { isTimeZone } from "../src/time-zone.ts";
+import { type AlertSinkSettings, readAlerting, wordsOf } from "./alert-settings.ts";
 
 /** The variables of a process, as given; tests give a map instead of the environment. */
 export type Variables = Readonly<Record<string, string | undefined>>;
@@ -75,6 +77,31 @@ export const variables = {
     meaning:
       "KeyService: how long rows of the spend log are kept, `90d` for instance; `general_settings.maximum_spend_logs_retention_period` goes first. Sums by day stay.",
   },
+  TOLLGATE_ALERTING: {
+    default: "",
+    meaning:
+      "KeyService: where alerts go besides the log: `slack`, `webhook`, `email`, `pagerduty`, commas between; `general_settings.alerting` goes first.",
+  },
+  SLACK_WEBHOOK_URL: {
+    default: "",
+    meaning: "KeyService: Slack's incoming webhook; `general_settings.alert_to_webhook_url` goes first for its types.",
+  },
+  WEBHOOK_URL: { default: "", meaning: "KeyService: where alerts are posted as JSON." },
+  PAGERDUTY_API_KEY: {
+    default: "",
+    meaning: "KeyService: the routing (integration) key of PagerDuty's Events API v2.",
+  },
+  TOLLGATE_PAGERDUTY_URL: {
+    default: "https://events.pagerduty.com/v2/enqueue",
+    meaning: "KeyService: PagerDuty's service region, for instance `https://events.eu.pagerduty.com/v2/enqueue`.",
+  },
+  SMTP_HOST: { default: "", meaning: "KeyService: the mail server that alerts are sent through." },
+  SMTP_PORT: { default: "587", meaning: "Its port; at 465 TLS begins with the first byte." },
+  SMTP_USERNAME: { default: "", meaning: "Who the KeyService is to it; none: it does not log in." },
+  SMTP_PASSWORD: { default: "", meaning: "And the password." },
+  SMTP_TLS: { default: "True", meaning: "`False`: mail goes in the clear." },
+  SMTP_SENDER_EMAIL: { default: "", meaning: "Whom mail is from." },
+  TOLLGATE_ALERT_RECIPIENTS: { default: "", meaning: "Whom mail goes to, commas between." },
   TOLLGATE_GRACE_S: { default: "30", meaning: "How long calls in flight may take to finish after SIGTERM." },
   TOLLGATE_LOG_LEVEL: { default: "info", meaning: "`debug` (a line a call), `info`, `warn` or `error`." },
 } as const satisfies Record<string, { default: string; meaning: string }>;
@@ -108,6 +135,9 @@ export interface Settings {
   readonly timeZone: string;
   /** Undefined: for ever. */
   readonly spendLogRetentionMs: number | undefined;
+  /** Undefined: the environment does not say. */
+  readonly alerting: AlertRouting | undefined;
+  readonly alertSinks: AlertSinkSettings;
   readonly graceMs: number;
   readonly logLevel: "debug" | "info" | "warn" | "error";
   /** The environment itself, for OpenTelemetry's standard `OTEL_*` variables and the configuration's `os.environ/NAME`. */
@@ -167,6 +197,20 @@ export function readSettings(env: Variables, hostName: string): Settings {
     spendLogRetentionMs: env.TOLLGATE_SPEND_LOG_RETENTION
       ? parseRetention(env.TOLLGATE_SPEND_LOG_RETENTION)
       : undefined,
+    alerting: readAlerting(text("TOLLGATE_ALERTING"), faults),
+    alertSinks: {
+      slackUrl: secret("SLACK_WEBHOOK_URL"),
+      webhookUrl: secret("WEBHOOK_URL"),
+      pagerDutyKey: secret("PAGERDUTY_API_KEY"),
+      pagerDutyUrl: text("TOLLGATE_PAGERDUTY_URL"),
+      smtpHost: env.SMTP_HOST || undefined,
+      smtpPort: number("SMTP_PORT", 1, 65_535),
+      smtpUsername: env.SMTP_USERNAME || undefined,
+      smtpPassword: secret("SMTP_PASSWORD"),
+      smtpTls: oneOf("SMTP_TLS", ["True", "true", "False", "false"]).toLowerCase() === "true",
+      smtpSender: env.SMTP_SENDER_EMAIL || undefined,
+      recipients: wordsOf(text("TOLLGATE_ALERT_RECIPIENTS")),
+    },
     graceMs: number("TOLLGATE_GRACE_S", 0, 3_600) * 1000,
     logLevel: oneOf("TOLLGATE_LOG_LEVEL", ["debug", "info", "warn", "error"]),
     env,
@@ -179,6 +223,9 @@ export function readSettings(env: Variables, hostName: string): Settings {
   }
   if (!/^https?:$/.test(URL.parse(settings.keyserviceUrl)?.protocol ?? "")) {
     faults.push("KEYSERVICE_URL: not an http or https URL");
+  }
+  if (!/^https?:$/.test(URL.parse(settings.alertSinks.pagerDutyUrl)?.protocol ?? "")) {
+    faults.push("TOLLGATE_PAGERDUTY_URL: not an http or https URL");
   }
   if (faults.length > 0) throw new SettingsError(faults.join("\n"));
   return settings;

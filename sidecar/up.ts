@@ -39,8 +39,8 @@ export async function startUp(given: Settings): Promise<{ close(): Promise<void>
       databaseUrl = postgres.url;
     }
     const pepper = settings.pepper ?? keptSecret(dataDir, "pepper", randomText).secret;
-    const { timeZone, storesModels, reading } = config;
-    const shared = { ...settings, masterKey, databaseUrl, pepper, timeZone, storesModels };
+    const { timeZone, alerting, storesModels, reading } = config;
+    const shared = { ...settings, masterKey, databaseUrl, pepper, timeZone, alerting, storesModels };
     const keyService = await startKeyServiceProgram({ ...shared, configPath: "" }, reading);
     closers.add("keyservice", () => keyService.close());
     const keyserviceUrl = `http://127.0.0.1:${keyService.port}`;

@@ -1,7 +1,8 @@
 /** Tollgate as a library: what the programs in `sidecar/` are put together from. */
 
 export { type Clock, type Random, systemClock, systemRandom } from "./clock.ts";
-export type { Config, Fault } from "./config/config.ts";
+export { isAlertChannel } from "./config/alerting.ts";
+export type { AlertChannel, AlertRouting, Config, Fault } from "./config/config.ts";
 export { type ConfigReading, loadConfig, readConfigFile } from "./config/load.ts";
 export { remarkText } from "./config/remarks.ts";
 export { type ConfigSummary, type DeploymentSummary, summarise } from "./config/summary.ts";

@@ -52,6 +52,7 @@ export function sampleConfig(deployments: readonly Deployment[], facts: Partial<
     masterKey: undefined,
     databaseUrl: undefined,
     timeZone: undefined,
+    alerting: undefined,
     environment: undefined,
     forwardTraceparent: false,
     notices: [],

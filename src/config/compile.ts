@@ -1,6 +1,7 @@
 import { usdFromNumber } from "../money.ts";
 import { Secret } from "../secret.ts";
 import { matchWildcard } from "../wildcard.ts";
+import { compileAlerting } from "./alerting.ts";
 import type { Config, Deployment, UnpricedModels } from "./config.ts";
 import { compileEntry, unsetText } from "./deployments.ts";
 import { providerVariables } from "./providers.ts";
@@ -60,6 +61,7 @@ export async function compile(parts: Compilation): Promise<Config> {
     storesModels: general?.store_model_in_db,
     masterKey: general?.master_key ?? secretOf(resolved.lookup("LITELLM_MASTER_KEY")),
     databaseUrl: general?.database_url ?? secretOf(resolved.lookup("DATABASE_URL")),
+    alerting: compileAlerting(file, remarks),
     environment,
     timeZone: settings?.timezone,
     spendLogRetentionMs: general?.maximum_spend_logs_retention_period,

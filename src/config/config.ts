@@ -150,6 +150,22 @@ export type KeyServiceUnavailable =
 /** What becomes of calls to models nobody knows the price of: refused to callers with a budget, or served and booked at $0. */
 export type UnpricedModels = "refuse" | "flag";
 
+/** Where alerts can go, in LiteLLM's words. */
+export type AlertChannel = "slack" | "webhook" | "email" | "pagerduty";
+
+/** LiteLLM's kinds of alert that exist here. */
+export type AlertType = "budget_alerts" | "outage_alerts" | "fallback_reports";
+
+/** Which alerts go where. */
+export interface AlertRouting {
+  /** Each once. */
+  readonly channels: readonly AlertChannel[];
+  /** Undefined: all. */
+  readonly types: ReadonlySet<AlertType> | undefined;
+  /** Slack's webhooks for alerts of one type, instead of the common one. */
+  readonly slackUrls: ReadonlyMap<AlertType, readonly Secret[]>;
+}
+
 /** How deployments are chosen and how often. */
 export interface RouterConfig {
   readonly strategy: "simple-shuffle";
@@ -176,6 +192,8 @@ export interface Config {
   readonly timeZone: string | undefined;
   /** How long rows of the spend log are kept, in milliseconds; undefined: for ever. */
   readonly spendLogRetentionMs: number | undefined;
+  /** `general_settings.alerting`; undefined: the file does not say. */
+  readonly alerting: AlertRouting | undefined;
   /** `general_settings.environment`, for the resource of traces and metrics. */
   readonly environment: string | undefined;
   /** Whether providers are sent `traceparent` (`litellm_settings.forward_traceparent_to_llm_provider`). */

@@ -134,6 +134,14 @@ export const databaseUrl = field(
   always,
 );
 
+/** The address of a webhook: whoever knows it may use it. */
+export const webhookUrl = field(
+  "an address such as https://hooks.slack.com/services/..., best as os.environ/NAME",
+  (value) =>
+    typeof value === "string" && /^https?:$/.test(URL.parse(value)?.protocol ?? "") ? new Secret(value) : undefined,
+  always,
+);
+
 /** The address of a Redis. */
 export const redisUrl = field(writeRedisUrl, readRedisUrl, always);
 

@@ -17,6 +17,7 @@ import {
   section,
   text,
   timeZone,
+  webhookUrl,
   whole,
 } from "./fields.ts";
 import { modelEntry } from "./schema-model.ts";
@@ -46,6 +47,8 @@ const strategies = [
 ] as const;
 
 const callbacks = z.union([list(anything), text], { error: "a list of names, such as [langfuse]" });
+
+const webhookUrls = z.union([list(webhookUrl), webhookUrl], { error: "the address of a webhook, or a list of them" });
 
 const reliability = {
   num_retries: whole(0, 2).optional(),
@@ -120,6 +123,9 @@ export const generalSettings = section({
   store_model_in_db: flag.optional(),
   disable_spend_logs: flag.optional(),
   maximum_spend_logs_retention_period: retention.optional(),
+  alerting: list(text).optional(),
+  alert_types: list(text).optional(),
+  alert_to_webhook_url: map(webhookUrls).optional(),
 });
 
 /** What deployments may share by naming it in `litellm_credential_name`. */

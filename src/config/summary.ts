@@ -53,6 +53,8 @@ export interface ConfigSummary {
   /** Host and port, and never more of the address. */
   readonly databaseHost: string | null;
   readonly masterKeyPresent: boolean;
+  /** Where alerts go besides the log. */
+  readonly alerting: readonly string[];
   readonly environment: string | null;
   /** Whose calendar budget periods follow. */
   readonly timeZone: string | null;
@@ -82,6 +84,7 @@ export function summarise(config: Config): ConfigSummary {
           },
     databaseHost: config.databaseUrl === undefined ? null : hostOf(config.databaseUrl),
     masterKeyPresent: config.masterKey !== undefined,
+    alerting: config.alerting?.channels ?? [],
     environment: config.environment ?? null,
     timeZone: config.timeZone ?? null,
   };

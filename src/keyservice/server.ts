@@ -6,7 +6,9 @@ import { Health } from "../server/health.ts";
 import { type Listener, listen } from "../server/listen.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import { adminRoutes, adminServices, createAdministration } from "./administration.ts";
-import { Alerts } from "./alerts.ts";
+import { AlertCourier } from "./alerts/courier.ts";
+import { AlertForecast } from "./alerts/forecast.ts";
+import { type AlertTargets, createAlertSinks } from "./alerts/sinks.ts";
 import { ChangeFeed } from "./change-feed.ts";
 import { createManagementHandler } from "./http.ts";
 import { Leases } from "./leases.ts";
@@ -48,6 +50,8 @@ export interface KeyServiceOptions {
   readonly storesModels?: boolean;
   /** The models of this service's file, to be listed. */
   readonly fileModels?: FileModels | undefined;
+  /** Where alerts go besides the log. */
+  readonly alertTargets?: AlertTargets | undefined;
   /** How long calls in flight may take to finish at the end, in milliseconds. Default 5 s. */
   readonly graceMs?: number;
 }
@@ -100,14 +104,15 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
   // Without its part a row goes to the default one, and moves later.
   await spendLog.make().catch((error) => log("warn", "Parts of the spend log could not be made yet.", { error }));
   const sweeper = new Sweeper({
-    ...{ leases, clock, spendLog, alerts: new Alerts({ postgres, log }) },
+    ...{ leases, clock, spendLog },
     books: postgres,
     intervalMs: Math.min(leaseTtlMs / 4, sweepIntervalMaxMs),
     onError: (error) =>
-      log("warn", "Leases that ran out, alerts or old rows could not be seen to; that is tried again.", { error }),
+      log("warn", "Leases that ran out or old rows could not be seen to; that is tried again.", { error }),
   });
   sweeper.start();
   closers.add("sweeper", () => sweeper.close());
+  openAlerts(options, postgres, closers);
 
   const services = [KeyServiceDescription, ...adminServices];
   const health = new Health(services.map(({ typeName }) => typeName));
@@ -142,6 +147,17 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
     await listener.close(options.graceMs ?? defaultGraceMs);
   });
   return listener;
+}
+
+function openAlerts(options: KeyServiceOptions, postgres: Postgres, closers: Closers): void {
+  const { clock, random, log, timeZone = "UTC", alertTargets } = options;
+  const { sinks, close } = createAlertSinks(alertTargets, log);
+  closers.add("alert sinks", close);
+  const books = postgres;
+  const watches = [new AlertForecast({ books, clock, timeZone })];
+  const courier = new AlertCourier({ books, sinks, watches, clock, random, log });
+  courier.start();
+  closers.add("alerts", () => courier.close());
 }
 
 /** Keeps the health service true to whether the books can be read, and logs when that changes. */

@@ -1,5 +1,4 @@
 import type { Clock } from "../clock.ts";
-import type { Alerts } from "./alerts.ts";
 import type { Leases } from "./leases.ts";
 import type { Queryable } from "./postgres.ts";
 import type { SpendLogParts } from "./spend-log-parts.ts";
@@ -9,7 +8,6 @@ export interface SweeperParts {
   readonly leases: Pick<Leases, "expireDue">;
   readonly books: Queryable;
   readonly spendLog: Pick<SpendLogParts, "make" | "drop">;
-  readonly alerts: Pick<Alerts, "tellDue">;
   readonly clock: Clock;
   /** How often leases that ran out are looked for, in milliseconds. */
   readonly intervalMs: number;
@@ -34,9 +32,15 @@ const tidySql = [
   `DELETE FROM leases WHERE lease_id IN (
      SELECT lease_id FROM leases WHERE state <> 'open' AND expires_at < now() - interval '30 days'
      ORDER BY lease_id LIMIT 1000 FOR UPDATE SKIP LOCKED)`,
+  // What was told in a window of time or a period that is long over. A budget without periods is told of once and for all.
+  `DELETE FROM alerts WHERE alert_id IN (
+     SELECT alert_id FROM alerts
+     WHERE next_attempt_at IS NULL AND created_at < now() - CASE budget_id WHEN '' THEN interval '30 days' ELSE interval '3 years' END
+       AND (budget_id = '' OR duration IS NOT NULL)
+     ORDER BY alert_id LIMIT 5000 FOR UPDATE SKIP LOCKED)`,
 ];
 
-/** Charges leases that ran out, tells what operators are to know, and removes what is old. Every replica has one; they do not get in each other's way. */
+/** Charges leases that ran out, and removes what is old. Every replica has one; they do not get in each other's way. */
 export class Sweeper {
   readonly #parts: SweeperParts;
   #tidyAtMs = 0;
@@ -64,9 +68,8 @@ export class Sweeper {
   }
 
   async #sweep(): Promise<void> {
-    const { leases, books, clock, spendLog, alerts } = this.#parts;
+    const { leases, books, clock, spendLog } = this.#parts;
     for (let more = true; more && !this.#closed; ) ({ more } = await leases.expireDue());
-    await alerts.tellDue();
     const nowMs = clock.monotonicMs();
     if (nowMs - this.#tidyAtMs < tidyMs) return;
     this.#tidyAtMs = nowMs;

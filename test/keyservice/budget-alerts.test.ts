@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { Alerts } from "../../src/keyservice/alerts.ts";
+import { systemRandom } from "../../src/clock.ts";
+import { AlertCourier } from "../../src/keyservice/alerts/courier.ts";
+import { LogSink } from "../../src/keyservice/alerts/log.ts";
 import { BooksStage, spend } from "./books-stage.ts";
 
 describe("what operators are to be told of budgets", () => {
@@ -66,15 +68,24 @@ describe("what operators are to be told of budgets", () => {
 
   it("is logged once, by whichever of several replicas comes first", async () => {
     const lines: [level: string, message: string, facts: unknown][] = [];
-    const alerts = new Alerts({ postgres: stage.postgres, log: (...line) => lines.push([line[0], line[1], line[2]]) });
-    await alerts.tellDue();
+    const sink = new LogSink((level, message, facts) => lines.push([level, message, facts]));
+    const { postgres: books, clock } = stage;
+    const replicas = Array.from(
+      { length: 5 },
+      () =>
+        new AlertCourier({
+          ...{ books, clock, sinks: [sink], random: systemRandom, log: () => {} },
+          watches: [],
+        }),
+    );
+    await replicas[0]?.deliverDue();
     lines.length = 0;
     const keys = await Promise.all(Array.from({ length: 60 }, () => stage.key(1_000_000_000n, "1d")));
     stage.nowMs = Date.parse("2027-04-01T10:00:00Z");
     await stage.settle(...keys.map((keyId) => spend(keyId, 960_000_000n)));
     stage.nowMs = undefined;
-    await Promise.all(Array.from({ length: 5 }, () => alerts.tellDue()));
-    await alerts.tellDue();
+    await Promise.all(replicas.map((replica) => replica.deliverDue()));
+    await replicas[0]?.deliverDue();
     assert.equal(lines.length, 120);
     const [first = ""] = keys;
     const ofFirst = lines.filter(([, , facts]) => (facts as { scope_id: string }).scope_id === first);

@@ -35,7 +35,6 @@ export class Replica {
       leases: this.books,
       books: { query: async () => [] },
       spendLog: { make: async () => {}, drop: async () => {} },
-      alerts: { tellDue: async () => {} },
       clock: this.clock,
       intervalMs: 5_000,
       onError: () => {},
