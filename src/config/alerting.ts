@@ -26,7 +26,7 @@ export function compileAlerting({ general_settings: general }: ConfigFile, remar
   };
   const { alert_types: wanted, alert_to_webhook_url: urls = {} } = general;
   const slackUrls = known<AlertType>("alert_to_webhook_url", Object.keys(urls), types).map(
-    (type): [AlertType, readonly Secret[]] => [type, [urls[type] ?? []].flat()],
+    (type): [AlertType, readonly Secret[]] => [type, urls[type] ?? []],
   );
   return {
     channels: known<AlertChannel>("alerting", general.alerting, channels),

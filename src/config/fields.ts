@@ -134,11 +134,14 @@ export const databaseUrl = field(
   always,
 );
 
-/** The address of a webhook: whoever knows it may use it. */
-export const webhookUrl = field(
-  "an address such as https://hooks.slack.com/services/..., best as os.environ/NAME",
-  (value) =>
-    typeof value === "string" && /^https?:$/.test(URL.parse(value)?.protocol ?? "") ? new Secret(value) : undefined,
+/** Addresses of webhooks, one or a list: whoever knows one may use it. */
+export const webhookUrls = field(
+  "an address such as https://hooks.slack.com/services/..., best as os.environ/NAME, or a list of them",
+  (value) => {
+    const urls = [value].flat();
+    const isUrl = (url: unknown) => typeof url === "string" && /^https?:$/.test(URL.parse(url)?.protocol ?? "");
+    return urls.every(isUrl) ? urls.map((url) => new Secret(String(url))) : undefined;
+  },
   always,
 );
 

@@ -17,7 +17,7 @@ import {
   section,
   text,
   timeZone,
-  webhookUrl,
+  webhookUrls,
   whole,
 } from "./fields.ts";
 import { modelEntry } from "./schema-model.ts";
@@ -47,8 +47,6 @@ const strategies = [
 ] as const;
 
 const callbacks = z.union([list(anything), text], { error: "a list of names, such as [langfuse]" });
-
-const webhookUrls = z.union([list(webhookUrl), webhookUrl], { error: "the address of a webhook, or a list of them" });
 
 const reliability = {
   num_retries: whole(0, 2).optional(),
