@@ -11,6 +11,9 @@ const usage = `tollgate: a per-pod LLM gateway whose budgets and limits hold exa
   tollgate check FILE [--json]         what a configuration compiles to; exits 0 or 64
   tollgate version
 
+  tollgate keys|teams|users|organizations|customers|tags VERB   administration of a running KeyService (KEYSERVICE_URL,
+  tollgate spend list|report                                    TOLLGATE_ADMIN_TOKEN); \`tollgate keys --help\` shows the verbs
+
 The README's configuration table lists the environment variables.
 `;
 
@@ -30,11 +33,19 @@ const programs = new Map<string, () => Promise<(settings: Settings) => Promise<P
   ["sidecar", async () => (await import("./sidecar.ts")).startSidecarProgram],
 ]);
 
+/** What can be administered; which verbs each has is told by what carries them out. */
+const resourceNames = new Set(["keys", "teams", "users", "organizations", "customers", "tags", "spend"]);
+
 async function main(argv: readonly string[]): Promise<number> {
   const [command = "help", ...args] = argv;
   if (command === "check") {
     const { check } = await import("./check.ts");
     return check(args, { stdout: process.stdout, stderr: process.stderr, env: process.env });
+  }
+  if (resourceNames.has(command)) {
+    const { administer } = await import("./cli/administer.ts");
+    const settings = () => readSettings(process.env, hostname());
+    return administer(argv, { stdout: process.stdout, stderr: process.stderr, settings });
   }
   if (command === "version" || command === "--version") {
     process.stdout.write(`tollgate ${(await import("./version.ts")).version}\n`);

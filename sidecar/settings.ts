@@ -28,6 +28,10 @@ export const variables = {
   TOLLGATE_KEYSERVICE_TOKEN: { default: "the master key", meaning: "Secret that sidecars show to the KeyService." },
   DATABASE_URL: { default: "", meaning: "The KeyService's PostgreSQL; `general_settings.database_url` goes first." },
   LITELLM_MASTER_KEY: { default: "", meaning: "The operator's key; `general_settings.master_key` goes first." },
+  TOLLGATE_ADMIN_TOKEN: {
+    default: "the master key",
+    meaning: "What `tollgate keys` and its like show to the KeyService; `--token-file` goes first.",
+  },
   LITELLM_SALT_KEY: {
     default: "the master key",
     meaning: "Pepper of the keyed hashes that virtual keys are stored as. Never change it.",
@@ -120,6 +124,7 @@ export interface Settings {
   readonly keyserviceToken: Secret | undefined;
   readonly databaseUrl: Secret | undefined;
   readonly masterKey: Secret | undefined;
+  readonly adminToken: Secret | undefined;
   readonly pepper: Secret | undefined;
   /** The newest first. */
   readonly encryptionKeys: readonly Secret[];
@@ -183,6 +188,7 @@ export function readSettings(env: Variables, hostName: string): Settings {
     keyserviceToken: secret("TOLLGATE_KEYSERVICE_TOKEN"),
     databaseUrl: secret("DATABASE_URL"),
     masterKey: secret("LITELLM_MASTER_KEY"),
+    adminToken: secret("TOLLGATE_ADMIN_TOKEN"),
     pepper: secret("LITELLM_SALT_KEY"),
     encryptionKeys: encryptionKeysOf(secret("TOLLGATE_ENCRYPTION_KEYS")),
     storesModels: flag("STORE_MODEL_IN_DB"),

@@ -12,6 +12,7 @@ export { createAdminHandler, type Readiness } from "./front/admin-port.ts";
 export { openDataPort } from "./front/data-port.ts";
 export { Closers } from "./lifecycle.ts";
 export { Secret } from "./secret.ts";
+export { errorInfo } from "./server/rpc-error.ts";
 export { LiveTelemetry } from "./telemetry/live.ts";
 export { Metrics } from "./telemetry/metrics.ts";
 export { createTracing } from "./telemetry/tracing.ts";

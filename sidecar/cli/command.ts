@@ -1,0 +1,104 @@
+/** What the commands of administration are made of: resources with verbs, each with its arguments, its flags and its answer. */
+
+import type { DescService, JsonObject } from "@bufbuild/protobuf";
+import type { Client } from "@connectrpc/connect";
+
+/** A flag of a command. */
+export interface Flag {
+  /** What is written after it, in capitals; absent: nothing is. */
+  readonly value?: string;
+  /** Whether it may be written several times. */
+  readonly multiple?: boolean;
+  readonly meaning: string;
+}
+
+/** Flags by name, without the dashes. */
+export type Flags = Readonly<Record<string, Flag>>;
+
+/** What a command was given. */
+export interface Call {
+  /** Of the verb's `args`, in order. */
+  readonly args: readonly string[];
+  /** Of each flag that was written: its values, none for one without a value. */
+  readonly flags: ReadonlyMap<string, readonly string[]>;
+  /** A client of one of the KeyService's services. */
+  connect<Service extends DescService>(service: Service): Client<Service>;
+}
+
+/** A column of a table: its head, and the field of a row that is in it. */
+export type Column = readonly [head: string, field: string];
+
+/** What a command answers: JSON for scripts, and which parts of it people see. */
+export type Answer =
+  | {
+      readonly kind: "list";
+      readonly rows: readonly JsonObject[];
+      readonly columns: readonly Column[];
+      readonly more: boolean;
+    }
+  /** `first`: the fields people see first; all others that are set follow. */
+  | { readonly kind: "thing"; readonly thing: JsonObject; readonly first: readonly string[] }
+  | { readonly kind: "done"; readonly result: JsonObject; readonly text: string };
+
+/** Something that is done to a resource. */
+export interface Verb {
+  readonly summary: string;
+  /** Names of what is written after the verb, in capitals; one in brackets may be left out. */
+  readonly args: readonly string[];
+  readonly flags: Flags;
+  /** @throws UsageError, or ConnectError as the KeyService answers. */
+  run(call: Call): Promise<Answer>;
+}
+
+/** Something that is administered. */
+export interface Resource {
+  readonly summary: string;
+  readonly verbs: Readonly<Record<string, Verb>>;
+}
+
+/** The command line is wrong; the message says how. */
+export class UsageError extends Error {}
+
+/** The flag of every command that lists. */
+export const limitFlag: Flags = {
+  limit: { value: "N", meaning: "How many at the most, over as many pages as that takes (default 100)" },
+};
+
+const limitDefault = 100;
+const pageSizeMax = 1000;
+
+/**
+ * Follows pages up to `--limit`.
+ *
+ * @param page asks for one.
+ * @returns the rows, and whether there are more.
+ */
+export async function collect<Row>(
+  call: Call,
+  page: (at: {
+    readonly pageSize: number;
+    readonly pageToken: string;
+  }) => Promise<{ rows: readonly Row[]; nextPageToken: string }>,
+): Promise<{ rows: Row[]; more: boolean }> {
+  const limit = whole("limit", call.flags.get("limit")?.at(-1)) ?? limitDefault;
+  const rows: Row[] = [];
+  for (let pageToken = ""; ; ) {
+    const wanted = Math.min(limit - rows.length, pageSizeMax);
+    if (wanted <= 0) return { rows, more: true };
+    const answer = await page({ pageSize: wanted, pageToken });
+    rows.push(...answer.rows);
+    pageToken = answer.nextPageToken;
+    if (pageToken === "") return { rows, more: false };
+  }
+}
+
+function whole(name: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new UsageError(`--${name}: "${text}" is not a whole number over 0`);
+  return Number(text);
+}
+
+/** The value of a flag, the last if it was written several times; "" if it was not. */
+export function flagValue(call: Call, flag: string): string {
+  return call.flags.get(flag)?.at(-1) ?? "";
+}
