@@ -8,6 +8,7 @@ import type { Telemetry } from "../telemetry/telemetry.ts";
 import { adminRoutes, adminServices, createAdministration } from "./administration.ts";
 import { AlertCourier } from "./alerts/courier.ts";
 import { AlertForecast } from "./alerts/forecast.ts";
+import { ProviderWatch } from "./alerts/provider-watch.ts";
 import { type AlertTargets, createAlertSinks } from "./alerts/sinks.ts";
 import { ChangeFeed } from "./change-feed.ts";
 import { createManagementHandler } from "./http.ts";
@@ -154,7 +155,7 @@ function openAlerts(options: KeyServiceOptions, postgres: Postgres, closers: Clo
   const { sinks, close } = createAlertSinks(alertTargets, log);
   closers.add("alert sinks", close);
   const books = postgres;
-  const watches = [new AlertForecast({ books, clock, timeZone })];
+  const watches = [new AlertForecast({ books, clock, timeZone }), new ProviderWatch({ books, clock })];
   const courier = new AlertCourier({ books, sinks, watches, clock, random, log });
   courier.start();
   closers.add("alerts", () => courier.close());

@@ -9,3 +9,5 @@ ALTER TABLE alerts ADD CONSTRAINT alerts_once UNIQUE (budget_id, period_start, k
 ALTER TABLE alerts ADD COLUMN facts jsonb NOT NULL DEFAULT '{}';
 -- From then on its time runs, by the database's clock; until then it is due, whatever clock wrote next_attempt_at.
 ALTER TABLE alerts ADD COLUMN first_attempt_at timestamptz;
+-- The last that was told of a deployment.
+CREATE INDEX alerts_deployment ON alerts (scope_id, created_at) WHERE scope = 'deployment';
