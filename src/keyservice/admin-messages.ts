@@ -165,6 +165,9 @@ export function spendMessageOf(entry: SpendEntry): Spend {
     usageEstimated: entry.usageEstimated,
     endUser: entry.endUser,
     tags: [...entry.tags],
+    userId: entry.userId,
+    teamId: entry.teamId,
+    organizationId: entry.organizationId,
     ...(entry.endedAt === undefined ? {} : { endTime: timestampFromDate(entry.endedAt) }),
   });
 }

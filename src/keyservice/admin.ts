@@ -5,6 +5,7 @@ import type { Clock } from "../clock.ts";
 import type {
   GetSpendReportRequest,
   KeyAdminService,
+  ListDailyActivityRequest,
   ListSpendRequest,
   SpendAdminService,
 } from "../gen/tollgate/admin/v1/keys_pb.ts";
@@ -12,6 +13,7 @@ import type { Secret } from "../secret.ts";
 import { changeOf, messageOf, rpcNames, spendMessageOf } from "./admin-messages.ts";
 import type { BudgetTemplates } from "./budget-templates.ts";
 import type { Credentials } from "./credentials.ts";
+import { readDailyActivity } from "./daily-activity.ts";
 import type { Entities } from "./entities.ts";
 import { invalid } from "./key-fields.ts";
 import { checkSecret, readReference } from "./key-secrets.ts";
@@ -22,10 +24,10 @@ import type { Models } from "./models.ts";
 import { keyOfCaller, requireMasterKey } from "./operator.ts";
 import { pageSizeOf, readPageToken, writePageToken } from "./page-token.ts";
 import type { Queryable } from "./postgres.ts";
-import { dimensionsOf, sumFilterOf, sumMessageOf } from "./report-messages.ts";
+import { activityOf, daysOf, dimensionsOf, sumFilterOf, sumMessageOf } from "./report-messages.ts";
 import { masterKeyId } from "./secrets.ts";
 import { readSpend, uuidForm } from "./spend-reader.ts";
-import { readSums } from "./spend-sums.ts";
+import { addUp, readSums } from "./spend-sums.ts";
 
 /** What both faces of administration are made of. */
 export interface AdminParts {
@@ -38,6 +40,8 @@ export interface AdminParts {
   readonly books: Queryable;
   readonly masterKey: Secret;
   readonly clock: Clock;
+  /** Whose days are meant: an IANA name. */
+  readonly timeZone: string;
 }
 
 /** `created_by` of what is made with the master key. */
@@ -111,19 +115,26 @@ export function keyAdmin({ keys, masterKey }: AdminParts): ServiceImpl<typeof Ke
 }
 
 /** Makes the implementation of SpendAdminService. Every method wants the master key. */
-export function spendAdmin({ keys, books, masterKey }: AdminParts): ServiceImpl<typeof SpendAdminService> {
+export function spendAdmin({ keys, books, masterKey, timeZone }: AdminParts): ServiceImpl<typeof SpendAdminService> {
   return {
-    async listSpend({ pageSize, pageToken, key, callId }: ListSpendRequest, context) {
+    async listSpend({ pageSize, pageToken, key, callId, userId, startDay, endDay }: ListSpendRequest, context) {
       authorize(context, masterKey);
       const size = pageSizeOf(pageSize);
-      const place = readPageToken(pageToken, [key, callId], [microseconds, uuidForm, attemptForm]);
-      const after = place && { bookedAtUs: BigInt(place[0]), callId: place[1], attempt: Number(place[2]) };
-      const filter = { keyId: await payerOf(keys, key), callId: callId || undefined };
+      const asked = [key, callId, userId, startDay, endDay];
+      const place = readPageToken(pageToken, asked, [microseconds, uuidForm, attemptForm]);
+      const after = place && { atUs: BigInt(place[0]), callId: place[1], attempt: Number(place[2]) };
+      const days = daysOf(startDay, endDay);
+      const filter = {
+        keyId: await payerOf(keys, key),
+        callId: callId || undefined,
+        userId: userId || undefined,
+        days: days && { ...days, timeZone },
+      };
       const found = await readSpend(books, filter, { after, limit: size + 1 });
       const page = found.slice(0, size);
       const last = found.length > size ? page.at(-1)?.place : undefined;
-      const next = last && [String(last.bookedAtUs), last.callId, String(last.attempt)];
-      return { spend: page.map(spendMessageOf), nextPageToken: next ? writePageToken([key, callId], next) : "" };
+      const next = last && [String(last.atUs), last.callId, String(last.attempt)];
+      return { spend: page.map(spendMessageOf), nextPageToken: next ? writePageToken(asked, next) : "" };
     },
     async getSpendReport(request: GetSpendReportRequest, context) {
       authorize(context, masterKey);
@@ -137,6 +148,26 @@ export function spendAdmin({ keys, books, masterKey }: AdminParts): ServiceImpl<
       const found = await readSums(books, dimensionsOf(groupBy), sumFilterOf(request), { limit: limit + 1, offset });
       const next = found.length > limit ? writePageToken(asked, [String(offset + limit)]) : "";
       return { sums: found.slice(0, limit).map(sumMessageOf), nextPageToken: next };
+    },
+    async listDailyActivity(request: ListDailyActivityRequest, context) {
+      authorize(context, masterKey);
+      const { pageSize, pageToken, dimension, ids, filters, startDay, endDay } = request;
+      const limit = pageSizeOf(pageSize);
+      const asked = [
+        JSON.stringify([dimension, ids, filters.map((one) => [one.dimension, one.ids]), startDay, endDay]),
+      ];
+      const [place = "0"] = readPageToken(pageToken, asked, [offsetForm]) ?? [];
+      const offset = Number(place);
+      const { whose, filter } = activityOf(request);
+      const { days, dayCount, total } = await readDailyActivity(books, whose, filter, { offset, limit });
+      return {
+        days: days.map(({ day, sums }) => ({
+          total: sumMessageOf({ day, ...addUp(sums) }),
+          parts: sums.map(sumMessageOf),
+        })),
+        nextPageToken: offset + limit < dayCount ? writePageToken(asked, [String(offset + limit)]) : "",
+        total: sumMessageOf(total),
+      };
     },
   };
 }

@@ -36,9 +36,9 @@ export function createAdministration(parts: {
   readonly storesModels: boolean;
   readonly fileModels: FileModels | undefined;
 }): AdminParts {
-  const { postgres, masterKey, clock } = parts;
+  const { postgres, masterKey, clock, timeZone } = parts;
   return {
-    ...{ books: postgres, masterKey, clock },
+    ...{ books: postgres, masterKey, clock, timeZone },
     keys: new Keys(parts),
     entities: new Entities(parts),
     members: new Members(parts),

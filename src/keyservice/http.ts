@@ -8,6 +8,7 @@ import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { AdminParts } from "./admin.ts";
 import { credentialRoutes } from "./http-credentials.ts";
 import { customerAndBudgetRoutes } from "./http-customers.ts";
+import { dailyActivityRoutes } from "./http-daily-activity.ts";
 import { parseObject } from "./http-key-body.ts";
 import { keyRoutes } from "./http-keys.ts";
 import { modelRoutes } from "./http-models.ts";
@@ -36,6 +37,7 @@ const managementRoutes: ManagementRoutes = {
   ...reportRoutes,
   ...modelRoutes,
   ...credentialRoutes,
+  ...dailyActivityRoutes,
 };
 const routes: ReadonlyMap<string, ManagementRoute> = new Map([
   ...Object.entries(managementRoutes),

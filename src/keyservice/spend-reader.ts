@@ -1,6 +1,8 @@
 /** Reads the spend log: every provider attempt and every correction, as they were booked. */
 
+import { GatewayError } from "../errors.ts";
 import type { Nanos } from "../money.ts";
+import { isStorable } from "./key-fields.ts";
 import { momentOf } from "./key-selection.ts";
 import type { Queryable } from "./postgres.ts";
 
@@ -9,12 +11,24 @@ export interface SpendFilter {
   readonly keyId?: string | undefined;
   /** What is not a UUID finds nothing. */
   readonly callId?: string | undefined;
+  /** Whom it was booked for. */
+  readonly userId?: string | undefined;
+  /** Days on which attempts began, both included, in the configured time zone. */
+  readonly days?: SpendDays | undefined;
 }
 
-/** A row's place in the list, which is ordered by when it was booked. */
+/** From one day to another, both included: "2026-11-26". */
+export interface SpendDays {
+  readonly from: string;
+  readonly to: string;
+  /** Whose days: an IANA name. */
+  readonly timeZone: string;
+}
+
+/** A row's place in the list. */
 export interface SpendPlace {
-  /** Unix time in microseconds, as the database has it. */
-  readonly bookedAtUs: bigint;
+  /** What the list is ordered by, in Unix time in microseconds, as the database has it. */
+  readonly atUs: bigint;
   readonly callId: string;
   readonly attempt: number;
 }
@@ -25,8 +39,10 @@ export interface SpendEntry {
   readonly attempt: number;
   readonly keyId: string;
   readonly keyAlias: string | undefined;
-  readonly userId: string | undefined;
-  readonly teamId: string | undefined;
+  /** Whom it was booked for, at that time; "" for nobody. */
+  readonly userId: string;
+  readonly teamId: string;
+  readonly organizationId: string;
   readonly podId: string;
   readonly cost: Nanos;
   /** "success", "failure", "cancelled", "unconfirmed" or "correction". */
@@ -58,8 +74,9 @@ interface SpendRow {
   attempt: number;
   key_id: string;
   alias: string | null;
-  user_id: string | null;
-  team_id: string | null;
+  user_id: string;
+  team_id: string;
+  organization_id: string;
   pod_id: string;
   cost_nanos: bigint;
   status: string;
@@ -77,7 +94,7 @@ interface SpendRow {
   started_at: Date;
   ended_at: Date | null;
   first_output_at: Date | null;
-  booked_at_us: bigint;
+  at_us: bigint;
   price_version: string;
   end_user: string;
   tags: string[];
@@ -89,34 +106,66 @@ interface SpendRow {
 export const uuidForm = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 
 /**
- * Rows of the spend log, newest first, up to `limit`; with `after`, those beyond that place.
+ * Rows of the spend log, newest first, up to `limit`; with `after`, those beyond that place. They are ordered by when they were
+ * booked; with a user or days, by when the attempt began.
  *
- * @throws GatewayError `keyservice_unavailable`.
+ * @throws GatewayError `keyservice_unavailable`, `invalid_request`.
  */
 export async function readSpend(
   books: Queryable,
   filter: SpendFilter,
-  { after, limit }: { readonly after: SpendPlace | undefined; readonly limit: number },
+  page: { readonly after?: SpendPlace | undefined; readonly offset?: number; readonly limit: number },
 ): Promise<SpendEntry[]> {
-  if (filter.callId !== undefined && !uuidForm.test(filter.callId)) return [];
-  const values: unknown[] = [];
-  const parameter = (value: unknown) => `$${values.push(value)}`;
-  const conditions = ["true"];
-  if (filter.keyId !== undefined) conditions.push(`s.key_id = ${parameter(filter.keyId)}`);
-  if (filter.callId !== undefined) conditions.push(`s.call_id = ${parameter(filter.callId)}`);
+  const { conditions, values, parameter } = select(filter);
+  if (conditions === undefined) return [];
+  const at = filter.days === undefined && filter.userId === undefined ? "s.booked_at" : "s.started_at";
+  const { after } = page;
   if (after !== undefined) {
-    const moment = momentOf(parameter(after.bookedAtUs));
+    const moment = momentOf(parameter(after.atUs));
     const beyond = `(s.call_id, s.attempt) > (${parameter(after.callId)}::uuid, ${parameter(after.attempt)}::integer)`;
-    conditions.push(`s.booked_at <= ${moment} AND (s.booked_at < ${moment} OR ${beyond})`);
+    conditions.push(`${at} <= ${moment} AND (${at} < ${moment} OR ${beyond})`);
   }
   const rows = await books.query<SpendRow>(
-    `SELECT s.*, (extract(epoch FROM s.booked_at) * 1000000)::bigint AS booked_at_us, k.alias, k.user_id, k.team_id
-     FROM spend_log s LEFT JOIN keys k USING (key_id)
-     WHERE ${conditions.join(" AND ")}
-     ORDER BY s.booked_at DESC, s.call_id, s.attempt LIMIT ${parameter(limit)}`,
+    `SELECT s.*, (extract(epoch FROM ${at}) * 1000000)::bigint AS at_us, k.alias
+     FROM (SELECT * FROM spend_log s WHERE ${conditions.join(" AND ")}
+       ORDER BY ${at} DESC, s.call_id, s.attempt LIMIT ${parameter(page.limit)} OFFSET ${parameter(page.offset ?? 0)}) s
+       LEFT JOIN keys k USING (key_id)
+     ORDER BY ${at} DESC, s.call_id, s.attempt`,
     values,
   );
   return rows.map(entryOf);
+}
+
+/** How many rows of the spend log there are under a filter. @throws GatewayError `keyservice_unavailable`. */
+export async function countSpend(books: Queryable, filter: SpendFilter): Promise<number> {
+  const { conditions, values } = select(filter);
+  if (conditions === undefined) return 0;
+  const [row] = await books.query<{ count: bigint }>(
+    `SELECT count(*) AS count FROM spend_log s WHERE ${conditions.join(" AND ")}`,
+    values,
+  );
+  return Number(row?.count ?? 0);
+}
+
+/** A filter as conditions; undefined ones if nothing can meet it. */
+function select({ keyId, callId, userId, days }: SpendFilter) {
+  const values: unknown[] = [];
+  const parameter = (value: unknown) => `$${values.push(value)}`;
+  if (!isStorable(`${keyId} ${userId}`)) {
+    throw new GatewayError("invalid_request", "An id has characters no id can have.");
+  }
+  const isPossible = callId === undefined || uuidForm.test(callId);
+  const conditions = ["true"];
+  if (keyId !== undefined) conditions.push(`s.key_id = ${parameter(keyId)}`);
+  if (callId !== undefined) conditions.push(`s.call_id = ${parameter(callId)}`);
+  if (userId !== undefined) conditions.push(`s.user_id = ${parameter(userId)}`);
+  if (days !== undefined) {
+    const zone = parameter(days.timeZone);
+    const startOf = (day: string) => `((${day})::timestamp AT TIME ZONE ${zone})`;
+    conditions.push(`s.started_at >= ${startOf(`${parameter(days.from)}::date`)}`);
+    conditions.push(`s.started_at < ${startOf(`${parameter(days.to)}::date + 1`)}`);
+  }
+  return { values, parameter, conditions: isPossible ? conditions : undefined };
 }
 
 function entryOf(row: SpendRow): SpendEntry {
@@ -125,8 +174,9 @@ function entryOf(row: SpendRow): SpendEntry {
     attempt: row.attempt,
     keyId: row.key_id,
     keyAlias: row.alias ?? undefined,
-    userId: row.user_id ?? undefined,
-    teamId: row.team_id ?? undefined,
+    userId: row.user_id,
+    teamId: row.team_id,
+    organizationId: row.organization_id,
     podId: row.pod_id,
     cost: row.cost_nanos,
     status: row.status,
@@ -149,6 +199,6 @@ function entryOf(row: SpendRow): SpendEntry {
     tags: row.tags,
     providerResponseId: row.provider_response_id,
     traceId: row.trace_id,
-    place: { bookedAtUs: row.booked_at_us, callId: row.call_id, attempt: row.attempt },
+    place: { atUs: row.at_us, callId: row.call_id, attempt: row.attempt },
   };
 }

@@ -1,5 +1,6 @@
 /** Reads what was spent, by day and by whatever it was booked for: from the sums, never from the log. */
 
+import { GatewayError } from "../errors.ts";
 import type { Nanos } from "../money.ts";
 import { isStorable } from "./key-fields.ts";
 import type { Queryable } from "./postgres.ts";
@@ -26,10 +27,12 @@ export interface SumFilter {
   readonly to?: string | undefined;
   /** Only what was booked for one of these. */
   readonly only?: Readonly<Partial<Record<Exclude<Dimension, "day">, readonly string[]>>>;
+  /** Only what was booked for any of these at all: a user, a team. */
+  readonly named?: Exclude<Dimension, "day">;
 }
 
-/** One group's sum. Dimensions it is not grouped by are "". */
-export interface SpendSum extends Readonly<Record<Dimension, string>> {
+/** What is added up. */
+export interface SpendAmounts {
   readonly cost: Nanos;
   readonly inputTokens: bigint;
   readonly outputTokens: bigint;
@@ -39,15 +42,21 @@ export interface SpendSum extends Readonly<Record<Dimension, string>> {
   readonly failures: bigint;
 }
 
+/** One group's sum. Dimensions it is not grouped by are "". */
+export interface SpendSum extends SpendAmounts, Readonly<Record<Dimension, string>> {}
+
 type SumRow = Record<Dimension, string | null> &
   Record<"cost" | "input" | "output" | "cache_read" | "cache_write" | "successes" | "failures", bigint>;
 
-/** More groups than this are cut off: a report is for people. */
+/** A report with more groups is refused: all of them are in memory at once. */
 const groupsMax = 100_000;
 
 /**
  * Sums grouped by `by`, the latest day and the dearest first. Grouped by end users or tags, or with a filter on them, only what named
- * one is counted, and a call that named several tags is counted for each.
+ * one is counted, and a call that named several tags is counted for each. The two are never mixed: see `mixesParties`.
+ *
+ * @param page `limit` is how many groups are wanted; without it all of them.
+ * @throws GatewayError `invalid_request` if all of them are too many.
  */
 export async function readSums(
   books: Queryable,
@@ -58,15 +67,18 @@ export async function readSums(
   const values: unknown[] = [];
   const parameter = (value: unknown) => `$${values.push(value)}`;
   const only = filter.only ?? {};
+  if (mixesParties([...by, ...(Object.keys(only) as Dimension[])]))
+    throw new Error("end users and tags are summed apart");
   const party = by.find(isParty) ?? (Object.keys(only) as Dimension[]).find(isParty);
   const column = (dimension: Dimension) => (isParty(dimension) ? "scope_id" : dimension);
   const conditions = party === undefined ? ["true"] : [`scope = ${parameter(party)}`];
   if (filter.from !== undefined) conditions.push(`day >= ${parameter(filter.from)}::date`);
   if (filter.to !== undefined) conditions.push(`day <= ${parameter(filter.to)}::date`);
   for (const [dimension, wanted] of Object.entries(only)) {
-    // What cannot be stored is nowhere, and Postgres would not take it as a parameter either.
-    conditions.push(`${column(dimension as Dimension)} = ANY (${parameter(wanted.filter(isStorable))}::text[])`);
+    if (!wanted.every(isStorable)) throw new GatewayError("invalid_request", "An id has characters no id can have.");
+    conditions.push(`${column(dimension as Dimension)} = ANY (${parameter(wanted)}::text[])`);
   }
+  if (filter.named !== undefined) conditions.push(`${column(filter.named)} <> ''`);
   const chosen = dimensions.filter((dimension) => by.includes(dimension));
   const names = chosen.map((dimension) =>
     dimension === "day" ? "day::text AS day" : `${column(dimension)} AS ${dimension}`,
@@ -81,9 +93,15 @@ export async function readSums(
        coalesce(sum(failures), 0)::bigint AS failures
      FROM ${party === undefined ? "daily_spend" : "daily_party_spend"} WHERE ${conditions.join(" AND ")}
      ${groups.length === 0 ? "" : `GROUP BY ${groups.join(", ")}`} ORDER BY ${order.join(", ")}
-     LIMIT ${parameter(Math.min(page.limit ?? groupsMax, groupsMax))} OFFSET ${parameter(page.offset ?? 0)}`,
+     LIMIT ${parameter(page.limit ?? groupsMax + 1)} OFFSET ${parameter(page.offset ?? 0)}`,
     values,
   );
+  if (page.limit === undefined && rows.length > groupsMax) {
+    throw new GatewayError(
+      "invalid_request",
+      `The report has more than ${groupsMax} rows. Ask for fewer days or add a filter, or page through GetSpendReport.`,
+    );
+  }
   return rows.map((row) => ({
     ...(Object.fromEntries(dimensions.map((name) => [name, row[name] ?? ""])) as Record<Dimension, string>),
     cost: row.cost,
@@ -96,12 +114,17 @@ export async function readSums(
   }));
 }
 
+/** Whether end users and tags are both among these. A sum is of the one or of the other: it does not know who also named which. */
+export function mixesParties(named: readonly Dimension[]): boolean {
+  return named.includes("end_user") && named.includes("tag");
+}
+
 function isParty(dimension: Dimension): dimension is "end_user" | "tag" {
   return dimension === "end_user" || dimension === "tag";
 }
 
 /** Sums of several sums. */
-export function addUp(sums: readonly SpendSum[]): Omit<SpendSum, Dimension> {
+export function addUp(sums: readonly SpendSum[]): SpendAmounts {
   const total = {
     ...{ cost: 0n, inputTokens: 0n, outputTokens: 0n, cacheReadInputTokens: 0n, cacheWriteInputTokens: 0n },
     ...{ successes: 0n, failures: 0n },

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
 import fc from "fast-check";
 import { systemClock } from "../../src/clock.ts";
 import { SpendDimension } from "../../src/gen/tollgate/admin/v1/keys_pb.ts";
 import { writeCsv } from "../../src/keyservice/csv.ts";
 import { Settlements, type SpendRecord } from "../../src/keyservice/settlements.ts";
-import { Stage } from "./admin-stage.ts";
+import { masterKey, Stage } from "./admin-stage.ts";
 import { spend } from "./books-stage.ts";
 
 let stage: Stage;
@@ -239,17 +240,178 @@ test("what is wrong with a report's question is a 400 that names it", async () =
     ["/user/daily/activity", "start_date"],
     ["/user/daily/activity?start_date=2026-03-01", "end_date"],
     ["/global/spend/keys?limit=0", "limit"],
+    ["/global/spend/report?team_id=a%00", "team_id"],
+    ["/global/spend/report?start_date=0000-01-01", "start_date"],
+    ["/global/spend/report?team_id=a&team_id=b", "team_id"],
+    ["/global/spend/report?format=pdf", "format"],
+    ["/global/spend/report?group_by=tag&customer_id=anna", "customer_id"],
+    [`/tag/daily/activity?${march}&customer_id=anna`, "customer_id"],
+    ["/spend/tags?customer_id=anna", "customer_id"],
+    ["/spend/users?user_id=ada&internal_user_id=bob", "internal_user_id"],
   ] as const) {
     const { status, body } = await stage.http("GET", path);
     assert.deepEqual([status, body.error.param], [400, param], path);
   }
   const unknown = await stage.http("GET", "/global/spend/report?api_key=sk-nobody-has-this-key");
   assert.equal(unknown.status, 404);
-  assert.equal(
-    (await stage.http("GET", `/global/spend/report?team_id=${encodeURIComponent("a'; DROP TABLE keys; --\u0000")}`))
-      .status,
-    200,
+  const quoted = await stage.http(
+    "GET",
+    `/global/spend/report?team_id=${encodeURIComponent("a'; DROP TABLE keys; --")}`,
   );
+  assert.deepEqual([quoted.status, quoted.body], [200, []]);
+});
+
+test("customers report's times are days that there are", async () => {
+  for (const startTime of ["2026-02-30", "0000-01-01T00:00:00Z", "soon", 5, "2026-01-01\u0000"] as const) {
+    const { status, body } = await stage.http("POST", "/global/spend/end_users", { startTime });
+    assert.deepEqual([status, body.error.param], [400, "startTime"], `${startTime}`);
+  }
+});
+
+test("the limit of a list counts those that are named, not what belongs to nobody", async () => {
+  // Nobody's user is the dearest.
+  const nobody = (await stage.http("POST", "/key/generate", {})).body.key_id;
+  const startedAt = new Date("2020-01-01T12:00:00Z");
+  const settlements = new Settlements({ postgres: stage.postgres, clock: systemClock, timeZone: "UTC" });
+  await settlements.settle("pod", [
+    spend(nobody, 9_000_000_000n, { startedAt }),
+    spend(keys.solo.id, 5n, { startedAt }),
+    spend(keys.team.id, 4n, { startedAt }),
+  ]);
+  const users = await get("/spend/users?start_date=2020-01-01&end_date=2020-01-01&limit=1");
+  assert.deepEqual(
+    users.map(({ user_id, spend: spent }: { user_id: string; spend: number }) => [user_id, spent]),
+    [["bob", 5e-9]],
+  );
+  await stage.sql("DELETE FROM daily_spend WHERE day = '2020-01-01'");
+});
+
+test("what keys, users and tags spent is of all time; the dashboards' lists are of the last 30 days", async () => {
+  // The sums are of March and May.
+  stage.aheadMs = Date.parse("2026-12-01") - Date.now();
+  try {
+    assert.deepEqual(
+      (await get("/spend/keys")).map(({ api_key }: { api_key: string }) => api_key),
+      [keys.solo.id, keys.team.id],
+    );
+    assert.deepEqual(
+      (await get("/spend/users")).map(({ user_id, spend: spent }: Record<string, unknown>) => [user_id, spent]),
+      [
+        ["bob", 7.000000001],
+        ["ada", 2.250000001],
+      ],
+    );
+    assert.equal((await get("/spend/tags")).length, 2);
+    for (const list of ["keys", "models", "provider", "tags", "logs"]) {
+      assert.deepEqual(await get(`/global/spend/${list}`), [], list);
+    }
+  } finally {
+    stage.aheadMs = 0;
+  }
+});
+
+test("daily activity and the lists answer in CSV, every page of them", async () => {
+  const csv = await stage.http("GET", `/team/daily/activity?${march}&page_size=1`, undefined, {
+    authorization: `Bearer ${masterKey}`,
+    accept: "text/csv",
+  });
+  assert.deepEqual(String(csv.body).trimEnd().split("\r\n"), [
+    "day,team_id,api_key,key_alias,model_group,model,provider,spend_usd,input_tokens,output_tokens,cache_read_input_tokens,cache_write_input_tokens,successful_requests,failed_requests",
+    `2026-03-02,t1,${keys.team.id},of the team,gpt,gpt-4,openai,0.250000001,10,20,0,0,0,1`,
+    `2026-03-02,,${keys.solo.id},,gpt,gpt-4,openai,0.000000001,10,20,0,0,1,0`,
+    `2026-03-01,t1,${keys.team.id},of the team,gpt,gpt-4,openai,1.5,10,20,0,0,1,0`,
+    `2026-03-01,t1,${keys.team.id},of the team,gpt,claude,anthropic,0.5,10,20,4,0,1,0`,
+  ]);
+  for (const [path, first] of [
+    ["/global/spend/keys", `${keys.team.id},of the team,2.250000001,30,60,4,0,2,1`],
+    ["/global/spend/logs", "2026-03-01,2,20,40,4,0,2,0"],
+    ["/global/spend/teams", "2026-03-02,'=cmd(),t1,0.250000001,10,20,0,0,0,1"],
+    ["/spend/users", "ada,2.250000001,30,60,4,0,2,1"],
+  ]) {
+    const { body } = await stage.http("GET", `${path}?${march}&format=csv`);
+    const [columns = "", row] = String(body).split("\r\n");
+    assert.equal(row, first, path);
+    assert.equal(columns.split(",").length, row?.split(",").length, path);
+  }
+});
+
+test("an id named in two ways has to be both", async () => {
+  const of = async (query: string) => (await get(`/user/daily/activity?${march}&${query}`)).metadata.total_spend;
+  assert.equal(await of("user_id=ada,bob&internal_user_id=ada"), 2.250000001);
+  assert.equal(await of("user_id=bob&internal_user_id=ada"), 0);
+});
+
+test("daily activity by gRPC has exact amounts, in pages of days", async () => {
+  const { spendAdmin } = stage;
+  const asked = { dimension: SpendDimension.TEAM, startDay: "2026-03-01", endDay: "2026-03-31", pageSize: 1 };
+  const first = await spendAdmin.listDailyActivity(asked);
+  const rest = await spendAdmin.listDailyActivity({ ...asked, pageToken: first.nextPageToken });
+  assert.equal(rest.nextPageToken, "");
+  assert.deepEqual(
+    [...first.days, ...rest.days].map(({ total, parts }) => [
+      total?.day,
+      total?.costUsd,
+      parts.map(({ teamId, model, keyId, costUsd }) => [teamId, model, keyId, costUsd]),
+    ]),
+    [
+      [
+        "2026-03-02",
+        "0.250000002",
+        [
+          ["t1", "gpt-4", keys.team.id, "0.250000001"],
+          ["", "gpt-4", keys.solo.id, "0.000000001"],
+        ],
+      ],
+      [
+        "2026-03-01",
+        "2",
+        [
+          ["t1", "gpt-4", keys.team.id, "1.5"],
+          ["t1", "claude", keys.team.id, "0.5"],
+        ],
+      ],
+    ],
+  );
+  assert.equal(rest.total?.costUsd, "2.250000002");
+  const filters = [{ dimension: SpendDimension.MODEL, ids: ["claude"] }];
+  const claude = await spendAdmin.listDailyActivity({ ...asked, ids: ["t1"], filters });
+  assert.equal(claude.total?.costUsd, "0.5");
+  for (const wrong of [
+    { ...asked, dimension: SpendDimension.DAY },
+    { ...asked, dimension: SpendDimension.UNSPECIFIED },
+    { ...asked, startDay: "" },
+    { ...asked, ids: ["a\0"] },
+    { ...asked, filters: [{ dimension: SpendDimension.TEAM, ids: ["t1"] }] },
+    { ...asked, dimension: SpendDimension.TAG, filters: [{ dimension: SpendDimension.CUSTOMER, ids: ["anna"] }] },
+  ]) {
+    await assert.rejects(
+      spendAdmin.listDailyActivity(wrong),
+      (error) => error instanceof ConnectError && error.code === Code.InvalidArgument,
+      JSON.stringify(wrong),
+    );
+  }
+});
+
+test("a report with more rows than fit is refused, never cut; by gRPC it has pages", async () => {
+  await stage.sql(
+    `INSERT INTO daily_spend SELECT '2019-01-01', 'key_many', '', 'user ' || n, '', 'g', 'm', 'p', 1, 0, 0, 0, 0, 1, 0
+     FROM generate_series(1, 100001) AS n`,
+  );
+  const day = "start_date=2019-01-01&end_date=2019-01-01";
+  for (const path of [
+    `/global/spend/report?${day}&group_by=user`,
+    `/global/spend/report?${day}&group_by=user&format=csv`,
+    `/user/daily/activity?${day}`,
+    `/user/daily/activity?${day}&format=csv`,
+  ]) {
+    const { status, body } = await stage.http("GET", path);
+    assert.equal(status, 400, path);
+    assert.match(body.error.message, /more than 100000 rows/);
+  }
+  const groupBy = [SpendDimension.USER];
+  const page = await stage.spendAdmin.getSpendReport({ groupBy, startDay: "2019-01-01", endDay: "2019-01-01" });
+  assert.notEqual(page.nextPageToken, "");
+  await stage.sql("DELETE FROM daily_spend WHERE day = '2019-01-01'");
 });
 
 test("the same by gRPC: any grouping, filters, exact amounts, pages", async () => {
@@ -282,6 +444,7 @@ test("the same by gRPC: any grouping, filters, exact amounts, pages", async () =
     { groupBy: [SpendDimension.CUSTOMER, SpendDimension.TAG] },
     { startDay: "soon" },
     { filters: [{ dimension: SpendDimension.DAY, ids: ["2026-03-01"] }] },
+    { filters: ["a", "b"].map((id) => ({ dimension: SpendDimension.TEAM, ids: [id] })) },
   ]) {
     await assert.rejects(spendAdmin.getSpendReport(wrong), /must|cannot/);
   }

@@ -2,7 +2,11 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { systemClock } from "../../src/clock.ts";
+import { Settlements } from "../../src/keyservice/settlements.ts";
+import { readSpend } from "../../src/keyservice/spend-reader.ts";
 import { Stage } from "./admin-stage.ts";
+import { spend } from "./books-stage.ts";
 
 let stage: Stage;
 let payer: { key: string; key_id: string; token: string };
@@ -31,10 +35,10 @@ async function book(callId: string, attempt: number, keyId: string, cost: bigint
   await stage.sql(
     `INSERT INTO spend_log (call_id, attempt, key_id, pod_id, cost_nanos, reserved_nanos, status, operation, model_group, model,
        provider, deployment_id, input_tokens, output_tokens, cache_read_input_tokens, started_at, ended_at, booked_at,
-       price_version, end_user, tags, provider_response_id, trace_id)
+       price_version, end_user, tags, provider_response_id, trace_id, team_id, user_id, organization_id)
      VALUES ($1, $2, $3, 'pod-1', $4, 0, $6, 'chat', 'group', 'model', 'openai', 'dep', 10, 5, 4, $5::timestamptz,
-       $5::timestamptz + interval '1 second', $5, 'v1', 'end user', '{tag}', 'chatcmpl-1', 'trace')`,
-    [callId, attempt, keyId, cost, at, status],
+       $5::timestamptz + interval '1 second', $5, 'v1', 'end user', '{tag}', 'chatcmpl-1', 'trace', 'then', $7, 'org')`,
+    [callId, attempt, keyId, cost, at, status, keyId === payer.key_id ? "ada" : ""],
   );
 }
 
@@ -56,8 +60,10 @@ test("a row has LiteLLM's names and keeps the rest in metadata", async () => {
       columns.end_user,
       columns.status,
     ],
-    [calls[3], payer.key_id, 3.000000003, "t", "u", "end user", "success"],
+    [calls[3], payer.key_id, 3.000000003, "then", "ada", "end user", "success"],
+    "whom it was booked for, not whose its key is now",
   );
+  assert.equal(columns.organization_id, "org");
   assert.deepEqual([columns.total_tokens, columns.prompt_tokens, columns.completion_tokens], [15, 10, 5]);
   assert.deepEqual(
     [columns.model, columns.model_group, columns.model_id, columns.custom_llm_provider],
@@ -94,10 +100,141 @@ test("rows are found by key in each of its forms, by call, or newest first", asy
     ["key_master", deleted.key_id],
   );
   assert.equal((await logs("")).body.length, 8);
-  for (const id of ["chatcmpl-unknown", "%00", "'", randomUUID()]) {
+  for (const id of ["chatcmpl-unknown", "'", randomUUID()]) {
     assert.deepEqual((await logs(`?request_id=${id}`)).body, []);
   }
   assert.equal((await logs("?api_key=sk-unknown-0123456789")).status, 404);
+});
+
+test("rows are found by the user they were booked for, and by days", async () => {
+  const found = async (query: string) => (await logs(`?${query}`)).body.length;
+  assert.equal(await found("user_id=ada"), 6);
+  assert.equal(await found("user_id=u"), 0, "the key's user, who did not have it then");
+  const day = "start_date=2026-05-05&end_date=2026-05-05&summarize=false";
+  assert.equal(await found(day), 8);
+  assert.equal(await found(`${day}&user_id=ada&api_key=payer`), 6);
+  assert.equal(await found("start_date=2026-05-01&end_date=2026-05-04&summarize=false"), 0);
+  assert.equal(
+    await found(`start_date=2026-05-01&end_date=2026-05-05&request_id=${calls[0]}`),
+    2,
+    "a call has no summary",
+  );
+});
+
+test("days of the spend log are those of the time zone", async () => {
+  const { postgres } = stage;
+  const read = (timeZone: string) =>
+    readSpend(postgres, { days: { from: "2026-05-04", to: "2026-05-04", timeZone } }, { limit: 100 });
+  assert.equal((await read("UTC")).length, 0);
+  assert.equal((await read("America/Los_Angeles")).length, 8, "05:05 UTC is 22:05 of the day before");
+});
+
+test("with both dates the answer is LiteLLM's summary, unless it is not wanted", async () => {
+  const settlements = new Settlements({ postgres: stage.postgres, clock: systemClock, timeZone: "UTC" });
+  const at = (day: string) => ({ startedAt: new Date(`${day}T12:00:00Z`) });
+  const { key_id: keyId } = payer;
+  await settlements.settle("pod", [
+    spend(keyId, 1_000_000_000n, at("2025-02-01")),
+    spend(keyId, 250_000_000n, { ...at("2025-02-01"), model: "claude" }),
+    spend("key_master", 3n, at("2025-02-02")),
+  ]);
+  const { body } = await logs("?start_date=2025-02-01&end_date=2025-02-28");
+  assert.deepEqual(body, [
+    { startTime: "2025-02-01", spend: 1.25, [keyId]: 1.25, users: { u: 1.25 }, models: { "gpt-4": 1, claude: 0.25 } },
+    { startTime: "2025-02-02", spend: 3e-9, key_master: 3e-9, users: { "": 3e-9 }, models: { "gpt-4": 3e-9 } },
+  ]);
+  const own = (await logs("?start_date=2025-02-01&end_date=2025-02-28&api_key=payer&user_id=u")).body;
+  assert.equal(own.length, 1);
+  const rows = (await logs("?start_date=2025-02-01&end_date=2025-02-28&summarize=false")).body;
+  assert.equal(rows.length, 3);
+  await stage.sql("DELETE FROM spend_log WHERE started_at < '2026-01-01'");
+  await stage.sql("DELETE FROM daily_spend WHERE day < '2026-01-01'");
+});
+
+test("/spend/logs/v2 has numbered pages that hold every row once, and a total", async () => {
+  const seen: string[] = [];
+  for (const page of [1, 2, 3]) {
+    const path = `/spend/logs/v2?start_date=2026-05-01&end_date=2026-05-31&user_id=ada&page_size=2&page=${page}`;
+    const { status, body } = await stage.http("GET", path);
+    assert.deepEqual([status, body.total, body.total_pages, body.page, body.page_size], [200, 6, 3, page, 2]);
+    seen.push(
+      ...body.data.map((row: Record<string, { attempt: number }>) => `${row.request_id} ${row.metadata?.attempt}`),
+    );
+  }
+  assert.equal(new Set(seen).size, 6);
+});
+
+test("an accountant gets the rows of the spend log as CSV, with exact amounts", async () => {
+  const { headers, body } = await stage.http("GET", `/spend/logs?request_id=${calls[3]}&format=csv`);
+  assert.match(headers.get("content-type") ?? "", /^text\/csv/);
+  const [columns = "", row = "", ...more] = String(body).split("\r\n");
+  assert.deepEqual(more, [""]);
+  const cells = Object.fromEntries(columns.split(",").map((name, index) => [name, row.split(",")[index]]));
+  assert.deepEqual(
+    [cells.request_id, cells.spend_usd, cells.team_id, cells.user_id, cells.organization_id, cells.key_alias],
+    [calls[3], "3.000000003", "then", "ada", "org", "payer"],
+  );
+  const all = String(
+    (await stage.http("GET", "/spend/logs/v2?start_date=2026-05-05&end_date=2026-05-05&format=csv")).body,
+  );
+  assert.equal(all.trimEnd().split("\r\n").length, 1 + 8);
+});
+
+test("what is wrong with a question to the spend log is a 400 that names it", async () => {
+  for (const [query, param] of [
+    ["?request_id=%00", "request_id"],
+    ["?user_id=a%00", "user_id"],
+    ["?start_date=2026-01-01", "end_date"],
+    ["?end_date=2026-01-01", "start_date"],
+    ["?start_date=2026-01-02&end_date=2026-01-01", "start_date"],
+    ["?start_date=2026-01-01&end_date=2026-01-01&summarize=maybe", "summarize"],
+    ["?team_id=t", "team_id"],
+    ["/v2", "start_date"],
+    ["/v2?start_date=2026-01-01&end_date=2026-01-01&page=-1", "page"],
+    ["/v2?start_date=2026-01-01&end_date=2026-01-01&page=100000", "page"],
+  ] as const) {
+    const { status, body } = await logs(query);
+    assert.deepEqual([status, body.error?.param], [400, param], query);
+  }
+});
+
+test("ListSpend finds rows by user and days, in pages, and says whom they were booked for", async () => {
+  const seen: string[] = [];
+  let pageToken = "";
+  do {
+    const asked = { userId: "ada", startDay: "2026-05-05", endDay: "2026-05-05", pageSize: 2, pageToken };
+    const page = await stage.spendAdmin.listSpend(asked);
+    for (const { callId, attempt, teamId, userId, organizationId } of page.spend) {
+      assert.deepEqual([teamId, userId, organizationId], ["then", "ada", "org"]);
+      seen.push(`${callId} ${attempt}`);
+    }
+    pageToken = page.nextPageToken;
+    assert.ok(seen.length <= 6, "a row came twice");
+  } while (pageToken !== "");
+  assert.equal(new Set(seen).size, 6);
+  for (const wrong of [{ startDay: "2026-05-05" }, { startDay: "x", endDay: "2026-05-05" }, { userId: "a\0" }]) {
+    await assert.rejects(
+      stage.spendAdmin.listSpend(wrong),
+      (error) => error instanceof ConnectError && error.code === Code.InvalidArgument,
+    );
+  }
+});
+
+test("questions to the spend log go by an index of each of its parts", async () => {
+  const conditions = {
+    spend_log_started:
+      "started_at >= '2026-05-01' AND started_at < '2026-06-01' ORDER BY started_at DESC, call_id, attempt",
+    spend_log_user: "user_id = 'ada' ORDER BY started_at DESC, call_id, attempt",
+  };
+  for (const [index, condition] of Object.entries(conditions)) {
+    const plan = await stage.postgres.transaction(async (client) => {
+      await client.query("SET LOCAL enable_seqscan = off");
+      return client.query(`EXPLAIN SELECT * FROM spend_log WHERE ${condition} LIMIT 10`);
+    });
+    const text = JSON.stringify(plan);
+    assert.doesNotMatch(text, /Seq Scan/, text);
+    assert.match(text, /Index Scan/, `${index}: ${text}`);
+  }
 });
 
 test("ListSpend has pages that hold every row once", async () => {

@@ -15,7 +15,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file tollgate/admin/v1/keys.proto.
  */
 export const file_tollgate_admin_v1_keys: GenFile = /*@__PURE__*/
-  fileDesc("Chx0b2xsZ2F0ZS9hZG1pbi92MS9rZXlzLnByb3RvEhF0b2xsZ2F0ZS5hZG1pbi52MSLkCAoDS2V5EgoKAmlkGAEgASgJEhwKBWFsaWFzGAIgASgJQgi6SAVyAxiAAkgAiAEBEg4KBm1hc2tlZBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSNAoHYWxpYXNlcxgFIAMoCzIjLnRvbGxnYXRlLmFkbWluLnYxLktleS5BbGlhc2VzRW50cnkSGwoObWF4X2J1ZGdldF91c2QYBiABKAlIAYgBARIcCg9idWRnZXRfZHVyYXRpb24YByABKAlIAogBARIfCglycG1fbGltaXQYCCABKANCB7pIBCICKABIA4gBARIfCgl0cG1fbGltaXQYCSABKANCB7pIBCICKABIBIgBARIrChVtYXhfcGFyYWxsZWxfcmVxdWVzdHMYCiABKANCB7pIBCICKABIBYgBARIvCgtleHBpcmVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYmxvY2tlZBgMIAEoCBIRCglzcGVudF91c2QYDSABKAkSFAoMcmVzZXJ2ZWRfdXNkGA4gASgJEjUKEWJ1ZGdldF9yZXNldF90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgd1c2VyX2lkGBAgASgJSAaIAQESFAoHdGVhbV9pZBgRIAEoCUgHiAEBEikKCG1ldGFkYXRhGBIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgR0YWdzGBMgAygJEi8KC2NyZWF0ZV90aW1lGBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgWIAEoCRJBCg5idWRnZXRfd2luZG93cxgXIAMoCzIfLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldFdpbmRvd0IIukgFkgECEBESHAoPb3JnYW5pemF0aW9uX2lkGBggASgJSAiIAQESFgoJYnVkZ2V0X2lkGBkgASgJSAmIAQESQAoNbW9kZWxfYnVkZ2V0cxgaIAMoCzIeLnRvbGxnYXRlLmFkbWluLnYxLk1vZGVsQnVkZ2V0Qgm6SAaSAQMQ6AcSHAoPc29mdF9idWRnZXRfdXNkGBsgASgJSAqIAQEaLgoMQWxpYXNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGX2FsaWFzQhEKD19tYXhfYnVkZ2V0X3VzZEISChBfYnVkZ2V0X2R1cmF0aW9uQgwKCl9ycG1fbGltaXRCDAoKX3RwbV9saW1pdEIYChZfbWF4X3BhcmFsbGVsX3JlcXVlc3RzQgoKCF91c2VyX2lkQgoKCF90ZWFtX2lkQhIKEF9vcmdhbml6YXRpb25faWRCDAoKX2J1ZGdldF9pZEISChBfc29mdF9idWRnZXRfdXNkIl8KC01vZGVsQnVkZ2V0EhYKBW1vZGVsGAEgASgJQge6SARyAhABEhcKD2J1ZGdldF9kdXJhdGlvbhgCIAEoCRIfCg5tYXhfYnVkZ2V0X3VzZBgDIAEoCUIHukgEcgIQASLBAQoMQnVkZ2V0V2luZG93EiAKD2J1ZGdldF9kdXJhdGlvbhgBIAEoCUIHukgEcgIQARIfCg5tYXhfYnVkZ2V0X3VzZBgCIAEoCUIHukgEcgIQARIRCglzcGVudF91c2QYAyABKAkSFAoMcmVzZXJ2ZWRfdXNkGAQgASgJEi4KCnJlc2V0X3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWZyb21fbWV0YWRhdGEYBiABKAgibQoQQ3JlYXRlS2V5UmVxdWVzdBIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSEAoIZHVyYXRpb24YAiABKAkSDgoGc2VjcmV0GAMgASgJEhIKCnJlcXVlc3RfaWQYBCABKAkiSAoRQ3JlYXRlS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5Eg4KBnNlY3JldBgCIAEoCSIlCg1HZXRLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASI1Cg5HZXRLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkicAoQVXBkYXRlS2V5UmVxdWVzdBIrCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXlCBrpIA8gBARIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siOAoRVXBkYXRlS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IigKEERlbGV0ZUtleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIhMKEURlbGV0ZUtleVJlc3BvbnNlImMKD0xpc3RLZXlzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgCIAEoCRIPCgd0ZWFtX2lkGAMgASgJEg8KB3VzZXJfaWQYBCABKAkiZgoQTGlzdEtleXNSZXNwb25zZRIkCgRrZXlzGAEgAygLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRITCgt0b3RhbF9jb3VudBgDIAEoAyInCg9CbG9ja0tleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIjcKEEJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IikKEVVuYmxvY2tLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASI5ChJVbmJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5ImAKEExpc3RTcGVuZFJlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YAiABKAkSCwoDa2V5GAMgASgJEg8KB2NhbGxfaWQYBCABKAkigwMKBVNwZW5kEg8KB2NhbGxfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIOCgZrZXlfaWQYAyABKAkSEAoIY29zdF91c2QYBCABKAkSDgoGc3RhdHVzGAUgASgJEhMKC21vZGVsX2dyb3VwGAYgASgJEg0KBW1vZGVsGAcgASgJEhAKCHByb3ZpZGVyGAggASgJEhUKDWRlcGxveW1lbnRfaWQYCSABKAkSFAoMaW5wdXRfdG9rZW5zGAogASgDEhUKDW91dHB1dF90b2tlbnMYCyABKAMSLgoKc3RhcnRfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXByaWNlX3ZlcnNpb24YDiABKAkSFwoPdXNhZ2VfZXN0aW1hdGVkGA8gASgIEhAKCGVuZF91c2VyGBAgASgJEgwKBHRhZ3MYESADKAkiVQoRTGlzdFNwZW5kUmVzcG9uc2USJwoFc3BlbmQYASADKAsyGC50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZwoLU3BlbmRGaWx0ZXISPgoJZGltZW5zaW9uGAEgASgOMiEudG9sbGdhdGUuYWRtaW4udjEuU3BlbmREaW1lbnNpb25CCLpIBYIBAhABEhgKA2lkcxgCIAMoCUILukgIkgEFCAEQ6Aci5QEKFUdldFNwZW5kUmVwb3J0UmVxdWVzdBI9Cghncm91cF9ieRgBIAMoDjIhLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kRGltZW5zaW9uQgi6SAWSAQIQChIRCglzdGFydF9kYXkYAiABKAkSDwoHZW5kX2RheRgDIAEoCRI5CgdmaWx0ZXJzGAQgAygLMh4udG9sbGdhdGUuYWRtaW4udjEuU3BlbmRGaWx0ZXJCCLpIBZIBAhAKEhoKCXBhZ2Vfc2l6ZRgFIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAYgASgJIt4CCghTcGVuZFN1bRILCgNkYXkYASABKAkSDgoGa2V5X2lkGAIgASgJEg8KB3RlYW1faWQYAyABKAkSDwoHdXNlcl9pZBgEIAEoCRIXCg9vcmdhbml6YXRpb25faWQYBSABKAkSEwoLbW9kZWxfZ3JvdXAYBiABKAkSDQoFbW9kZWwYByABKAkSEAoIcHJvdmlkZXIYCCABKAkSEAoIY3VzdG9tZXIYCSABKAkSCwoDdGFnGAogASgJEhAKCGNvc3RfdXNkGAsgASgJEhQKDGlucHV0X3Rva2VucxgMIAEoAxIVCg1vdXRwdXRfdG9rZW5zGA0gASgDEh8KF2NhY2hlX3JlYWRfaW5wdXRfdG9rZW5zGA4gASgDEiAKGGNhY2hlX3dyaXRlX2lucHV0X3Rva2VucxgPIAEoAxIRCglzdWNjZXNzZXMYECABKAMSEAoIZmFpbHVyZXMYESABKAMiXAoWR2V0U3BlbmRSZXBvcnRSZXNwb25zZRIpCgRzdW1zGAEgAygLMhsudG9sbGdhdGUuYWRtaW4udjEuU3BlbmRTdW0SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJKsoCCg5TcGVuZERpbWVuc2lvbhIfChtTUEVORF9ESU1FTlNJT05fVU5TUEVDSUZJRUQQABIXChNTUEVORF9ESU1FTlNJT05fREFZEAESFwoTU1BFTkRfRElNRU5TSU9OX0tFWRACEhgKFFNQRU5EX0RJTUVOU0lPTl9URUFNEAMSGAoUU1BFTkRfRElNRU5TSU9OX1VTRVIQBBIgChxTUEVORF9ESU1FTlNJT05fT1JHQU5JWkFUSU9OEAUSHwobU1BFTkRfRElNRU5TSU9OX01PREVMX0dST1VQEAYSGQoVU1BFTkRfRElNRU5TSU9OX01PREVMEAcSHAoYU1BFTkRfRElNRU5TSU9OX1BST1ZJREVSEAgSHAoYU1BFTkRfRElNRU5TSU9OX0NVU1RPTUVSEAkSFwoTU1BFTkRfRElNRU5TSU9OX1RBRxAKMu0ECg9LZXlBZG1pblNlcnZpY2USVgoJQ3JlYXRlS2V5EiMudG9sbGdhdGUuYWRtaW4udjEuQ3JlYXRlS2V5UmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLkNyZWF0ZUtleVJlc3BvbnNlEk0KBkdldEtleRIgLnRvbGxnYXRlLmFkbWluLnYxLkdldEtleVJlcXVlc3QaIS50b2xsZ2F0ZS5hZG1pbi52MS5HZXRLZXlSZXNwb25zZRJWCglVcGRhdGVLZXkSIy50b2xsZ2F0ZS5hZG1pbi52MS5VcGRhdGVLZXlSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuVXBkYXRlS2V5UmVzcG9uc2USVgoJRGVsZXRlS2V5EiMudG9sbGdhdGUuYWRtaW4udjEuRGVsZXRlS2V5UmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLkRlbGV0ZUtleVJlc3BvbnNlElMKCExpc3RLZXlzEiIudG9sbGdhdGUuYWRtaW4udjEuTGlzdEtleXNSZXF1ZXN0GiMudG9sbGdhdGUuYWRtaW4udjEuTGlzdEtleXNSZXNwb25zZRJTCghCbG9ja0tleRIiLnRvbGxnYXRlLmFkbWluLnYxLkJsb2NrS2V5UmVxdWVzdBojLnRvbGxnYXRlLmFkbWluLnYxLkJsb2NrS2V5UmVzcG9uc2USWQoKVW5ibG9ja0tleRIkLnRvbGxnYXRlLmFkbWluLnYxLlVuYmxvY2tLZXlSZXF1ZXN0GiUudG9sbGdhdGUuYWRtaW4udjEuVW5ibG9ja0tleVJlc3BvbnNlMtIBChFTcGVuZEFkbWluU2VydmljZRJWCglMaXN0U3BlbmQSIy50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0U3BlbmRSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuTGlzdFNwZW5kUmVzcG9uc2USZQoOR2V0U3BlbmRSZXBvcnQSKC50b2xsZ2F0ZS5hZG1pbi52MS5HZXRTcGVuZFJlcG9ydFJlcXVlc3QaKS50b2xsZ2F0ZS5hZG1pbi52MS5HZXRTcGVuZFJlcG9ydFJlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("Chx0b2xsZ2F0ZS9hZG1pbi92MS9rZXlzLnByb3RvEhF0b2xsZ2F0ZS5hZG1pbi52MSLkCAoDS2V5EgoKAmlkGAEgASgJEhwKBWFsaWFzGAIgASgJQgi6SAVyAxiAAkgAiAEBEg4KBm1hc2tlZBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSNAoHYWxpYXNlcxgFIAMoCzIjLnRvbGxnYXRlLmFkbWluLnYxLktleS5BbGlhc2VzRW50cnkSGwoObWF4X2J1ZGdldF91c2QYBiABKAlIAYgBARIcCg9idWRnZXRfZHVyYXRpb24YByABKAlIAogBARIfCglycG1fbGltaXQYCCABKANCB7pIBCICKABIA4gBARIfCgl0cG1fbGltaXQYCSABKANCB7pIBCICKABIBIgBARIrChVtYXhfcGFyYWxsZWxfcmVxdWVzdHMYCiABKANCB7pIBCICKABIBYgBARIvCgtleHBpcmVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYmxvY2tlZBgMIAEoCBIRCglzcGVudF91c2QYDSABKAkSFAoMcmVzZXJ2ZWRfdXNkGA4gASgJEjUKEWJ1ZGdldF9yZXNldF90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgd1c2VyX2lkGBAgASgJSAaIAQESFAoHdGVhbV9pZBgRIAEoCUgHiAEBEikKCG1ldGFkYXRhGBIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgR0YWdzGBMgAygJEi8KC2NyZWF0ZV90aW1lGBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgWIAEoCRJBCg5idWRnZXRfd2luZG93cxgXIAMoCzIfLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldFdpbmRvd0IIukgFkgECEBESHAoPb3JnYW5pemF0aW9uX2lkGBggASgJSAiIAQESFgoJYnVkZ2V0X2lkGBkgASgJSAmIAQESQAoNbW9kZWxfYnVkZ2V0cxgaIAMoCzIeLnRvbGxnYXRlLmFkbWluLnYxLk1vZGVsQnVkZ2V0Qgm6SAaSAQMQ6AcSHAoPc29mdF9idWRnZXRfdXNkGBsgASgJSAqIAQEaLgoMQWxpYXNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGX2FsaWFzQhEKD19tYXhfYnVkZ2V0X3VzZEISChBfYnVkZ2V0X2R1cmF0aW9uQgwKCl9ycG1fbGltaXRCDAoKX3RwbV9saW1pdEIYChZfbWF4X3BhcmFsbGVsX3JlcXVlc3RzQgoKCF91c2VyX2lkQgoKCF90ZWFtX2lkQhIKEF9vcmdhbml6YXRpb25faWRCDAoKX2J1ZGdldF9pZEISChBfc29mdF9idWRnZXRfdXNkIl8KC01vZGVsQnVkZ2V0EhYKBW1vZGVsGAEgASgJQge6SARyAhABEhcKD2J1ZGdldF9kdXJhdGlvbhgCIAEoCRIfCg5tYXhfYnVkZ2V0X3VzZBgDIAEoCUIHukgEcgIQASLBAQoMQnVkZ2V0V2luZG93EiAKD2J1ZGdldF9kdXJhdGlvbhgBIAEoCUIHukgEcgIQARIfCg5tYXhfYnVkZ2V0X3VzZBgCIAEoCUIHukgEcgIQARIRCglzcGVudF91c2QYAyABKAkSFAoMcmVzZXJ2ZWRfdXNkGAQgASgJEi4KCnJlc2V0X3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWZyb21fbWV0YWRhdGEYBiABKAgibQoQQ3JlYXRlS2V5UmVxdWVzdBIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSEAoIZHVyYXRpb24YAiABKAkSDgoGc2VjcmV0GAMgASgJEhIKCnJlcXVlc3RfaWQYBCABKAkiSAoRQ3JlYXRlS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5Eg4KBnNlY3JldBgCIAEoCSIlCg1HZXRLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASI1Cg5HZXRLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkicAoQVXBkYXRlS2V5UmVxdWVzdBIrCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXlCBrpIA8gBARIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siOAoRVXBkYXRlS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IigKEERlbGV0ZUtleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIhMKEURlbGV0ZUtleVJlc3BvbnNlImMKD0xpc3RLZXlzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgCIAEoCRIPCgd0ZWFtX2lkGAMgASgJEg8KB3VzZXJfaWQYBCABKAkiZgoQTGlzdEtleXNSZXNwb25zZRIkCgRrZXlzGAEgAygLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRITCgt0b3RhbF9jb3VudBgDIAEoAyInCg9CbG9ja0tleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIjcKEEJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IikKEVVuYmxvY2tLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASI5ChJVbmJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IpUBChBMaXN0U3BlbmRSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAIgASgJEgsKA2tleRgDIAEoCRIPCgdjYWxsX2lkGAQgASgJEg8KB3VzZXJfaWQYBSABKAkSEQoJc3RhcnRfZGF5GAYgASgJEg8KB2VuZF9kYXkYByABKAkivgMKBVNwZW5kEg8KB2NhbGxfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIOCgZrZXlfaWQYAyABKAkSEAoIY29zdF91c2QYBCABKAkSDgoGc3RhdHVzGAUgASgJEhMKC21vZGVsX2dyb3VwGAYgASgJEg0KBW1vZGVsGAcgASgJEhAKCHByb3ZpZGVyGAggASgJEhUKDWRlcGxveW1lbnRfaWQYCSABKAkSFAoMaW5wdXRfdG9rZW5zGAogASgDEhUKDW91dHB1dF90b2tlbnMYCyABKAMSLgoKc3RhcnRfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXByaWNlX3ZlcnNpb24YDiABKAkSFwoPdXNhZ2VfZXN0aW1hdGVkGA8gASgIEhAKCGVuZF91c2VyGBAgASgJEgwKBHRhZ3MYESADKAkSDwoHdXNlcl9pZBgSIAEoCRIPCgd0ZWFtX2lkGBMgASgJEhcKD29yZ2FuaXphdGlvbl9pZBgUIAEoCSJVChFMaXN0U3BlbmRSZXNwb25zZRInCgVzcGVuZBgBIAMoCzIYLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJnCgtTcGVuZEZpbHRlchI+CglkaW1lbnNpb24YASABKA4yIS50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZERpbWVuc2lvbkIIukgFggECEAESGAoDaWRzGAIgAygJQgu6SAiSAQUIARDoByLlAQoVR2V0U3BlbmRSZXBvcnRSZXF1ZXN0Ej0KCGdyb3VwX2J5GAEgAygOMiEudG9sbGdhdGUuYWRtaW4udjEuU3BlbmREaW1lbnNpb25CCLpIBZIBAhAKEhEKCXN0YXJ0X2RheRgCIAEoCRIPCgdlbmRfZGF5GAMgASgJEjkKB2ZpbHRlcnMYBCADKAsyHi50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZEZpbHRlckIIukgFkgECEAoSGgoJcGFnZV9zaXplGAUgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YBiABKAki3gIKCFNwZW5kU3VtEgsKA2RheRgBIAEoCRIOCgZrZXlfaWQYAiABKAkSDwoHdGVhbV9pZBgDIAEoCRIPCgd1c2VyX2lkGAQgASgJEhcKD29yZ2FuaXphdGlvbl9pZBgFIAEoCRITCgttb2RlbF9ncm91cBgGIAEoCRINCgVtb2RlbBgHIAEoCRIQCghwcm92aWRlchgIIAEoCRIQCghjdXN0b21lchgJIAEoCRILCgN0YWcYCiABKAkSEAoIY29zdF91c2QYCyABKAkSFAoMaW5wdXRfdG9rZW5zGAwgASgDEhUKDW91dHB1dF90b2tlbnMYDSABKAMSHwoXY2FjaGVfcmVhZF9pbnB1dF90b2tlbnMYDiABKAMSIAoYY2FjaGVfd3JpdGVfaW5wdXRfdG9rZW5zGA8gASgDEhEKCXN1Y2Nlc3NlcxgQIAEoAxIQCghmYWlsdXJlcxgRIAEoAyJcChZHZXRTcGVuZFJlcG9ydFJlc3BvbnNlEikKBHN1bXMYASADKAsyGy50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZFN1bRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkikwIKGExpc3REYWlseUFjdGl2aXR5UmVxdWVzdBI+CglkaW1lbnNpb24YASABKA4yIS50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZERpbWVuc2lvbkIIukgFggECEAESFgoDaWRzGAIgAygJQgm6SAaSAQMQ6AcSGgoJc3RhcnRfZGF5GAMgASgJQge6SARyAhABEhgKB2VuZF9kYXkYBCABKAlCB7pIBHICEAESOQoHZmlsdGVycxgFIAMoCzIeLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kRmlsdGVyQgi6SAWSAQIQChIaCglwYWdlX3NpemUYBiABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgHIAEoCSJnCg1EYWlseUFjdGl2aXR5EioKBXRvdGFsGAEgASgLMhsudG9sbGdhdGUuYWRtaW4udjEuU3BlbmRTdW0SKgoFcGFydHMYAiADKAsyGy50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZFN1bSKQAQoZTGlzdERhaWx5QWN0aXZpdHlSZXNwb25zZRIuCgRkYXlzGAEgAygLMiAudG9sbGdhdGUuYWRtaW4udjEuRGFpbHlBY3Rpdml0eRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSKgoFdG90YWwYAyABKAsyGy50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZFN1bSrKAgoOU3BlbmREaW1lbnNpb24SHwobU1BFTkRfRElNRU5TSU9OX1VOU1BFQ0lGSUVEEAASFwoTU1BFTkRfRElNRU5TSU9OX0RBWRABEhcKE1NQRU5EX0RJTUVOU0lPTl9LRVkQAhIYChRTUEVORF9ESU1FTlNJT05fVEVBTRADEhgKFFNQRU5EX0RJTUVOU0lPTl9VU0VSEAQSIAocU1BFTkRfRElNRU5TSU9OX09SR0FOSVpBVElPThAFEh8KG1NQRU5EX0RJTUVOU0lPTl9NT0RFTF9HUk9VUBAGEhkKFVNQRU5EX0RJTUVOU0lPTl9NT0RFTBAHEhwKGFNQRU5EX0RJTUVOU0lPTl9QUk9WSURFUhAIEhwKGFNQRU5EX0RJTUVOU0lPTl9DVVNUT01FUhAJEhcKE1NQRU5EX0RJTUVOU0lPTl9UQUcQCjLtBAoPS2V5QWRtaW5TZXJ2aWNlElYKCUNyZWF0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLkNyZWF0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVLZXlSZXNwb25zZRJNCgZHZXRLZXkSIC50b2xsZ2F0ZS5hZG1pbi52MS5HZXRLZXlSZXF1ZXN0GiEudG9sbGdhdGUuYWRtaW4udjEuR2V0S2V5UmVzcG9uc2USVgoJVXBkYXRlS2V5EiMudG9sbGdhdGUuYWRtaW4udjEuVXBkYXRlS2V5UmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUtleVJlc3BvbnNlElYKCURlbGV0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLkRlbGV0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVLZXlSZXNwb25zZRJTCghMaXN0S2V5cxIiLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RLZXlzUmVxdWVzdBojLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RLZXlzUmVzcG9uc2USUwoIQmxvY2tLZXkSIi50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0tleVJlcXVlc3QaIy50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0tleVJlc3BvbnNlElkKClVuYmxvY2tLZXkSJC50b2xsZ2F0ZS5hZG1pbi52MS5VbmJsb2NrS2V5UmVxdWVzdBolLnRvbGxnYXRlLmFkbWluLnYxLlVuYmxvY2tLZXlSZXNwb25zZTLCAgoRU3BlbmRBZG1pblNlcnZpY2USVgoJTGlzdFNwZW5kEiMudG9sbGdhdGUuYWRtaW4udjEuTGlzdFNwZW5kUmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RTcGVuZFJlc3BvbnNlEmUKDkdldFNwZW5kUmVwb3J0EigudG9sbGdhdGUuYWRtaW4udjEuR2V0U3BlbmRSZXBvcnRSZXF1ZXN0GikudG9sbGdhdGUuYWRtaW4udjEuR2V0U3BlbmRSZXBvcnRSZXNwb25zZRJuChFMaXN0RGFpbHlBY3Rpdml0eRIrLnRvbGxnYXRlLmFkbWluLnYxLkxpc3REYWlseUFjdGl2aXR5UmVxdWVzdBosLnRvbGxnYXRlLmFkbWluLnYxLkxpc3REYWlseUFjdGl2aXR5UmVzcG9uc2ViBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * A virtual key.
@@ -703,6 +703,27 @@ export type ListSpendRequest = Message<"tollgate.admin.v1.ListSpendRequest"> & {
    * @generated from field: string call_id = 4;
    */
   callId: string;
+
+  /**
+   * Only what was booked for this user.
+   *
+   * @generated from field: string user_id = 5;
+   */
+  userId: string;
+
+  /**
+   * Only attempts that began on this day or later, "2026-11-01". Together with `end_day`.
+   *
+   * @generated from field: string start_day = 6;
+   */
+  startDay: string;
+
+  /**
+   * Only attempts that began on this day or earlier.
+   *
+   * @generated from field: string end_day = 7;
+   */
+  endDay: string;
 };
 
 /**
@@ -836,6 +857,27 @@ export type Spend = Message<"tollgate.admin.v1.Spend"> & {
    * @generated from field: repeated string tags = 17;
    */
   tags: string[];
+
+  /**
+   * The user it was booked for: the key's at that time.
+   *
+   * @generated from field: string user_id = 18;
+   */
+  userId: string;
+
+  /**
+   * The team it was booked for.
+   *
+   * @generated from field: string team_id = 19;
+   */
+  teamId: string;
+
+  /**
+   * The organization it was booked for.
+   *
+   * @generated from field: string organization_id = 20;
+   */
+  organizationId: string;
 };
 
 /**
@@ -1119,6 +1161,132 @@ export const GetSpendReportResponseSchema: GenMessage<GetSpendReportResponse> = 
   messageDesc(file_tollgate_admin_v1_keys, 23);
 
 /**
+ * ListDailyActivityRequest says whose days are wanted.
+ *
+ * @generated from message tollgate.admin.v1.ListDailyActivityRequest
+ */
+export type ListDailyActivityRequest = Message<"tollgate.admin.v1.ListDailyActivityRequest"> & {
+  /**
+   * Whose: USER, TEAM, ORGANIZATION, CUSTOMER, TAG and so on; not the day.
+   *
+   * @generated from field: tollgate.admin.v1.SpendDimension dimension = 1;
+   */
+  dimension: SpendDimension;
+
+  /**
+   * Their ids. Empty: all.
+   *
+   * @generated from field: repeated string ids = 2;
+   */
+  ids: string[];
+
+  /**
+   * The first day, "2026-11-01".
+   *
+   * @generated from field: string start_day = 3;
+   */
+  startDay: string;
+
+  /**
+   * The last day, included.
+   *
+   * @generated from field: string end_day = 4;
+   */
+  endDay: string;
+
+  /**
+   * All of them must hold as well.
+   *
+   * @generated from field: repeated tollgate.admin.v1.SpendFilter filters = 5;
+   */
+  filters: SpendFilter[];
+
+  /**
+   * How many days at the most; 0 means 100, more than 1000 means 1000. Days without activity are left out.
+   *
+   * @generated from field: int32 page_size = 6;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before. Empty: the first page.
+   *
+   * @generated from field: string page_token = 7;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ListDailyActivityRequest.
+ * Use `create(ListDailyActivityRequestSchema)` to create a new message.
+ */
+export const ListDailyActivityRequestSchema: GenMessage<ListDailyActivityRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 24);
+
+/**
+ * What happened on a day.
+ *
+ * @generated from message tollgate.admin.v1.DailyActivity
+ */
+export type DailyActivity = Message<"tollgate.admin.v1.DailyActivity"> & {
+  /**
+   * The day's sum.
+   *
+   * @generated from field: tollgate.admin.v1.SpendSum total = 1;
+   */
+  total?: SpendSum | undefined;
+
+  /**
+   * Whose it is, by model group, model, provider and key; the dearest first.
+   *
+   * @generated from field: repeated tollgate.admin.v1.SpendSum parts = 2;
+   */
+  parts: SpendSum[];
+};
+
+/**
+ * Describes the message tollgate.admin.v1.DailyActivity.
+ * Use `create(DailyActivitySchema)` to create a new message.
+ */
+export const DailyActivitySchema: GenMessage<DailyActivity> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 25);
+
+/**
+ * ListDailyActivityResponse is a page of days.
+ *
+ * @generated from message tollgate.admin.v1.ListDailyActivityResponse
+ */
+export type ListDailyActivityResponse = Message<"tollgate.admin.v1.ListDailyActivityResponse"> & {
+  /**
+   * The days.
+   *
+   * @generated from field: repeated tollgate.admin.v1.DailyActivity days = 1;
+   */
+  days: DailyActivity[];
+
+  /**
+   * Where to go on. Empty: this was the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+
+  /**
+   * The sum of all days, those on other pages too.
+   *
+   * @generated from field: tollgate.admin.v1.SpendSum total = 3;
+   */
+  total?: SpendSum | undefined;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ListDailyActivityResponse.
+ * Use `create(ListDailyActivityResponseSchema)` to create a new message.
+ */
+export const ListDailyActivityResponseSchema: GenMessage<ListDailyActivityResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 26);
+
+/**
  * What spend can be added up by.
  *
  * @generated from enum tollgate.admin.v1.SpendDimension
@@ -1320,6 +1488,16 @@ export const SpendAdminService: GenService<{
     methodKind: "unary";
     input: typeof GetSpendReportRequestSchema;
     output: typeof GetSpendReportResponseSchema;
+  },
+  /**
+   * ListDailyActivity tells day by day what users, teams, organizations, customers or tags spent, and on what; the latest day first.
+   *
+   * @generated from rpc tollgate.admin.v1.SpendAdminService.ListDailyActivity
+   */
+  listDailyActivity: {
+    methodKind: "unary";
+    input: typeof ListDailyActivityRequestSchema;
+    output: typeof ListDailyActivityResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_tollgate_admin_v1_keys, 1);
