@@ -106,6 +106,8 @@ export function messageOf(key: KeyRecord): Key {
     createTime: timestampFromMs(key.createdAtMs),
     updateTime: timestampFromMs(key.updatedAtMs),
     etag: etagOf(key),
+    rotationCount: key.rotationCount,
+    ...(key.rotatedAtMs === undefined ? {} : { rotateTime: timestampFromMs(key.rotatedAtMs) }),
     budgetWindows: key.windows.map(windowMessageOf),
     modelBudgets: key.modelBudgets.map(({ model, duration, max }) => {
       return create(ModelBudgetSchema, { model, budgetDuration: duration ?? "", maxBudgetUsd: formatUsd(max) });

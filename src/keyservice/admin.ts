@@ -82,6 +82,20 @@ export function keyAdmin({ keys, masterKey }: AdminParts): ServiceImpl<typeof Ke
       });
       return { key: messageOf(updated) };
     },
+    async rotateKey({ key, gracePeriod, secret, changes, updateMask, duration }, context) {
+      authorize(context, masterKey);
+      if (secret !== "") checkSecret(secret, masterKey, rpcNames.secret);
+      const change = changes === undefined ? {} : changeOf(changes, updateMask?.paths ?? []);
+      const rotated = await keys.rotate(readReference(key), {
+        change: { ...change, ...(duration === "" ? {} : { duration }) },
+        names: rpcNames,
+        etag: changes?.etag || undefined,
+        secret: secret === "" ? undefined : secret,
+        gracePeriod,
+        gracePeriodName: "grace_period",
+      });
+      return { key: messageOf(rotated.key), secret: rotated.secret };
+    },
     async deleteKey({ key }, context) {
       authorize(context, masterKey);
       const { keyId } = await keys.get(readReference(key));

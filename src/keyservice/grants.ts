@@ -95,25 +95,28 @@ const budgetColumns = "b.budget_id, b.scope, b.scope_id, b.max_nanos, b.duration
 /**
  * Looks a key up by the digest its caller's sidecar sent.
  *
- * @returns undefined if there is no such key. Blocked and expired ones are found.
+ * @returns undefined if there is no such key. Blocked and expired ones are found. By a secret that was replaced a key expires when the
+ *   secret's grace ends, if not before: pods stop it by the time they were told.
  */
 export async function findGrant(books: Queryable, sha256: Buffer, pepper: Pepper): Promise<Grant | undefined> {
   // One statement is one snapshot: the version belongs to exactly these rows.
   const rows = await books.query<GrantRow>(
-    `SELECT k.key_id, k.alias, k.user_id, k.team_id, k.models, k.aliases, k.expires_at, k.blocked, k.tags,
+    `SELECT k.key_id, k.alias, k.user_id, k.team_id, k.models, k.aliases, least(k.expires_at, s.ends_at) AS expires_at, k.blocked, k.tags,
        behind.rules, ${budgetColumns}, r.version AS books_version,
        EXISTS (SELECT FROM entities WHERE scope = 'end_user' AND deleted_at IS NULL) AS has_end_users,
        EXISTS (SELECT FROM entities WHERE scope = 'tag' AND deleted_at IS NULL) AS has_tags
-     FROM keys k CROSS JOIN revision r
+     FROM (
+         SELECT key_id, NULL::timestamptz AS ends_at FROM keys WHERE secret_hmac = $1 AND pepper_id = $2 AND deleted_at IS NULL
+         UNION ALL SELECT key_id, ends_at FROM former_secrets WHERE secret_hmac = $1 AND pepper_id = $2
+       ) s JOIN keys k USING (key_id) CROSS JOIN revision r
        CROSS JOIN LATERAL (SELECT jsonb_agg(to_jsonb(q)) AS rules FROM key_rules q WHERE q.key_id = k.key_id) behind
        CROSS JOIN LATERAL (
          SELECT * FROM (SELECT ${budgetColumns}, b.removed_at FROM key_budgets b WHERE b.key_id = k.key_id
            UNION ALL SELECT ${budgetColumns}, b.removed_at FROM effective_budgets b WHERE b.scope = 'model' AND b.scope_id = k.key_id
          ) all_budgets WHERE removed_at IS NULL) b
-     WHERE k.secret_hmac = $1 AND k.pepper_id = $2 AND k.deleted_at IS NULL
      ORDER BY b.budget_id`,
     [hashSecret(sha256, pepper), pepper.id],
-    "find_grant",
+    "find_grant_50",
   );
   const [row] = rows;
   if (row === undefined) return undefined;

@@ -122,6 +122,8 @@ const keyFields = z.looseObject({
 export const generateBody = keyFields.extend({ key: text });
 /** POST /key/update. */
 export const updateBody = keyFields.extend({ key: named });
+/** POST /key/regenerate; the key may be named by the path. */
+export const regenerateBody = keyFields.extend({ key: text, new_key: text, grace_period: text });
 /** POST /key/block and /key/unblock. */
 export const keyBody = z.looseObject({ key: named });
 /** POST /key/delete. */

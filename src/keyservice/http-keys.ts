@@ -2,8 +2,18 @@
 
 import type { JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
+import type { Secret } from "../secret.ts";
 import { type AdminParts, masterName } from "./admin.ts";
-import { changeOf, deleteBody, generateBody, httpNames, keyBody, readBody, updateBody } from "./http-key-body.ts";
+import {
+  changeOf,
+  deleteBody,
+  generateBody,
+  httpNames,
+  keyBody,
+  readBody,
+  regenerateBody,
+  updateBody,
+} from "./http-key-body.ts";
 import { rowOf, rowWithToken } from "./http-key-rows.ts";
 import { wholeNumber } from "./http-query.ts";
 import type { ManagementRoutes, RouteRequest } from "./http-route.ts";
@@ -18,6 +28,8 @@ import { digestSecret, sameSecret } from "./secrets.ts";
 export const keyRoutes: ManagementRoutes = {
   "/key/generate": { method: "POST", masterOnly: true, answer: generate },
   "/key/update": { method: "POST", masterOnly: true, answer: update },
+  "/key/regenerate": { method: "POST", masterOnly: true, answer: regenerate },
+  "/key/{key}/regenerate": { method: "POST", masterOnly: true, answer: regenerate },
   "/key/delete": { method: "POST", masterOnly: true, answer: deleteKeys },
   "/key/block": { method: "POST", masterOnly: true, answer: (parts, request) => setBlocked(parts, request, true) },
   "/key/unblock": { method: "POST", masterOnly: true, answer: (parts, request) => setBlocked(parts, request, false) },
@@ -40,6 +52,28 @@ async function generate({ keys, masterKey }: AdminParts, request: RouteRequest):
   request.note("x-tollgate-inactive-fields", inactiveFields(change));
   const token = digestSecret(made.secret ?? "").toString("hex");
   return { key: made.secret ?? null, token, token_id: token, duration: body.duration ?? null, ...rowOf(made.key) };
+}
+
+async function regenerate({ keys, masterKey }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const { key, new_key, grace_period, new_master_key, ...body } = readBody(regenerateBody, await request.body());
+  if (new_master_key !== undefined && new_master_key !== null) {
+    throw invalid("new_master_key", "cannot be set here: the master key is in the configuration.");
+  }
+  const named = request.path.key ?? key ?? "";
+  if (named === "") throw invalid("key", "is missing.");
+  refuseMasterKey(named, masterKey);
+  const secret = new_key ?? undefined;
+  const names = { ...httpNames, secret: "new_key" };
+  if (secret !== undefined) checkSecret(secret, masterKey, names.secret);
+  const change = changeOf(body);
+  const made = await keys.rotate(referenceTo(named), {
+    ...{ change, names, secret, etag: undefined },
+    gracePeriod: grace_period ?? "",
+    gracePeriodName: "grace_period",
+  });
+  request.note("x-tollgate-inactive-fields", inactiveFields(change));
+  const token = digestSecret(made.secret).toString("hex");
+  return { key: made.secret, token, token_id: token, duration: body.duration ?? null, ...rowOf(made.key) };
 }
 
 async function update({ keys }: AdminParts, request: RouteRequest): Promise<JsonObject> {
@@ -131,6 +165,13 @@ async function callersOwn(keys: Keys, secret: string, nowMs: number): Promise<Ke
   if (key.expiresAtMs !== null && key.expiresAtMs <= nowMs)
     throw new GatewayError("expired_key", "The key's time is over.");
   return key;
+}
+
+function refuseMasterKey(named: string, masterKey: Secret): void {
+  if (!sameSecret(named, masterKey)) return;
+  throw new GatewayError("permission_denied", "The master key is changed in the configuration, and nowhere else.", {
+    param: "key",
+  });
 }
 
 /** LiteLLM takes a key or its token in these places, never an alias. */

@@ -21,6 +21,10 @@ export interface KeyRecord extends KeyFields, Standing {
   readonly createdAtMs: number;
   readonly createdBy: string;
   readonly updatedAtMs: number;
+  /** How often its secret was replaced. */
+  readonly rotationCount: number;
+  /** When that was last done. */
+  readonly rotatedAtMs: number | undefined;
   /** The books' version of its last change. */
   readonly version: bigint;
   readonly deletedAtMs: number | undefined;
@@ -61,6 +65,8 @@ interface KeyRow {
   updated_at: Date;
   version: bigint;
   deleted_at: Date | null;
+  rotation_count: number;
+  rotated_at: Date | null;
 }
 
 /** Which keys: a condition on `keys k`, and possibly an order and a limit. */
@@ -76,7 +82,7 @@ export async function readKeys(client: Queryable, selection: KeySelection, asOf:
     `SELECT k.key_id, k.masked, k.alias, k.user_id, k.team_id, k.models, k.aliases, k.rpm_limit, k.tpm_limit,
        k.max_parallel_requests, k.metadata, k.tags, k.extra, k.blocked, k.expires_at, k.created_at, k.created_by,
        (extract(epoch FROM k.created_at) * 1000000)::bigint AS created_at_us,
-       k.organization_id, k.updated_at, k.version, k.deleted_at
+       k.organization_id, k.updated_at, k.version, k.deleted_at, k.rotation_count, k.rotated_at
      FROM keys k ${selection.where}`,
     selection.values,
   );
@@ -113,6 +119,8 @@ function recordOf(row: KeyRow, budget: BudgetRecord, modelBudgets: readonly Mode
     createdAtMs: row.created_at.getTime(),
     createdBy: row.created_by,
     updatedAtMs: row.updated_at.getTime(),
+    rotationCount: row.rotation_count,
+    rotatedAtMs: row.rotated_at?.getTime(),
     version: row.version,
     deletedAtMs: row.deleted_at?.getTime(),
     place: { createdAtUs: row.created_at_us, keyId: row.key_id },

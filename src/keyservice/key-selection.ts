@@ -25,24 +25,30 @@ export function momentOf(parameter: string): string {
 }
 
 /** The keys of a filter; of those, with `after`, the ones that come later in the list. */
-export function selectKeys(filter: KeyFilter, pepper: Pepper, after?: KeyPlace): KeySelection {
+export function selectKeys(
+  filter: KeyFilter,
+  { pepper, nowMs }: { readonly pepper: Pepper; readonly nowMs: number },
+  after?: KeyPlace,
+): KeySelection {
   const values: unknown[] = [];
   const parameter = (value: unknown) => `$${values.push(value)}`;
-  const conditions = [
-    `k.deleted_at IS ${filter.deleted === true ? "NOT NULL" : "NULL"}`,
-    `k.key_id <> ${parameter(masterKeyId)}`,
-  ];
-  const equals = (column: string, value: string | Buffer | undefined) => {
+  const life = filter.deleted === true ? "IS NOT NULL" : "IS NULL";
+  const conditions = [`k.deleted_at ${life}`, `k.key_id <> ${parameter(masterKeyId)}`];
+  const equals = (column: string, value: string | undefined) => {
     if (value === undefined) return;
     // What cannot be stored is nowhere, and Postgres would not take it as a parameter either.
-    const possible = typeof value !== "string" || isStorable(value);
-    conditions.push(possible ? `${column} = ${parameter(value)}` : "false");
+    conditions.push(isStorable(value) ? `${column} = ${parameter(value)}` : "false");
   };
   equals("k.team_id", filter.teamId);
   equals("k.user_id", filter.userId);
   equals("k.organization_id", filter.organizationId);
   for (const reference of filter.references ?? []) {
-    if (reference.kind === "digest") equals("k.secret_hmac", hashSecret(reference.sha256, pepper));
+    if (reference.kind === "digest") {
+      const hmac = parameter(hashSecret(reference.sha256, pepper));
+      conditions.push(`k.key_id IN (
+        SELECT key_id FROM keys WHERE secret_hmac = ${hmac} AND deleted_at ${life}
+        UNION ALL SELECT key_id FROM former_secrets WHERE secret_hmac = ${hmac} AND ends_at > ${parameter(new Date(nowMs))})`);
+    }
     if (reference.kind === "id") equals("k.key_id", reference.keyId);
     if (reference.kind === "alias") equals("k.alias", reference.alias);
   }

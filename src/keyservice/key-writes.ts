@@ -1,15 +1,13 @@
 /** The statements that write keys. They run in a transaction that has called bumpRevision. */
 
 import { openBudget, updateBudget, writeModelBudgets, writeWindows } from "./budget-writes.ts";
+import type { StoredSecret } from "./former-secrets.ts";
 import type { BudgetLimit, KeyFields } from "./key-fields.ts";
 import type { Queryable } from "./postgres.ts";
 
 /** A key that is not yet in the books. */
-export interface KeyInsert {
+export interface KeyInsert extends StoredSecret {
   readonly keyId: string;
-  readonly secretHmac: Buffer;
-  readonly pepperId: string;
-  readonly masked: string;
   readonly createdBy: string;
   /** A UUID, or undefined. */
   readonly requestId: string | undefined;

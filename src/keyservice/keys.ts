@@ -7,7 +7,16 @@ import { GatewayError } from "../errors.ts";
 import type { AsOf } from "./budget-records.ts";
 import { isUnknownTemplate, noSuchTemplate } from "./budget-templates.ts";
 import { bumpRevision } from "./changes.ts";
-import { checkKeyChange, checkTime, type FieldNames, type KeyChange, type KeyFields } from "./key-fields.ts";
+import { forgetSecrets, refuseFormerSecret, replaceSecret, type StoredSecret } from "./former-secrets.ts";
+import {
+  checkKeyChange,
+  checkTime,
+  durationForm,
+  type FieldNames,
+  invalid,
+  type KeyChange,
+  type KeyFields,
+} from "./key-fields.ts";
 import { type KeyPlace, type KeyRecord, readKeys } from "./key-records.ts";
 import { type KeyReference, maskSecret, newKeyId, newSecret } from "./key-secrets.ts";
 import { type KeyFilter, newestFirst, selectKeys } from "./key-selection.ts";
@@ -43,6 +52,16 @@ export interface KeyUpdate {
   readonly names: FieldNames;
   /** The etag the caller has seen; undefined: whatever it is now. */
   readonly etag: string | undefined;
+}
+
+/** Another secret for a key, and changes with it. */
+export interface KeyRotation extends KeyUpdate {
+  /** The operator's own secret, already checked by checkSecret; undefined: one is made. */
+  readonly secret: string | undefined;
+  /** How long the secret of before still works, "24h" for instance; "" or "0": not at all. */
+  readonly gracePeriod: string;
+  /** What the caller's face calls that. */
+  readonly gracePeriodName: string;
 }
 
 /**
@@ -103,6 +122,31 @@ export class Keys {
     }
   }
 
+  /**
+   * Gives a key another secret. Everything else goes on: its id, alias, budgets, what it has spent.
+   *
+   * @returns the key, and the new secret.
+   * @throws GatewayError as `update`.
+   */
+  async rotate(reference: KeyReference, asked: KeyRotation): Promise<{ key: KeyRecord; secret: string }> {
+    const fields = this.#check(asked);
+    const graceMs = graceOf(asked);
+    const secret = asked.secret ?? newSecret();
+    const { keyId } = await this.get(reference);
+    const nowMs = this.#parts.clock.nowMs();
+    const endsAtMs = graceMs === undefined ? undefined : nowMs + graceMs;
+    const replace = async (client: Queryable) => {
+      const stored = this.#stored(secret);
+      await refuseFormerSecret(client, stored, { nowMs, param: asked.names.secret });
+      await replaceSecret(client, keyId, stored, { nowMs, endsAtMs });
+    };
+    try {
+      return { key: await this.#write(keyId, fields, asked, replace), secret };
+    } catch (error) {
+      throw taken(error, asked.names);
+    }
+  }
+
   /** Refuses a key's calls, or lets it work again. @throws GatewayError `not_found`. */
   async setBlocked(reference: KeyReference, blocked: boolean): Promise<KeyRecord> {
     const { keyId } = await this.get(reference);
@@ -115,6 +159,7 @@ export class Keys {
     await this.#parts.postgres.transaction(async (client) => {
       for (const keyId of new Set(keyIds)) {
         const version = await bumpRevision(client, { scope: "key", id: keyId });
+        await forgetSecrets(client, keyId);
         await client.query(
           `UPDATE keys SET deleted_at = $2, updated_at = $2, version = $3 WHERE key_id = $1 AND deleted_at IS NULL`,
           [keyId, now, version],
@@ -135,7 +180,7 @@ export class Keys {
 
   /** How many keys a filter finds. */
   async count(filter: KeyFilter): Promise<number> {
-    const { where, values } = selectKeys(filter, this.#parts.pepper);
+    const { where, values } = selectKeys(filter, this.#now());
     const sql = `SELECT count(*) AS count FROM keys k ${where}`;
     const [row] = await this.#parts.postgres.query<{ count: bigint }>(sql, values);
     return Number(row?.count ?? 0n);
@@ -155,27 +200,34 @@ export class Keys {
   }
 
   #insert(asked: NewKey, fields: Partial<KeyFields>, secret: string): Promise<KeyRecord> {
-    const { pepper, clock, postgres } = this.#parts;
+    const { clock, postgres } = this.#parts;
     const keyId = newKeyId();
+    const nowMs = clock.nowMs();
+    const stored = this.#stored(secret);
     const windows = windowsOf({ budgetLimits: [], budgetDuration: null, metadata: {}, ...fields }, asked.names);
     return postgres.transaction(async (client) => {
       const version = await bumpRevision(client, { scope: "key", id: keyId });
+      await refuseFormerSecret(client, stored, { nowMs, param: asked.names.secret });
       await insertKey(client, {
+        ...stored,
         keyId,
-        secretHmac: hashSecret(digestSecret(secret), pepper),
-        pepperId: pepper.id,
-        masked: maskSecret(secret),
         createdBy: asked.createdBy,
         requestId: asked.requestId,
         ...{ fields, windows },
-        nowMs: clock.nowMs(),
+        nowMs,
         version,
       });
       return this.#reread(client, keyId);
     });
   }
 
-  #write(keyId: string, fields: Partial<KeyFields>, asked?: Pick<KeyUpdate, "etag" | "names">): Promise<KeyRecord> {
+  /** @param further what else is to be done in the same transaction. */
+  #write(
+    keyId: string,
+    fields: Partial<KeyFields>,
+    asked?: Pick<KeyUpdate, "etag" | "names">,
+    further?: (client: Queryable) => Promise<void>,
+  ): Promise<KeyRecord> {
     const { clock, postgres } = this.#parts;
     return postgres.transaction(async (client) => {
       const version = await bumpRevision(client, { scope: "key", id: keyId });
@@ -183,6 +235,7 @@ export class Keys {
       if (asked?.etag !== undefined && asked.etag !== etagOf(current)) changedMeanwhile();
       const windows = asked && windowsOf({ ...current, ...fields }, asked.names);
       await updateKey(client, { keyId, fields, windows, nowMs: clock.nowMs(), version });
+      await further?.(client);
       return this.#reread(client, keyId);
     });
   }
@@ -205,15 +258,32 @@ export class Keys {
     filter: KeyFilter,
     page: { after: KeyPlace | undefined; limit: number; offset: number } = { after: undefined, limit: 1, offset: 0 },
   ): Promise<KeyRecord[]> {
-    const { where, values } = selectKeys(filter, this.#parts.pepper, page.after);
+    const { where, values } = selectKeys(filter, this.#now(), page.after);
     const limits = `LIMIT $${values.length + 1} OFFSET $${values.length + 2}`;
     const selection = { where: `${where} ${newestFirst} ${limits}`, values: [...values, page.limit, page.offset] };
     return readKeys(this.#parts.postgres, selection, this.#asOf());
   }
 
+  #stored(secret: string): StoredSecret {
+    const { pepper } = this.#parts;
+    return { secretHmac: hashSecret(digestSecret(secret), pepper), pepperId: pepper.id, masked: maskSecret(secret) };
+  }
+
+  #now(): { pepper: Pepper; nowMs: number } {
+    return { pepper: this.#parts.pepper, nowMs: this.#parts.clock.nowMs() };
+  }
+
   #asOf(): AsOf {
     return { nowMs: this.#parts.clock.nowMs(), timeZone: this.#parts.timeZone };
   }
+}
+
+/** @returns undefined for none. @throws GatewayError `invalid_request`. */
+function graceOf({ gracePeriod, gracePeriodName }: KeyRotation): number | undefined {
+  if (/^(?:0(?:s|m|h|d|w|mo)?)?$/.test(gracePeriod)) return undefined;
+  const length = parseDuration(gracePeriod);
+  if (length === undefined) throw invalid(gracePeriodName, `must be "0" or ${durationForm}`);
+  return durationMs(length);
 }
 
 /** Changes with every change of the key. */

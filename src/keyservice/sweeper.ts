@@ -28,6 +28,9 @@ const tidySql = [
   // No pod repeats an ask that is a day old.
   `DELETE FROM lease_requests WHERE request_id IN (
      SELECT request_id FROM lease_requests WHERE done_at < now() - interval '24 hours' ORDER BY done_at LIMIT 5000)`,
+  // A secret whose grace is over is told so for a day; then it is unknown.
+  `DELETE FROM former_secrets WHERE secret_hmac IN (
+     SELECT secret_hmac FROM former_secrets WHERE ends_at < now() - interval '24 hours' ORDER BY ends_at LIMIT 1000)`,
   // A journal that turns up later than this is booked in the period of that day.
   `DELETE FROM leases WHERE lease_id IN (
      SELECT lease_id FROM leases WHERE state <> 'open' AND expires_at < now() - interval '30 days'

@@ -2,9 +2,8 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError } from "@connectrpc/connect";
-import { errorInfo } from "../../src/server/rpc-error.ts";
-import { masterKey, Stage } from "./admin-stage.ts";
+import { Code } from "@connectrpc/connect";
+import { assertFails, masterKey, Stage } from "./admin-stage.ts";
 
 let stage: Stage;
 before(async () => {
@@ -14,16 +13,6 @@ after(async () => {
   await stage.close();
   assert.deepEqual(stage.bugs, []);
 });
-
-/** That a call fails, with which status and reason. */
-async function assertFails(call: Promise<unknown>, code: Code, reason: string): Promise<void> {
-  await assert.rejects(call, (error) => {
-    assert.ok(error instanceof ConnectError);
-    assert.equal(Code[error.code], Code[code], error.message);
-    assert.equal(errorInfo(error)?.reason, reason);
-    return true;
-  });
-}
 
 test("CreateKey stores every field and shows the secret once", async () => {
   const expireTime = timestampFromMs(Date.UTC(2040, 0, 1));
@@ -235,6 +224,7 @@ test("without the master key every method is refused", async () => {
       () => stage.keyAdmin.createKey({}),
       () => stage.keyAdmin.getKey({ key: secret }),
       () => stage.keyAdmin.updateKey({ key: { id: "x" } }),
+      () => stage.keyAdmin.rotateKey({ key: secret }),
       () => stage.keyAdmin.deleteKey({ key: secret }),
       () => stage.keyAdmin.listKeys({}),
       () => stage.keyAdmin.blockKey({ key: secret }),

@@ -1,6 +1,7 @@
 /** A KeyService's administration on a real database and a real port, for the tests beside it. */
 
-import { type Client, createClient } from "@connectrpc/connect";
+import assert from "node:assert/strict";
+import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import type pg from "pg";
 import type { Clock } from "../../src/clock.ts";
@@ -19,6 +20,7 @@ import { Closers } from "../../src/lifecycle.ts";
 import { Secret } from "../../src/secret.ts";
 import { Health } from "../../src/server/health.ts";
 import { listen } from "../../src/server/listen.ts";
+import { errorInfo } from "../../src/server/rpc-error.ts";
 import { testDatabaseUrl } from "../postgres.ts";
 
 /** The master key of every stage. */
@@ -34,6 +36,16 @@ export const encryptionKeys = [new Secret("encryption-key-of-the-tests")];
 interface StageOptions {
   readonly storesModels?: boolean;
   readonly fileModels?: FileModels;
+}
+
+/** That a call fails, with which status and reason. */
+export async function assertFails(call: Promise<unknown>, code: Code, reason: string): Promise<void> {
+  await assert.rejects(call, (error) => {
+    assert.ok(error instanceof ConnectError);
+    assert.equal(Code[error.code], Code[code], error.message);
+    assert.equal(errorInfo(error)?.reason, reason);
+    return true;
+  });
 }
 
 /** What came back over HTTP. */

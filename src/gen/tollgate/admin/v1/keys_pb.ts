@@ -15,7 +15,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file tollgate/admin/v1/keys.proto.
  */
 export const file_tollgate_admin_v1_keys: GenFile = /*@__PURE__*/
-  fileDesc("Chx0b2xsZ2F0ZS9hZG1pbi92MS9rZXlzLnByb3RvEhF0b2xsZ2F0ZS5hZG1pbi52MSLkCAoDS2V5EgoKAmlkGAEgASgJEhwKBWFsaWFzGAIgASgJQgi6SAVyAxiAAkgAiAEBEg4KBm1hc2tlZBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSNAoHYWxpYXNlcxgFIAMoCzIjLnRvbGxnYXRlLmFkbWluLnYxLktleS5BbGlhc2VzRW50cnkSGwoObWF4X2J1ZGdldF91c2QYBiABKAlIAYgBARIcCg9idWRnZXRfZHVyYXRpb24YByABKAlIAogBARIfCglycG1fbGltaXQYCCABKANCB7pIBCICKABIA4gBARIfCgl0cG1fbGltaXQYCSABKANCB7pIBCICKABIBIgBARIrChVtYXhfcGFyYWxsZWxfcmVxdWVzdHMYCiABKANCB7pIBCICKABIBYgBARIvCgtleHBpcmVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYmxvY2tlZBgMIAEoCBIRCglzcGVudF91c2QYDSABKAkSFAoMcmVzZXJ2ZWRfdXNkGA4gASgJEjUKEWJ1ZGdldF9yZXNldF90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgd1c2VyX2lkGBAgASgJSAaIAQESFAoHdGVhbV9pZBgRIAEoCUgHiAEBEikKCG1ldGFkYXRhGBIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgR0YWdzGBMgAygJEi8KC2NyZWF0ZV90aW1lGBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgWIAEoCRJBCg5idWRnZXRfd2luZG93cxgXIAMoCzIfLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldFdpbmRvd0IIukgFkgECEBESHAoPb3JnYW5pemF0aW9uX2lkGBggASgJSAiIAQESFgoJYnVkZ2V0X2lkGBkgASgJSAmIAQESQAoNbW9kZWxfYnVkZ2V0cxgaIAMoCzIeLnRvbGxnYXRlLmFkbWluLnYxLk1vZGVsQnVkZ2V0Qgm6SAaSAQMQ6AcSHAoPc29mdF9idWRnZXRfdXNkGBsgASgJSAqIAQEaLgoMQWxpYXNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGX2FsaWFzQhEKD19tYXhfYnVkZ2V0X3VzZEISChBfYnVkZ2V0X2R1cmF0aW9uQgwKCl9ycG1fbGltaXRCDAoKX3RwbV9saW1pdEIYChZfbWF4X3BhcmFsbGVsX3JlcXVlc3RzQgoKCF91c2VyX2lkQgoKCF90ZWFtX2lkQhIKEF9vcmdhbml6YXRpb25faWRCDAoKX2J1ZGdldF9pZEISChBfc29mdF9idWRnZXRfdXNkIl8KC01vZGVsQnVkZ2V0EhYKBW1vZGVsGAEgASgJQge6SARyAhABEhcKD2J1ZGdldF9kdXJhdGlvbhgCIAEoCRIfCg5tYXhfYnVkZ2V0X3VzZBgDIAEoCUIHukgEcgIQASLBAQoMQnVkZ2V0V2luZG93EiAKD2J1ZGdldF9kdXJhdGlvbhgBIAEoCUIHukgEcgIQARIfCg5tYXhfYnVkZ2V0X3VzZBgCIAEoCUIHukgEcgIQARIRCglzcGVudF91c2QYAyABKAkSFAoMcmVzZXJ2ZWRfdXNkGAQgASgJEi4KCnJlc2V0X3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWZyb21fbWV0YWRhdGEYBiABKAgibQoQQ3JlYXRlS2V5UmVxdWVzdBIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSEAoIZHVyYXRpb24YAiABKAkSDgoGc2VjcmV0GAMgASgJEhIKCnJlcXVlc3RfaWQYBCABKAkiSAoRQ3JlYXRlS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5Eg4KBnNlY3JldBgCIAEoCSIlCg1HZXRLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASI1Cg5HZXRLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkicAoQVXBkYXRlS2V5UmVxdWVzdBIrCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXlCBrpIA8gBARIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siOAoRVXBkYXRlS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IigKEERlbGV0ZUtleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIhMKEURlbGV0ZUtleVJlc3BvbnNlImMKD0xpc3RLZXlzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgCIAEoCRIPCgd0ZWFtX2lkGAMgASgJEg8KB3VzZXJfaWQYBCABKAkiZgoQTGlzdEtleXNSZXNwb25zZRIkCgRrZXlzGAEgAygLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRITCgt0b3RhbF9jb3VudBgDIAEoAyInCg9CbG9ja0tleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIjcKEEJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IikKEVVuYmxvY2tLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASI5ChJVbmJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IpUBChBMaXN0U3BlbmRSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAIgASgJEgsKA2tleRgDIAEoCRIPCgdjYWxsX2lkGAQgASgJEg8KB3VzZXJfaWQYBSABKAkSEQoJc3RhcnRfZGF5GAYgASgJEg8KB2VuZF9kYXkYByABKAkivgMKBVNwZW5kEg8KB2NhbGxfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIOCgZrZXlfaWQYAyABKAkSEAoIY29zdF91c2QYBCABKAkSDgoGc3RhdHVzGAUgASgJEhMKC21vZGVsX2dyb3VwGAYgASgJEg0KBW1vZGVsGAcgASgJEhAKCHByb3ZpZGVyGAggASgJEhUKDWRlcGxveW1lbnRfaWQYCSABKAkSFAoMaW5wdXRfdG9rZW5zGAogASgDEhUKDW91dHB1dF90b2tlbnMYCyABKAMSLgoKc3RhcnRfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXByaWNlX3ZlcnNpb24YDiABKAkSFwoPdXNhZ2VfZXN0aW1hdGVkGA8gASgIEhAKCGVuZF91c2VyGBAgASgJEgwKBHRhZ3MYESADKAkSDwoHdXNlcl9pZBgSIAEoCRIPCgd0ZWFtX2lkGBMgASgJEhcKD29yZ2FuaXphdGlvbl9pZBgUIAEoCSJVChFMaXN0U3BlbmRSZXNwb25zZRInCgVzcGVuZBgBIAMoCzIYLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJnCgtTcGVuZEZpbHRlchI+CglkaW1lbnNpb24YASABKA4yIS50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZERpbWVuc2lvbkIIukgFggECEAESGAoDaWRzGAIgAygJQgu6SAiSAQUIARDoByLlAQoVR2V0U3BlbmRSZXBvcnRSZXF1ZXN0Ej0KCGdyb3VwX2J5GAEgAygOMiEudG9sbGdhdGUuYWRtaW4udjEuU3BlbmREaW1lbnNpb25CCLpIBZIBAhAKEhEKCXN0YXJ0X2RheRgCIAEoCRIPCgdlbmRfZGF5GAMgASgJEjkKB2ZpbHRlcnMYBCADKAsyHi50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZEZpbHRlckIIukgFkgECEAoSGgoJcGFnZV9zaXplGAUgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YBiABKAki3gIKCFNwZW5kU3VtEgsKA2RheRgBIAEoCRIOCgZrZXlfaWQYAiABKAkSDwoHdGVhbV9pZBgDIAEoCRIPCgd1c2VyX2lkGAQgASgJEhcKD29yZ2FuaXphdGlvbl9pZBgFIAEoCRITCgttb2RlbF9ncm91cBgGIAEoCRINCgVtb2RlbBgHIAEoCRIQCghwcm92aWRlchgIIAEoCRIQCghjdXN0b21lchgJIAEoCRILCgN0YWcYCiABKAkSEAoIY29zdF91c2QYCyABKAkSFAoMaW5wdXRfdG9rZW5zGAwgASgDEhUKDW91dHB1dF90b2tlbnMYDSABKAMSHwoXY2FjaGVfcmVhZF9pbnB1dF90b2tlbnMYDiABKAMSIAoYY2FjaGVfd3JpdGVfaW5wdXRfdG9rZW5zGA8gASgDEhEKCXN1Y2Nlc3NlcxgQIAEoAxIQCghmYWlsdXJlcxgRIAEoAyJcChZHZXRTcGVuZFJlcG9ydFJlc3BvbnNlEikKBHN1bXMYASADKAsyGy50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZFN1bRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkikwIKGExpc3REYWlseUFjdGl2aXR5UmVxdWVzdBI+CglkaW1lbnNpb24YASABKA4yIS50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZERpbWVuc2lvbkIIukgFggECEAESFgoDaWRzGAIgAygJQgm6SAaSAQMQ6AcSGgoJc3RhcnRfZGF5GAMgASgJQge6SARyAhABEhgKB2VuZF9kYXkYBCABKAlCB7pIBHICEAESOQoHZmlsdGVycxgFIAMoCzIeLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kRmlsdGVyQgi6SAWSAQIQChIaCglwYWdlX3NpemUYBiABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgHIAEoCSJnCg1EYWlseUFjdGl2aXR5EioKBXRvdGFsGAEgASgLMhsudG9sbGdhdGUuYWRtaW4udjEuU3BlbmRTdW0SKgoFcGFydHMYAiADKAsyGy50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZFN1bSKQAQoZTGlzdERhaWx5QWN0aXZpdHlSZXNwb25zZRIuCgRkYXlzGAEgAygLMiAudG9sbGdhdGUuYWRtaW4udjEuRGFpbHlBY3Rpdml0eRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSKgoFdG90YWwYAyABKAsyGy50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZFN1bSrKAgoOU3BlbmREaW1lbnNpb24SHwobU1BFTkRfRElNRU5TSU9OX1VOU1BFQ0lGSUVEEAASFwoTU1BFTkRfRElNRU5TSU9OX0RBWRABEhcKE1NQRU5EX0RJTUVOU0lPTl9LRVkQAhIYChRTUEVORF9ESU1FTlNJT05fVEVBTRADEhgKFFNQRU5EX0RJTUVOU0lPTl9VU0VSEAQSIAocU1BFTkRfRElNRU5TSU9OX09SR0FOSVpBVElPThAFEh8KG1NQRU5EX0RJTUVOU0lPTl9NT0RFTF9HUk9VUBAGEhkKFVNQRU5EX0RJTUVOU0lPTl9NT0RFTBAHEhwKGFNQRU5EX0RJTUVOU0lPTl9QUk9WSURFUhAIEhwKGFNQRU5EX0RJTUVOU0lPTl9DVVNUT01FUhAJEhcKE1NQRU5EX0RJTUVOU0lPTl9UQUcQCjLtBAoPS2V5QWRtaW5TZXJ2aWNlElYKCUNyZWF0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLkNyZWF0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVLZXlSZXNwb25zZRJNCgZHZXRLZXkSIC50b2xsZ2F0ZS5hZG1pbi52MS5HZXRLZXlSZXF1ZXN0GiEudG9sbGdhdGUuYWRtaW4udjEuR2V0S2V5UmVzcG9uc2USVgoJVXBkYXRlS2V5EiMudG9sbGdhdGUuYWRtaW4udjEuVXBkYXRlS2V5UmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUtleVJlc3BvbnNlElYKCURlbGV0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLkRlbGV0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVLZXlSZXNwb25zZRJTCghMaXN0S2V5cxIiLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RLZXlzUmVxdWVzdBojLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RLZXlzUmVzcG9uc2USUwoIQmxvY2tLZXkSIi50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0tleVJlcXVlc3QaIy50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0tleVJlc3BvbnNlElkKClVuYmxvY2tLZXkSJC50b2xsZ2F0ZS5hZG1pbi52MS5VbmJsb2NrS2V5UmVxdWVzdBolLnRvbGxnYXRlLmFkbWluLnYxLlVuYmxvY2tLZXlSZXNwb25zZTLCAgoRU3BlbmRBZG1pblNlcnZpY2USVgoJTGlzdFNwZW5kEiMudG9sbGdhdGUuYWRtaW4udjEuTGlzdFNwZW5kUmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RTcGVuZFJlc3BvbnNlEmUKDkdldFNwZW5kUmVwb3J0EigudG9sbGdhdGUuYWRtaW4udjEuR2V0U3BlbmRSZXBvcnRSZXF1ZXN0GikudG9sbGdhdGUuYWRtaW4udjEuR2V0U3BlbmRSZXBvcnRSZXNwb25zZRJuChFMaXN0RGFpbHlBY3Rpdml0eRIrLnRvbGxnYXRlLmFkbWluLnYxLkxpc3REYWlseUFjdGl2aXR5UmVxdWVzdBosLnRvbGxnYXRlLmFkbWluLnYxLkxpc3REYWlseUFjdGl2aXR5UmVzcG9uc2ViBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("Chx0b2xsZ2F0ZS9hZG1pbi92MS9rZXlzLnByb3RvEhF0b2xsZ2F0ZS5hZG1pbi52MSKtCQoDS2V5EgoKAmlkGAEgASgJEhwKBWFsaWFzGAIgASgJQgi6SAVyAxiAAkgAiAEBEg4KBm1hc2tlZBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSNAoHYWxpYXNlcxgFIAMoCzIjLnRvbGxnYXRlLmFkbWluLnYxLktleS5BbGlhc2VzRW50cnkSGwoObWF4X2J1ZGdldF91c2QYBiABKAlIAYgBARIcCg9idWRnZXRfZHVyYXRpb24YByABKAlIAogBARIfCglycG1fbGltaXQYCCABKANCB7pIBCICKABIA4gBARIfCgl0cG1fbGltaXQYCSABKANCB7pIBCICKABIBIgBARIrChVtYXhfcGFyYWxsZWxfcmVxdWVzdHMYCiABKANCB7pIBCICKABIBYgBARIvCgtleHBpcmVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYmxvY2tlZBgMIAEoCBIRCglzcGVudF91c2QYDSABKAkSFAoMcmVzZXJ2ZWRfdXNkGA4gASgJEjUKEWJ1ZGdldF9yZXNldF90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgd1c2VyX2lkGBAgASgJSAaIAQESFAoHdGVhbV9pZBgRIAEoCUgHiAEBEikKCG1ldGFkYXRhGBIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgR0YWdzGBMgAygJEi8KC2NyZWF0ZV90aW1lGBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgWIAEoCRJBCg5idWRnZXRfd2luZG93cxgXIAMoCzIfLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldFdpbmRvd0IIukgFkgECEBESHAoPb3JnYW5pemF0aW9uX2lkGBggASgJSAiIAQESFgoJYnVkZ2V0X2lkGBkgASgJSAmIAQESQAoNbW9kZWxfYnVkZ2V0cxgaIAMoCzIeLnRvbGxnYXRlLmFkbWluLnYxLk1vZGVsQnVkZ2V0Qgm6SAaSAQMQ6AcSHAoPc29mdF9idWRnZXRfdXNkGBsgASgJSAqIAQESFgoOcm90YXRpb25fY291bnQYHCABKAUSLwoLcm90YXRlX3RpbWUYHSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGi4KDEFsaWFzZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQggKBl9hbGlhc0IRCg9fbWF4X2J1ZGdldF91c2RCEgoQX2J1ZGdldF9kdXJhdGlvbkIMCgpfcnBtX2xpbWl0QgwKCl90cG1fbGltaXRCGAoWX21heF9wYXJhbGxlbF9yZXF1ZXN0c0IKCghfdXNlcl9pZEIKCghfdGVhbV9pZEISChBfb3JnYW5pemF0aW9uX2lkQgwKCl9idWRnZXRfaWRCEgoQX3NvZnRfYnVkZ2V0X3VzZCJfCgtNb2RlbEJ1ZGdldBIWCgVtb2RlbBgBIAEoCUIHukgEcgIQARIXCg9idWRnZXRfZHVyYXRpb24YAiABKAkSHwoObWF4X2J1ZGdldF91c2QYAyABKAlCB7pIBHICEAEiwQEKDEJ1ZGdldFdpbmRvdxIgCg9idWRnZXRfZHVyYXRpb24YASABKAlCB7pIBHICEAESHwoObWF4X2J1ZGdldF91c2QYAiABKAlCB7pIBHICEAESEQoJc3BlbnRfdXNkGAMgASgJEhQKDHJlc2VydmVkX3VzZBgEIAEoCRIuCgpyZXNldF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1mcm9tX21ldGFkYXRhGAYgASgIIm0KEENyZWF0ZUtleVJlcXVlc3QSIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5EhAKCGR1cmF0aW9uGAIgASgJEg4KBnNlY3JldBgDIAEoCRISCgpyZXF1ZXN0X2lkGAQgASgJIkgKEUNyZWF0ZUtleVJlc3BvbnNlEiMKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleRIOCgZzZWNyZXQYAiABKAkiJQoNR2V0S2V5UmVxdWVzdBIUCgNrZXkYASABKAlCB7pIBHICEAEiNQoOR2V0S2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5InAKEFVwZGF0ZUtleVJlcXVlc3QSKwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5Qga6SAPIAQESLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIjgKEVVwZGF0ZUtleVJlc3BvbnNlEiMKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleSK6AQoQUm90YXRlS2V5UmVxdWVzdBIUCgNrZXkYASABKAlCB7pIBHICEAESFAoMZ3JhY2VfcGVyaW9kGAIgASgJEg4KBnNlY3JldBgDIAEoCRInCgdjaGFuZ2VzGAQgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5Ei8KC3VwZGF0ZV9tYXNrGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIQCghkdXJhdGlvbhgGIAEoCSJIChFSb3RhdGVLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSDgoGc2VjcmV0GAIgASgJIigKEERlbGV0ZUtleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIhMKEURlbGV0ZUtleVJlc3BvbnNlImMKD0xpc3RLZXlzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgCIAEoCRIPCgd0ZWFtX2lkGAMgASgJEg8KB3VzZXJfaWQYBCABKAkiZgoQTGlzdEtleXNSZXNwb25zZRIkCgRrZXlzGAEgAygLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRITCgt0b3RhbF9jb3VudBgDIAEoAyInCg9CbG9ja0tleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIjcKEEJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IikKEVVuYmxvY2tLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASI5ChJVbmJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IpUBChBMaXN0U3BlbmRSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAIgASgJEgsKA2tleRgDIAEoCRIPCgdjYWxsX2lkGAQgASgJEg8KB3VzZXJfaWQYBSABKAkSEQoJc3RhcnRfZGF5GAYgASgJEg8KB2VuZF9kYXkYByABKAkivgMKBVNwZW5kEg8KB2NhbGxfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIOCgZrZXlfaWQYAyABKAkSEAoIY29zdF91c2QYBCABKAkSDgoGc3RhdHVzGAUgASgJEhMKC21vZGVsX2dyb3VwGAYgASgJEg0KBW1vZGVsGAcgASgJEhAKCHByb3ZpZGVyGAggASgJEhUKDWRlcGxveW1lbnRfaWQYCSABKAkSFAoMaW5wdXRfdG9rZW5zGAogASgDEhUKDW91dHB1dF90b2tlbnMYCyABKAMSLgoKc3RhcnRfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXByaWNlX3ZlcnNpb24YDiABKAkSFwoPdXNhZ2VfZXN0aW1hdGVkGA8gASgIEhAKCGVuZF91c2VyGBAgASgJEgwKBHRhZ3MYESADKAkSDwoHdXNlcl9pZBgSIAEoCRIPCgd0ZWFtX2lkGBMgASgJEhcKD29yZ2FuaXphdGlvbl9pZBgUIAEoCSJVChFMaXN0U3BlbmRSZXNwb25zZRInCgVzcGVuZBgBIAMoCzIYLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJnCgtTcGVuZEZpbHRlchI+CglkaW1lbnNpb24YASABKA4yIS50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZERpbWVuc2lvbkIIukgFggECEAESGAoDaWRzGAIgAygJQgu6SAiSAQUIARDoByLlAQoVR2V0U3BlbmRSZXBvcnRSZXF1ZXN0Ej0KCGdyb3VwX2J5GAEgAygOMiEudG9sbGdhdGUuYWRtaW4udjEuU3BlbmREaW1lbnNpb25CCLpIBZIBAhAKEhEKCXN0YXJ0X2RheRgCIAEoCRIPCgdlbmRfZGF5GAMgASgJEjkKB2ZpbHRlcnMYBCADKAsyHi50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZEZpbHRlckIIukgFkgECEAoSGgoJcGFnZV9zaXplGAUgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YBiABKAki3gIKCFNwZW5kU3VtEgsKA2RheRgBIAEoCRIOCgZrZXlfaWQYAiABKAkSDwoHdGVhbV9pZBgDIAEoCRIPCgd1c2VyX2lkGAQgASgJEhcKD29yZ2FuaXphdGlvbl9pZBgFIAEoCRITCgttb2RlbF9ncm91cBgGIAEoCRINCgVtb2RlbBgHIAEoCRIQCghwcm92aWRlchgIIAEoCRIQCghjdXN0b21lchgJIAEoCRILCgN0YWcYCiABKAkSEAoIY29zdF91c2QYCyABKAkSFAoMaW5wdXRfdG9rZW5zGAwgASgDEhUKDW91dHB1dF90b2tlbnMYDSABKAMSHwoXY2FjaGVfcmVhZF9pbnB1dF90b2tlbnMYDiABKAMSIAoYY2FjaGVfd3JpdGVfaW5wdXRfdG9rZW5zGA8gASgDEhEKCXN1Y2Nlc3NlcxgQIAEoAxIQCghmYWlsdXJlcxgRIAEoAyJcChZHZXRTcGVuZFJlcG9ydFJlc3BvbnNlEikKBHN1bXMYASADKAsyGy50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZFN1bRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkikwIKGExpc3REYWlseUFjdGl2aXR5UmVxdWVzdBI+CglkaW1lbnNpb24YASABKA4yIS50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZERpbWVuc2lvbkIIukgFggECEAESFgoDaWRzGAIgAygJQgm6SAaSAQMQ6AcSGgoJc3RhcnRfZGF5GAMgASgJQge6SARyAhABEhgKB2VuZF9kYXkYBCABKAlCB7pIBHICEAESOQoHZmlsdGVycxgFIAMoCzIeLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kRmlsdGVyQgi6SAWSAQIQChIaCglwYWdlX3NpemUYBiABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgHIAEoCSJnCg1EYWlseUFjdGl2aXR5EioKBXRvdGFsGAEgASgLMhsudG9sbGdhdGUuYWRtaW4udjEuU3BlbmRTdW0SKgoFcGFydHMYAiADKAsyGy50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZFN1bSKQAQoZTGlzdERhaWx5QWN0aXZpdHlSZXNwb25zZRIuCgRkYXlzGAEgAygLMiAudG9sbGdhdGUuYWRtaW4udjEuRGFpbHlBY3Rpdml0eRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSKgoFdG90YWwYAyABKAsyGy50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZFN1bSrKAgoOU3BlbmREaW1lbnNpb24SHwobU1BFTkRfRElNRU5TSU9OX1VOU1BFQ0lGSUVEEAASFwoTU1BFTkRfRElNRU5TSU9OX0RBWRABEhcKE1NQRU5EX0RJTUVOU0lPTl9LRVkQAhIYChRTUEVORF9ESU1FTlNJT05fVEVBTRADEhgKFFNQRU5EX0RJTUVOU0lPTl9VU0VSEAQSIAocU1BFTkRfRElNRU5TSU9OX09SR0FOSVpBVElPThAFEh8KG1NQRU5EX0RJTUVOU0lPTl9NT0RFTF9HUk9VUBAGEhkKFVNQRU5EX0RJTUVOU0lPTl9NT0RFTBAHEhwKGFNQRU5EX0RJTUVOU0lPTl9QUk9WSURFUhAIEhwKGFNQRU5EX0RJTUVOU0lPTl9DVVNUT01FUhAJEhcKE1NQRU5EX0RJTUVOU0lPTl9UQUcQCjLFBQoPS2V5QWRtaW5TZXJ2aWNlElYKCUNyZWF0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLkNyZWF0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVLZXlSZXNwb25zZRJNCgZHZXRLZXkSIC50b2xsZ2F0ZS5hZG1pbi52MS5HZXRLZXlSZXF1ZXN0GiEudG9sbGdhdGUuYWRtaW4udjEuR2V0S2V5UmVzcG9uc2USVgoJVXBkYXRlS2V5EiMudG9sbGdhdGUuYWRtaW4udjEuVXBkYXRlS2V5UmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUtleVJlc3BvbnNlElYKCVJvdGF0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLlJvdGF0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5Sb3RhdGVLZXlSZXNwb25zZRJWCglEZWxldGVLZXkSIy50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVLZXlSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuRGVsZXRlS2V5UmVzcG9uc2USUwoITGlzdEtleXMSIi50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0S2V5c1JlcXVlc3QaIy50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0S2V5c1Jlc3BvbnNlElMKCEJsb2NrS2V5EiIudG9sbGdhdGUuYWRtaW4udjEuQmxvY2tLZXlSZXF1ZXN0GiMudG9sbGdhdGUuYWRtaW4udjEuQmxvY2tLZXlSZXNwb25zZRJZCgpVbmJsb2NrS2V5EiQudG9sbGdhdGUuYWRtaW4udjEuVW5ibG9ja0tleVJlcXVlc3QaJS50b2xsZ2F0ZS5hZG1pbi52MS5VbmJsb2NrS2V5UmVzcG9uc2UywgIKEVNwZW5kQWRtaW5TZXJ2aWNlElYKCUxpc3RTcGVuZBIjLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RTcGVuZFJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0U3BlbmRSZXNwb25zZRJlCg5HZXRTcGVuZFJlcG9ydBIoLnRvbGxnYXRlLmFkbWluLnYxLkdldFNwZW5kUmVwb3J0UmVxdWVzdBopLnRvbGxnYXRlLmFkbWluLnYxLkdldFNwZW5kUmVwb3J0UmVzcG9uc2USbgoRTGlzdERhaWx5QWN0aXZpdHkSKy50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0RGFpbHlBY3Rpdml0eVJlcXVlc3QaLC50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0RGFpbHlBY3Rpdml0eVJlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * A virtual key.
@@ -212,6 +212,20 @@ export type Key = Message<"tollgate.admin.v1.Key"> & {
    * @generated from field: optional string soft_budget_usd = 27;
    */
   softBudgetUsd?: string | undefined;
+
+  /**
+   * How often its secret was replaced. Output only.
+   *
+   * @generated from field: int32 rotation_count = 28;
+   */
+  rotationCount: number;
+
+  /**
+   * When its secret was last replaced. Output only.
+   *
+   * @generated from field: google.protobuf.Timestamp rotate_time = 29;
+   */
+  rotateTime?: Timestamp | undefined;
 };
 
 /**
@@ -474,6 +488,90 @@ export const UpdateKeyResponseSchema: GenMessage<UpdateKeyResponse> = /*@__PURE_
   messageDesc(file_tollgate_admin_v1_keys, 8);
 
 /**
+ * RotateKeyRequest asks for another secret.
+ *
+ * @generated from message tollgate.admin.v1.RotateKeyRequest
+ */
+export type RotateKeyRequest = Message<"tollgate.admin.v1.RotateKeyRequest"> & {
+  /**
+   * Its id, its alias, or the secret itself.
+   *
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * How long the secret of before still works: "24h", "30m". Empty or "0": not at all, and all earlier ones end as well.
+   *
+   * @generated from field: string grace_period = 2;
+   */
+  gracePeriod: string;
+
+  /**
+   * A secret of your own, "sk-" and at least 16 more characters. Empty: one is made.
+   *
+   * @generated from field: string secret = 3;
+   */
+  secret: string;
+
+  /**
+   * Changes to be made with it, if any, as in UpdateKeyRequest; `etag` too. `id` is ignored.
+   *
+   * @generated from field: tollgate.admin.v1.Key changes = 4;
+   */
+  changes?: Key | undefined;
+
+  /**
+   * Which fields of `changes` are meant. Empty: every field that is set there.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 5;
+   */
+  updateMask?: FieldMask | undefined;
+
+  /**
+   * How long the key works from now: "30d". Empty: as before, or as `changes.expire_time` says.
+   *
+   * @generated from field: string duration = 6;
+   */
+  duration: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.RotateKeyRequest.
+ * Use `create(RotateKeyRequestSchema)` to create a new message.
+ */
+export const RotateKeyRequestSchema: GenMessage<RotateKeyRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 9);
+
+/**
+ * RotateKeyResponse has the key and its new secret.
+ *
+ * @generated from message tollgate.admin.v1.RotateKeyResponse
+ */
+export type RotateKeyResponse = Message<"tollgate.admin.v1.RotateKeyResponse"> & {
+  /**
+   * The key.
+   *
+   * @generated from field: tollgate.admin.v1.Key key = 1;
+   */
+  key?: Key | undefined;
+
+  /**
+   * The secret. Keep it: it is never shown again.
+   *
+   * @generated from field: string secret = 2;
+   */
+  secret: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.RotateKeyResponse.
+ * Use `create(RotateKeyResponseSchema)` to create a new message.
+ */
+export const RotateKeyResponseSchema: GenMessage<RotateKeyResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 10);
+
+/**
  * DeleteKeyRequest names a key.
  *
  * @generated from message tollgate.admin.v1.DeleteKeyRequest
@@ -492,7 +590,7 @@ export type DeleteKeyRequest = Message<"tollgate.admin.v1.DeleteKeyRequest"> & {
  * Use `create(DeleteKeyRequestSchema)` to create a new message.
  */
 export const DeleteKeyRequestSchema: GenMessage<DeleteKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 9);
+  messageDesc(file_tollgate_admin_v1_keys, 11);
 
 /**
  * DeleteKeyResponse confirms.
@@ -507,7 +605,7 @@ export type DeleteKeyResponse = Message<"tollgate.admin.v1.DeleteKeyResponse"> &
  * Use `create(DeleteKeyResponseSchema)` to create a new message.
  */
 export const DeleteKeyResponseSchema: GenMessage<DeleteKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 10);
+  messageDesc(file_tollgate_admin_v1_keys, 12);
 
 /**
  * ListKeysRequest asks for a page of keys.
@@ -549,7 +647,7 @@ export type ListKeysRequest = Message<"tollgate.admin.v1.ListKeysRequest"> & {
  * Use `create(ListKeysRequestSchema)` to create a new message.
  */
 export const ListKeysRequestSchema: GenMessage<ListKeysRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 11);
+  messageDesc(file_tollgate_admin_v1_keys, 13);
 
 /**
  * ListKeysResponse is a page of keys.
@@ -584,7 +682,7 @@ export type ListKeysResponse = Message<"tollgate.admin.v1.ListKeysResponse"> & {
  * Use `create(ListKeysResponseSchema)` to create a new message.
  */
 export const ListKeysResponseSchema: GenMessage<ListKeysResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 12);
+  messageDesc(file_tollgate_admin_v1_keys, 14);
 
 /**
  * BlockKeyRequest names a key.
@@ -605,7 +703,7 @@ export type BlockKeyRequest = Message<"tollgate.admin.v1.BlockKeyRequest"> & {
  * Use `create(BlockKeyRequestSchema)` to create a new message.
  */
 export const BlockKeyRequestSchema: GenMessage<BlockKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 13);
+  messageDesc(file_tollgate_admin_v1_keys, 15);
 
 /**
  * BlockKeyResponse has the key as it is now.
@@ -626,7 +724,7 @@ export type BlockKeyResponse = Message<"tollgate.admin.v1.BlockKeyResponse"> & {
  * Use `create(BlockKeyResponseSchema)` to create a new message.
  */
 export const BlockKeyResponseSchema: GenMessage<BlockKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 14);
+  messageDesc(file_tollgate_admin_v1_keys, 16);
 
 /**
  * UnblockKeyRequest names a key.
@@ -647,7 +745,7 @@ export type UnblockKeyRequest = Message<"tollgate.admin.v1.UnblockKeyRequest"> &
  * Use `create(UnblockKeyRequestSchema)` to create a new message.
  */
 export const UnblockKeyRequestSchema: GenMessage<UnblockKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 15);
+  messageDesc(file_tollgate_admin_v1_keys, 17);
 
 /**
  * UnblockKeyResponse has the key as it is now.
@@ -668,7 +766,7 @@ export type UnblockKeyResponse = Message<"tollgate.admin.v1.UnblockKeyResponse">
  * Use `create(UnblockKeyResponseSchema)` to create a new message.
  */
 export const UnblockKeyResponseSchema: GenMessage<UnblockKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 16);
+  messageDesc(file_tollgate_admin_v1_keys, 18);
 
 /**
  * ListSpendRequest asks for a page of booked attempts.
@@ -731,7 +829,7 @@ export type ListSpendRequest = Message<"tollgate.admin.v1.ListSpendRequest"> & {
  * Use `create(ListSpendRequestSchema)` to create a new message.
  */
 export const ListSpendRequestSchema: GenMessage<ListSpendRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 17);
+  messageDesc(file_tollgate_admin_v1_keys, 19);
 
 /**
  * One booked provider attempt.
@@ -885,7 +983,7 @@ export type Spend = Message<"tollgate.admin.v1.Spend"> & {
  * Use `create(SpendSchema)` to create a new message.
  */
 export const SpendSchema: GenMessage<Spend> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 18);
+  messageDesc(file_tollgate_admin_v1_keys, 20);
 
 /**
  * ListSpendResponse is a page of booked attempts.
@@ -913,7 +1011,7 @@ export type ListSpendResponse = Message<"tollgate.admin.v1.ListSpendResponse"> &
  * Use `create(ListSpendResponseSchema)` to create a new message.
  */
 export const ListSpendResponseSchema: GenMessage<ListSpendResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 19);
+  messageDesc(file_tollgate_admin_v1_keys, 21);
 
 /**
  * Only what was booked for one of some things.
@@ -941,7 +1039,7 @@ export type SpendFilter = Message<"tollgate.admin.v1.SpendFilter"> & {
  * Use `create(SpendFilterSchema)` to create a new message.
  */
 export const SpendFilterSchema: GenMessage<SpendFilter> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 20);
+  messageDesc(file_tollgate_admin_v1_keys, 22);
 
 /**
  * GetSpendReportRequest says what to add up.
@@ -997,7 +1095,7 @@ export type GetSpendReportRequest = Message<"tollgate.admin.v1.GetSpendReportReq
  * Use `create(GetSpendReportRequestSchema)` to create a new message.
  */
 export const GetSpendReportRequestSchema: GenMessage<GetSpendReportRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 21);
+  messageDesc(file_tollgate_admin_v1_keys, 23);
 
 /**
  * One sum. What it is not grouped by is empty.
@@ -1130,7 +1228,7 @@ export type SpendSum = Message<"tollgate.admin.v1.SpendSum"> & {
  * Use `create(SpendSumSchema)` to create a new message.
  */
 export const SpendSumSchema: GenMessage<SpendSum> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 22);
+  messageDesc(file_tollgate_admin_v1_keys, 24);
 
 /**
  * GetSpendReportResponse is a page of sums.
@@ -1158,7 +1256,7 @@ export type GetSpendReportResponse = Message<"tollgate.admin.v1.GetSpendReportRe
  * Use `create(GetSpendReportResponseSchema)` to create a new message.
  */
 export const GetSpendReportResponseSchema: GenMessage<GetSpendReportResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 23);
+  messageDesc(file_tollgate_admin_v1_keys, 25);
 
 /**
  * ListDailyActivityRequest says whose days are wanted.
@@ -1221,7 +1319,7 @@ export type ListDailyActivityRequest = Message<"tollgate.admin.v1.ListDailyActiv
  * Use `create(ListDailyActivityRequestSchema)` to create a new message.
  */
 export const ListDailyActivityRequestSchema: GenMessage<ListDailyActivityRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 24);
+  messageDesc(file_tollgate_admin_v1_keys, 26);
 
 /**
  * What happened on a day.
@@ -1249,7 +1347,7 @@ export type DailyActivity = Message<"tollgate.admin.v1.DailyActivity"> & {
  * Use `create(DailyActivitySchema)` to create a new message.
  */
 export const DailyActivitySchema: GenMessage<DailyActivity> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 25);
+  messageDesc(file_tollgate_admin_v1_keys, 27);
 
 /**
  * ListDailyActivityResponse is a page of days.
@@ -1284,7 +1382,7 @@ export type ListDailyActivityResponse = Message<"tollgate.admin.v1.ListDailyActi
  * Use `create(ListDailyActivityResponseSchema)` to create a new message.
  */
 export const ListDailyActivityResponseSchema: GenMessage<ListDailyActivityResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 26);
+  messageDesc(file_tollgate_admin_v1_keys, 28);
 
 /**
  * What spend can be added up by.
@@ -1419,6 +1517,16 @@ export const KeyAdminService: GenService<{
     methodKind: "unary";
     input: typeof UpdateKeyRequestSchema;
     output: typeof UpdateKeyResponseSchema;
+  },
+  /**
+   * RotateKey gives a key another secret. Its id, alias, budgets and spend go on. The secret is in the response and is never shown again.
+   *
+   * @generated from rpc tollgate.admin.v1.KeyAdminService.RotateKey
+   */
+  rotateKey: {
+    methodKind: "unary";
+    input: typeof RotateKeyRequestSchema;
+    output: typeof RotateKeyResponseSchema;
   },
   /**
    * DeleteKey ends a key for good. Its spend stays in the books.
