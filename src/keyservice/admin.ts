@@ -9,8 +9,9 @@ import type {
   ListSpendRequest,
   SpendAdminService,
 } from "../gen/tollgate/admin/v1/keys_pb.ts";
+import { formatUsd } from "../money.ts";
 import type { Secret } from "../secret.ts";
-import { changeOf, messageOf, rpcNames, spendMessageOf } from "./admin-messages.ts";
+import { changeOf, messageOf, nanosOf, rpcNames, spendMessageOf } from "./admin-messages.ts";
 import type { BudgetTemplates } from "./budget-templates.ts";
 import type { Credentials } from "./credentials.ts";
 import { readDailyActivity } from "./daily-activity.ts";
@@ -95,6 +96,12 @@ export function keyAdmin({ keys, masterKey }: AdminParts): ServiceImpl<typeof Ke
         gracePeriodName: "grace_period",
       });
       return { key: messageOf(rotated.key), secret: rotated.secret };
+    },
+    async resetKeyBudget({ key, resetToUsd }, context) {
+      authorize(context, masterKey);
+      const resetTo = resetToUsd === "" ? 0n : nanosOf(resetToUsd, "reset_to_usd");
+      const reset = await keys.resetSpend(readReference(key), resetTo, "reset_to_usd");
+      return { key: messageOf(reset.key), previousSpentUsd: formatUsd(reset.previous) };
     },
     async deleteKey({ key }, context) {
       authorize(context, masterKey);

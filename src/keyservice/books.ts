@@ -47,13 +47,13 @@ export async function inBooks<Result>(
   }
 }
 
-/** Locks periods and reads what is in them, in the order given. */
+/** Locks periods and reads what is in them, in the order given; `spent` is what counts as used. */
 export async function lockPeriods(
   client: Queryable,
   periods: readonly PeriodKey[],
 ): Promise<{ spent: Nanos; reserved: Nanos }[]> {
   const rows = await client.query<{ budget_id: string; period_start: Date; spent: Nanos; reserved: Nanos }>(
-    `SELECT p.budget_id, p.period_start, p.spent_nanos AS spent, p.reserved_nanos AS reserved
+    `SELECT p.budget_id, p.period_start, p.spent_nanos - p.forgiven_nanos AS spent, p.reserved_nanos AS reserved
      FROM budget_periods p
      JOIN unnest($1::text[], $2::timestamptz[]) AS wanted (budget_id, period_start) USING (budget_id, period_start)
      ORDER BY p.budget_id, p.period_start
@@ -79,6 +79,7 @@ interface LeaseRow {
   period_ends_at: Date | null;
   budget_ids: string[];
   period_starts: Date[];
+  forgiven_budget_ids: string[];
 }
 
 /**
@@ -103,7 +104,11 @@ export async function lockLeases(client: Queryable, where: string, values: reado
     corrections: row.corrections,
     expiresAt: row.expires_at,
     periodEndsAt: row.period_ends_at ?? undefined,
-    periods: row.budget_ids.map((budgetId, index) => ({ budgetId, start: row.period_starts[index] ?? always.start })),
+    periods: row.budget_ids.map((budgetId, index) => ({
+      budgetId,
+      start: row.period_starts[index] ?? always.start,
+      forgiven: row.forgiven_budget_ids.includes(budgetId),
+    })),
   }));
 }
 
@@ -132,6 +137,7 @@ export async function post(
     booked.map(({ lease }) => lease.podId),
     booked.map(({ cost }) => cost),
     ...[at, timeZone],
+    moves.map(({ forgiven }) => forgiven),
   ]);
   if (Number(row?.count) !== moves.length) throw new MissingPeriods(moves.map(({ period }) => period));
   await addToDays(client, row?.sums ?? null);
@@ -139,17 +145,18 @@ export async function post(
 
 const postSql = `
   WITH moves AS (
-    SELECT p.budget_id, p.period_start, m.spent, m.reserved
+    SELECT p.budget_id, p.period_start, m.spent, m.reserved, m.forgiven
     FROM budget_periods p
-    JOIN unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::bigint[])
-      AS m (budget_id, period_start, spent, reserved) USING (budget_id, period_start)
+    JOIN unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::bigint[], $16::bigint[])
+      AS m (budget_id, period_start, spent, reserved, forgiven) USING (budget_id, period_start)
     ORDER BY p.budget_id, p.period_start
     FOR NO KEY UPDATE OF p
   ), moved AS (
     UPDATE budget_periods p
-    SET spent_nanos = p.spent_nanos + m.spent, reserved_nanos = p.reserved_nanos + m.reserved
+    SET spent_nanos = p.spent_nanos + m.spent, reserved_nanos = p.reserved_nanos + m.reserved,
+      forgiven_nanos = p.forgiven_nanos + m.forgiven
     FROM moves m WHERE p.budget_id = m.budget_id AND p.period_start = m.period_start
-    RETURNING p.budget_id, p.period_start, p.spent_nanos AS spent, m.spent AS added
+    RETURNING p.budget_id, p.period_start, p.spent_nanos - p.forgiven_nanos AS spent, m.spent AS added
   ), noted AS (
     INSERT INTO alerts (kind, budget_id, period_start, scope, scope_id, model, duration, spent_nanos, max_nanos, soft_nanos, created_at, next_attempt_at)
     SELECT t.kind, m.budget_id, m.period_start, b.scope, b.scope_id, b.model, b.duration, m.spent, b.max_nanos, b.soft_nanos, $14, $14

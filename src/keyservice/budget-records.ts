@@ -9,6 +9,7 @@ import { currentPeriod } from "./posting.ts";
 
 /** How a budget stands in its current period. */
 export interface Standing {
+  /** What counts as used. */
   readonly spent: Nanos;
   /** Lent to pods and not yet settled. */
   readonly reserved: Nanos;
@@ -136,7 +137,7 @@ async function readStandings(client: Queryable, budgets: readonly BudgetRow[], a
     currentPeriod({ budget_id, duration: own_duration ?? template_duration }, asOf.nowMs, asOf.timeZone),
   );
   const rows = await client.query<{ budget_id: string; spent: bigint; reserved: bigint }>(
-    `SELECT p.budget_id, p.spent_nanos AS spent, p.reserved_nanos AS reserved
+    `SELECT p.budget_id, p.spent_nanos - p.forgiven_nanos AS spent, p.reserved_nanos AS reserved
      FROM unnest($1::text[], $2::timestamptz[]) AS wanted (budget_id, period_start)
      JOIN budget_periods p USING (budget_id, period_start)`,
     [periods.map(({ budgetId }) => budgetId), periods.map(({ start }) => start)],

@@ -124,6 +124,10 @@ export const generateBody = keyFields.extend({ key: text });
 export const updateBody = keyFields.extend({ key: named });
 /** POST /key/regenerate; the key may be named by the path. */
 export const regenerateBody = keyFields.extend({ key: text, new_key: text, grace_period: text });
+/** POST /key/{key}/reset_spend. */
+export const resetSpendBody = z.looseObject({
+  reset_to: z.union([z.number(), z.string()], "must be a number of dollars.").transform(nanosOf),
+});
 /** POST /key/block and /key/unblock. */
 export const keyBody = z.looseObject({ key: named });
 /** POST /key/delete. */

@@ -2,6 +2,7 @@
 
 import type { JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
+import { usdNumber } from "../money.ts";
 import type { Secret } from "../secret.ts";
 import { type AdminParts, masterName } from "./admin.ts";
 import {
@@ -12,9 +13,10 @@ import {
   keyBody,
   readBody,
   regenerateBody,
+  resetSpendBody,
   updateBody,
 } from "./http-key-body.ts";
-import { rowOf, rowWithToken } from "./http-key-rows.ts";
+import { isoOf, rowOf, rowWithToken } from "./http-key-rows.ts";
 import { wholeNumber } from "./http-query.ts";
 import type { ManagementRoutes, RouteRequest } from "./http-route.ts";
 import { invalid, type KeyChange } from "./key-fields.ts";
@@ -30,6 +32,7 @@ export const keyRoutes: ManagementRoutes = {
   "/key/update": { method: "POST", masterOnly: true, answer: update },
   "/key/regenerate": { method: "POST", masterOnly: true, answer: regenerate },
   "/key/{key}/regenerate": { method: "POST", masterOnly: true, answer: regenerate },
+  "/key/{key}/reset_spend": { method: "POST", masterOnly: true, answer: resetSpend },
   "/key/delete": { method: "POST", masterOnly: true, answer: deleteKeys },
   "/key/block": { method: "POST", masterOnly: true, answer: (parts, request) => setBlocked(parts, request, true) },
   "/key/unblock": { method: "POST", masterOnly: true, answer: (parts, request) => setBlocked(parts, request, false) },
@@ -82,6 +85,20 @@ async function update({ keys }: AdminParts, request: RouteRequest): Promise<Json
   const key = await keys.update(referenceTo(body.key), { change, names: httpNames, etag: undefined });
   request.note("x-tollgate-inactive-fields", inactiveFields(change));
   return { key: body.key, ...rowWithToken(key) };
+}
+
+async function resetSpend({ keys, masterKey }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const { reset_to } = readBody(resetSpendBody, await request.body());
+  const named = request.path.key ?? "";
+  refuseMasterKey(named, masterKey);
+  const { key, previous } = await keys.resetSpend(referenceTo(named), reset_to, "reset_to");
+  return {
+    key_hash: key.keyId,
+    spend: usdNumber(key.spent),
+    previous_spend: usdNumber(previous),
+    max_budget: key.maxBudget === null ? null : usdNumber(key.maxBudget),
+    budget_reset_at: isoOf(key.resetsAtMs),
+  };
 }
 
 async function deleteKeys({ keys }: AdminParts, request: RouteRequest): Promise<JsonObject> {
@@ -169,9 +186,13 @@ async function callersOwn(keys: Keys, secret: string, nowMs: number): Promise<Ke
 
 function refuseMasterKey(named: string, masterKey: Secret): void {
   if (!sameSecret(named, masterKey)) return;
-  throw new GatewayError("permission_denied", "The master key is changed in the configuration, and nowhere else.", {
-    param: "key",
-  });
+  throw new GatewayError(
+    "permission_denied",
+    "This cannot be done to the master key: it is in the configuration, and has no budget.",
+    {
+      param: "key",
+    },
+  );
 }
 
 /** LiteLLM takes a key or its token in these places, never an alias. */

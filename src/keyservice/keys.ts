@@ -4,11 +4,15 @@ import pg from "pg";
 import type { Clock } from "../clock.ts";
 import { durationMs, parseDuration } from "../duration.ts";
 import { GatewayError } from "../errors.ts";
+import { formatUsd, type Nanos } from "../money.ts";
+import { inBooks } from "./books.ts";
 import type { AsOf } from "./budget-records.ts";
 import { isUnknownTemplate, noSuchTemplate } from "./budget-templates.ts";
 import { bumpRevision } from "./changes.ts";
+import { forgiveSpend } from "./forgiveness.ts";
 import { forgetSecrets, refuseFormerSecret, replaceSecret, type StoredSecret } from "./former-secrets.ts";
 import {
+  checkBudget,
   checkKeyChange,
   checkTime,
   durationForm,
@@ -145,6 +149,35 @@ export class Keys {
     } catch (error) {
       throw taken(error, asked.names);
     }
+  }
+
+  /**
+   * Sets back what a key's budgets count as used in their current periods. What was booked stays booked, and what pods have borrowed
+   * stays reserved.
+   *
+   * @param resetTo from nothing to what the main budget has used.
+   * @param name what the caller's face calls that.
+   * @returns also what it had used before.
+   * @throws GatewayError `invalid_request`, `not_found`.
+   */
+  async resetSpend(
+    reference: KeyReference,
+    resetTo: Nanos,
+    name: string,
+  ): Promise<{ key: KeyRecord; previous: Nanos }> {
+    checkBudget(resetTo, name);
+    const { keyId } = await this.get(reference);
+    return inBooks(this.#parts.postgres, async (client) => {
+      const version = await bumpRevision(client, { scope: "key", id: keyId });
+      const { maxBudget } = await this.#reread(client, keyId);
+      const previous = await forgiveSpend(client, keyId, resetTo, this.#asOf());
+      if (resetTo > previous) throw invalid(name, `must be at most what was spent, ${formatUsd(previous)}.`);
+      if (maxBudget !== null && resetTo > maxBudget) {
+        throw invalid(name, `must be at most the key's budget, ${formatUsd(maxBudget)}.`);
+      }
+      await updateKey(client, { keyId, fields: {}, nowMs: this.#parts.clock.nowMs(), version });
+      return { key: await this.#reread(client, keyId), previous };
+    });
   }
 
   /** Refuses a key's calls, or lets it work again. @throws GatewayError `not_found`. */

@@ -26,7 +26,13 @@ export interface LockedLease extends LentMoney {
   readonly periodEndsAt: Date | undefined;
   /** How many corrections have been booked. */
   readonly corrections: number;
-  readonly periods: readonly PeriodKey[];
+  readonly periods: readonly LeasePeriod[];
+}
+
+/** A period a lease is bound to. */
+export interface LeasePeriod extends PeriodKey {
+  /** Whether what the lease was charged when it expired was forgiven there. */
+  readonly forgiven: boolean;
 }
 
 /** Money a pod gives back. */
@@ -82,11 +88,13 @@ export interface Move {
   readonly period: PeriodKey;
   readonly spent: Nanos;
   readonly reserved: Nanos;
+  /** What of that does not count as used. */
+  readonly forgiven: Nanos;
 }
 
 /** Movements of money that belong together. */
 export class Posting {
-  readonly #moves = new Map<string, { period: PeriodKey; spent: Nanos; reserved: Nanos }>();
+  readonly #moves = new Map<string, { period: PeriodKey; spent: Nanos; reserved: Nanos; forgiven: Nanos }>();
   readonly #steps: { readonly lease: LockedLease; readonly step: Step }[] = [];
 
   /** Each period once. */
@@ -100,21 +108,26 @@ export class Posting {
   }
 
   /** Adds to a budget's period. */
-  move(period: PeriodKey, spent: Nanos, reserved: Nanos): void {
+  move(period: PeriodKey, spent: Nanos, reserved: Nanos, forgiven: Nanos = 0n): void {
     const name = nameOf(period);
     const sum = this.#moves.get(name);
     if (sum === undefined) {
-      this.#moves.set(name, { period, spent, reserved });
+      this.#moves.set(name, { period, spent, reserved, forgiven });
     } else {
       sum.spent += spent;
       sum.reserved += reserved;
+      sum.forgiven += forgiven;
     }
   }
 
   /** Takes one step with a lease, and the same on all its periods. One step a lease. */
   step(lease: LockedLease, step: Step): void {
     this.#steps.push({ lease, step });
-    for (const period of lease.periods) this.move(period, step.spent, step.reserved);
+    for (const period of lease.periods) {
+      // What was forgiven cannot be given back once more.
+      const forgiven = period.forgiven && step.spent < 0n ? step.spent : 0n;
+      this.move(period, step.spent, step.reserved, forgiven);
+    }
   }
 }
 

@@ -225,6 +225,7 @@ test("without the master key every method is refused", async () => {
       () => stage.keyAdmin.getKey({ key: secret }),
       () => stage.keyAdmin.updateKey({ key: { id: "x" } }),
       () => stage.keyAdmin.rotateKey({ key: secret }),
+      () => stage.keyAdmin.resetKeyBudget({ key: secret }),
       () => stage.keyAdmin.deleteKey({ key: secret }),
       () => stage.keyAdmin.listKeys({}),
       () => stage.keyAdmin.blockKey({ key: secret }),

@@ -218,7 +218,11 @@ export class MemoryBooks {
     const { leaseId, keyId, podId, requestId } = ask;
     if (known === undefined) {
       const { state, outstanding } = loan.step.lease;
-      const periods = budgets.map(({ period }) => ({ budgetId: period.budgetId, start: period.start }));
+      const periods = budgets.map(({ period }) => ({
+        budgetId: period.budgetId,
+        start: period.start,
+        forgiven: false,
+      }));
       const { expiresAt, periodEndsAt } = loan;
       tables.leases.set(leaseId, {
         ...{ leaseId, keyId, podId, state, outstanding, expiresAt, periodEndsAt, periods },

@@ -15,7 +15,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file tollgate/admin/v1/keys.proto.
  */
 export const file_tollgate_admin_v1_keys: GenFile = /*@__PURE__*/
-  fileDesc("Chx0b2xsZ2F0ZS9hZG1pbi92MS9rZXlzLnByb3RvEhF0b2xsZ2F0ZS5hZG1pbi52MSKtCQoDS2V5EgoKAmlkGAEgASgJEhwKBWFsaWFzGAIgASgJQgi6SAVyAxiAAkgAiAEBEg4KBm1hc2tlZBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSNAoHYWxpYXNlcxgFIAMoCzIjLnRvbGxnYXRlLmFkbWluLnYxLktleS5BbGlhc2VzRW50cnkSGwoObWF4X2J1ZGdldF91c2QYBiABKAlIAYgBARIcCg9idWRnZXRfZHVyYXRpb24YByABKAlIAogBARIfCglycG1fbGltaXQYCCABKANCB7pIBCICKABIA4gBARIfCgl0cG1fbGltaXQYCSABKANCB7pIBCICKABIBIgBARIrChVtYXhfcGFyYWxsZWxfcmVxdWVzdHMYCiABKANCB7pIBCICKABIBYgBARIvCgtleHBpcmVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYmxvY2tlZBgMIAEoCBIRCglzcGVudF91c2QYDSABKAkSFAoMcmVzZXJ2ZWRfdXNkGA4gASgJEjUKEWJ1ZGdldF9yZXNldF90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgd1c2VyX2lkGBAgASgJSAaIAQESFAoHdGVhbV9pZBgRIAEoCUgHiAEBEikKCG1ldGFkYXRhGBIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgR0YWdzGBMgAygJEi8KC2NyZWF0ZV90aW1lGBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgWIAEoCRJBCg5idWRnZXRfd2luZG93cxgXIAMoCzIfLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldFdpbmRvd0IIukgFkgECEBESHAoPb3JnYW5pemF0aW9uX2lkGBggASgJSAiIAQESFgoJYnVkZ2V0X2lkGBkgASgJSAmIAQESQAoNbW9kZWxfYnVkZ2V0cxgaIAMoCzIeLnRvbGxnYXRlLmFkbWluLnYxLk1vZGVsQnVkZ2V0Qgm6SAaSAQMQ6AcSHAoPc29mdF9idWRnZXRfdXNkGBsgASgJSAqIAQESFgoOcm90YXRpb25fY291bnQYHCABKAUSLwoLcm90YXRlX3RpbWUYHSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGi4KDEFsaWFzZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQggKBl9hbGlhc0IRCg9fbWF4X2J1ZGdldF91c2RCEgoQX2J1ZGdldF9kdXJhdGlvbkIMCgpfcnBtX2xpbWl0QgwKCl90cG1fbGltaXRCGAoWX21heF9wYXJhbGxlbF9yZXF1ZXN0c0IKCghfdXNlcl9pZEIKCghfdGVhbV9pZEISChBfb3JnYW5pemF0aW9uX2lkQgwKCl9idWRnZXRfaWRCEgoQX3NvZnRfYnVkZ2V0X3VzZCJfCgtNb2RlbEJ1ZGdldBIWCgVtb2RlbBgBIAEoCUIHukgEcgIQARIXCg9idWRnZXRfZHVyYXRpb24YAiABKAkSHwoObWF4X2J1ZGdldF91c2QYAyABKAlCB7pIBHICEAEiwQEKDEJ1ZGdldFdpbmRvdxIgCg9idWRnZXRfZHVyYXRpb24YASABKAlCB7pIBHICEAESHwoObWF4X2J1ZGdldF91c2QYAiABKAlCB7pIBHICEAESEQoJc3BlbnRfdXNkGAMgASgJEhQKDHJlc2VydmVkX3VzZBgEIAEoCRIuCgpyZXNldF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1mcm9tX21ldGFkYXRhGAYgASgIIm0KEENyZWF0ZUtleVJlcXVlc3QSIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5EhAKCGR1cmF0aW9uGAIgASgJEg4KBnNlY3JldBgDIAEoCRISCgpyZXF1ZXN0X2lkGAQgASgJIkgKEUNyZWF0ZUtleVJlc3BvbnNlEiMKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleRIOCgZzZWNyZXQYAiABKAkiJQoNR2V0S2V5UmVxdWVzdBIUCgNrZXkYASABKAlCB7pIBHICEAEiNQoOR2V0S2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5InAKEFVwZGF0ZUtleVJlcXVlc3QSKwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5Qga6SAPIAQESLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIjgKEVVwZGF0ZUtleVJlc3BvbnNlEiMKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleSK6AQoQUm90YXRlS2V5UmVxdWVzdBIUCgNrZXkYASABKAlCB7pIBHICEAESFAoMZ3JhY2VfcGVyaW9kGAIgASgJEg4KBnNlY3JldBgDIAEoCRInCgdjaGFuZ2VzGAQgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5Ei8KC3VwZGF0ZV9tYXNrGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIQCghkdXJhdGlvbhgGIAEoCSJIChFSb3RhdGVLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSDgoGc2VjcmV0GAIgASgJIigKEERlbGV0ZUtleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIhMKEURlbGV0ZUtleVJlc3BvbnNlImMKD0xpc3RLZXlzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgCIAEoCRIPCgd0ZWFtX2lkGAMgASgJEg8KB3VzZXJfaWQYBCABKAkiZgoQTGlzdEtleXNSZXNwb25zZRIkCgRrZXlzGAEgAygLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRITCgt0b3RhbF9jb3VudBgDIAEoAyInCg9CbG9ja0tleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIjcKEEJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IikKEVVuYmxvY2tLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASI5ChJVbmJsb2NrS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5IpUBChBMaXN0U3BlbmRSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAIgASgJEgsKA2tleRgDIAEoCRIPCgdjYWxsX2lkGAQgASgJEg8KB3VzZXJfaWQYBSABKAkSEQoJc3RhcnRfZGF5GAYgASgJEg8KB2VuZF9kYXkYByABKAkivgMKBVNwZW5kEg8KB2NhbGxfaWQYASABKAkSDwoHYXR0ZW1wdBgCIAEoBRIOCgZrZXlfaWQYAyABKAkSEAoIY29zdF91c2QYBCABKAkSDgoGc3RhdHVzGAUgASgJEhMKC21vZGVsX2dyb3VwGAYgASgJEg0KBW1vZGVsGAcgASgJEhAKCHByb3ZpZGVyGAggASgJEhUKDWRlcGxveW1lbnRfaWQYCSABKAkSFAoMaW5wdXRfdG9rZW5zGAogASgDEhUKDW91dHB1dF90b2tlbnMYCyABKAMSLgoKc3RhcnRfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXByaWNlX3ZlcnNpb24YDiABKAkSFwoPdXNhZ2VfZXN0aW1hdGVkGA8gASgIEhAKCGVuZF91c2VyGBAgASgJEgwKBHRhZ3MYESADKAkSDwoHdXNlcl9pZBgSIAEoCRIPCgd0ZWFtX2lkGBMgASgJEhcKD29yZ2FuaXphdGlvbl9pZBgUIAEoCSJVChFMaXN0U3BlbmRSZXNwb25zZRInCgVzcGVuZBgBIAMoCzIYLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJnCgtTcGVuZEZpbHRlchI+CglkaW1lbnNpb24YASABKA4yIS50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZERpbWVuc2lvbkIIukgFggECEAESGAoDaWRzGAIgAygJQgu6SAiSAQUIARDoByLlAQoVR2V0U3BlbmRSZXBvcnRSZXF1ZXN0Ej0KCGdyb3VwX2J5GAEgAygOMiEudG9sbGdhdGUuYWRtaW4udjEuU3BlbmREaW1lbnNpb25CCLpIBZIBAhAKEhEKCXN0YXJ0X2RheRgCIAEoCRIPCgdlbmRfZGF5GAMgASgJEjkKB2ZpbHRlcnMYBCADKAsyHi50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZEZpbHRlckIIukgFkgECEAoSGgoJcGFnZV9zaXplGAUgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YBiABKAki3gIKCFNwZW5kU3VtEgsKA2RheRgBIAEoCRIOCgZrZXlfaWQYAiABKAkSDwoHdGVhbV9pZBgDIAEoCRIPCgd1c2VyX2lkGAQgASgJEhcKD29yZ2FuaXphdGlvbl9pZBgFIAEoCRITCgttb2RlbF9ncm91cBgGIAEoCRINCgVtb2RlbBgHIAEoCRIQCghwcm92aWRlchgIIAEoCRIQCghjdXN0b21lchgJIAEoCRILCgN0YWcYCiABKAkSEAoIY29zdF91c2QYCyABKAkSFAoMaW5wdXRfdG9rZW5zGAwgASgDEhUKDW91dHB1dF90b2tlbnMYDSABKAMSHwoXY2FjaGVfcmVhZF9pbnB1dF90b2tlbnMYDiABKAMSIAoYY2FjaGVfd3JpdGVfaW5wdXRfdG9rZW5zGA8gASgDEhEKCXN1Y2Nlc3NlcxgQIAEoAxIQCghmYWlsdXJlcxgRIAEoAyJcChZHZXRTcGVuZFJlcG9ydFJlc3BvbnNlEikKBHN1bXMYASADKAsyGy50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZFN1bRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkikwIKGExpc3REYWlseUFjdGl2aXR5UmVxdWVzdBI+CglkaW1lbnNpb24YASABKA4yIS50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZERpbWVuc2lvbkIIukgFggECEAESFgoDaWRzGAIgAygJQgm6SAaSAQMQ6AcSGgoJc3RhcnRfZGF5GAMgASgJQge6SARyAhABEhgKB2VuZF9kYXkYBCABKAlCB7pIBHICEAESOQoHZmlsdGVycxgFIAMoCzIeLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kRmlsdGVyQgi6SAWSAQIQChIaCglwYWdlX3NpemUYBiABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgHIAEoCSJnCg1EYWlseUFjdGl2aXR5EioKBXRvdGFsGAEgASgLMhsudG9sbGdhdGUuYWRtaW4udjEuU3BlbmRTdW0SKgoFcGFydHMYAiADKAsyGy50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZFN1bSKQAQoZTGlzdERhaWx5QWN0aXZpdHlSZXNwb25zZRIuCgRkYXlzGAEgAygLMiAudG9sbGdhdGUuYWRtaW4udjEuRGFpbHlBY3Rpdml0eRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSKgoFdG90YWwYAyABKAsyGy50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZFN1bSrKAgoOU3BlbmREaW1lbnNpb24SHwobU1BFTkRfRElNRU5TSU9OX1VOU1BFQ0lGSUVEEAASFwoTU1BFTkRfRElNRU5TSU9OX0RBWRABEhcKE1NQRU5EX0RJTUVOU0lPTl9LRVkQAhIYChRTUEVORF9ESU1FTlNJT05fVEVBTRADEhgKFFNQRU5EX0RJTUVOU0lPTl9VU0VSEAQSIAocU1BFTkRfRElNRU5TSU9OX09SR0FOSVpBVElPThAFEh8KG1NQRU5EX0RJTUVOU0lPTl9NT0RFTF9HUk9VUBAGEhkKFVNQRU5EX0RJTUVOU0lPTl9NT0RFTBAHEhwKGFNQRU5EX0RJTUVOU0lPTl9QUk9WSURFUhAIEhwKGFNQRU5EX0RJTUVOU0lPTl9DVVNUT01FUhAJEhcKE1NQRU5EX0RJTUVOU0lPTl9UQUcQCjLFBQoPS2V5QWRtaW5TZXJ2aWNlElYKCUNyZWF0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLkNyZWF0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVLZXlSZXNwb25zZRJNCgZHZXRLZXkSIC50b2xsZ2F0ZS5hZG1pbi52MS5HZXRLZXlSZXF1ZXN0GiEudG9sbGdhdGUuYWRtaW4udjEuR2V0S2V5UmVzcG9uc2USVgoJVXBkYXRlS2V5EiMudG9sbGdhdGUuYWRtaW4udjEuVXBkYXRlS2V5UmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUtleVJlc3BvbnNlElYKCVJvdGF0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLlJvdGF0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5Sb3RhdGVLZXlSZXNwb25zZRJWCglEZWxldGVLZXkSIy50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVLZXlSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuRGVsZXRlS2V5UmVzcG9uc2USUwoITGlzdEtleXMSIi50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0S2V5c1JlcXVlc3QaIy50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0S2V5c1Jlc3BvbnNlElMKCEJsb2NrS2V5EiIudG9sbGdhdGUuYWRtaW4udjEuQmxvY2tLZXlSZXF1ZXN0GiMudG9sbGdhdGUuYWRtaW4udjEuQmxvY2tLZXlSZXNwb25zZRJZCgpVbmJsb2NrS2V5EiQudG9sbGdhdGUuYWRtaW4udjEuVW5ibG9ja0tleVJlcXVlc3QaJS50b2xsZ2F0ZS5hZG1pbi52MS5VbmJsb2NrS2V5UmVzcG9uc2UywgIKEVNwZW5kQWRtaW5TZXJ2aWNlElYKCUxpc3RTcGVuZBIjLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RTcGVuZFJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0U3BlbmRSZXNwb25zZRJlCg5HZXRTcGVuZFJlcG9ydBIoLnRvbGxnYXRlLmFkbWluLnYxLkdldFNwZW5kUmVwb3J0UmVxdWVzdBopLnRvbGxnYXRlLmFkbWluLnYxLkdldFNwZW5kUmVwb3J0UmVzcG9uc2USbgoRTGlzdERhaWx5QWN0aXZpdHkSKy50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0RGFpbHlBY3Rpdml0eVJlcXVlc3QaLC50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0RGFpbHlBY3Rpdml0eVJlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("Chx0b2xsZ2F0ZS9hZG1pbi92MS9rZXlzLnByb3RvEhF0b2xsZ2F0ZS5hZG1pbi52MSKtCQoDS2V5EgoKAmlkGAEgASgJEhwKBWFsaWFzGAIgASgJQgi6SAVyAxiAAkgAiAEBEg4KBm1hc2tlZBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSNAoHYWxpYXNlcxgFIAMoCzIjLnRvbGxnYXRlLmFkbWluLnYxLktleS5BbGlhc2VzRW50cnkSGwoObWF4X2J1ZGdldF91c2QYBiABKAlIAYgBARIcCg9idWRnZXRfZHVyYXRpb24YByABKAlIAogBARIfCglycG1fbGltaXQYCCABKANCB7pIBCICKABIA4gBARIfCgl0cG1fbGltaXQYCSABKANCB7pIBCICKABIBIgBARIrChVtYXhfcGFyYWxsZWxfcmVxdWVzdHMYCiABKANCB7pIBCICKABIBYgBARIvCgtleHBpcmVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYmxvY2tlZBgMIAEoCBIRCglzcGVudF91c2QYDSABKAkSFAoMcmVzZXJ2ZWRfdXNkGA4gASgJEjUKEWJ1ZGdldF9yZXNldF90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgd1c2VyX2lkGBAgASgJSAaIAQESFAoHdGVhbV9pZBgRIAEoCUgHiAEBEikKCG1ldGFkYXRhGBIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgR0YWdzGBMgAygJEi8KC2NyZWF0ZV90aW1lGBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgWIAEoCRJBCg5idWRnZXRfd2luZG93cxgXIAMoCzIfLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldFdpbmRvd0IIukgFkgECEBESHAoPb3JnYW5pemF0aW9uX2lkGBggASgJSAiIAQESFgoJYnVkZ2V0X2lkGBkgASgJSAmIAQESQAoNbW9kZWxfYnVkZ2V0cxgaIAMoCzIeLnRvbGxnYXRlLmFkbWluLnYxLk1vZGVsQnVkZ2V0Qgm6SAaSAQMQ6AcSHAoPc29mdF9idWRnZXRfdXNkGBsgASgJSAqIAQESFgoOcm90YXRpb25fY291bnQYHCABKAUSLwoLcm90YXRlX3RpbWUYHSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGi4KDEFsaWFzZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQggKBl9hbGlhc0IRCg9fbWF4X2J1ZGdldF91c2RCEgoQX2J1ZGdldF9kdXJhdGlvbkIMCgpfcnBtX2xpbWl0QgwKCl90cG1fbGltaXRCGAoWX21heF9wYXJhbGxlbF9yZXF1ZXN0c0IKCghfdXNlcl9pZEIKCghfdGVhbV9pZEISChBfb3JnYW5pemF0aW9uX2lkQgwKCl9idWRnZXRfaWRCEgoQX3NvZnRfYnVkZ2V0X3VzZCJfCgtNb2RlbEJ1ZGdldBIWCgVtb2RlbBgBIAEoCUIHukgEcgIQARIXCg9idWRnZXRfZHVyYXRpb24YAiABKAkSHwoObWF4X2J1ZGdldF91c2QYAyABKAlCB7pIBHICEAEiwQEKDEJ1ZGdldFdpbmRvdxIgCg9idWRnZXRfZHVyYXRpb24YASABKAlCB7pIBHICEAESHwoObWF4X2J1ZGdldF91c2QYAiABKAlCB7pIBHICEAESEQoJc3BlbnRfdXNkGAMgASgJEhQKDHJlc2VydmVkX3VzZBgEIAEoCRIuCgpyZXNldF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1mcm9tX21ldGFkYXRhGAYgASgIIm0KEENyZWF0ZUtleVJlcXVlc3QSIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5EhAKCGR1cmF0aW9uGAIgASgJEg4KBnNlY3JldBgDIAEoCRISCgpyZXF1ZXN0X2lkGAQgASgJIkgKEUNyZWF0ZUtleVJlc3BvbnNlEiMKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleRIOCgZzZWNyZXQYAiABKAkiJQoNR2V0S2V5UmVxdWVzdBIUCgNrZXkYASABKAlCB7pIBHICEAEiNQoOR2V0S2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5InAKEFVwZGF0ZUtleVJlcXVlc3QSKwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5Qga6SAPIAQESLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIjgKEVVwZGF0ZUtleVJlc3BvbnNlEiMKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleSK6AQoQUm90YXRlS2V5UmVxdWVzdBIUCgNrZXkYASABKAlCB7pIBHICEAESFAoMZ3JhY2VfcGVyaW9kGAIgASgJEg4KBnNlY3JldBgDIAEoCRInCgdjaGFuZ2VzGAQgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5Ei8KC3VwZGF0ZV9tYXNrGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIQCghkdXJhdGlvbhgGIAEoCSJIChFSb3RhdGVLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSDgoGc2VjcmV0GAIgASgJIkMKFVJlc2V0S2V5QnVkZ2V0UmVxdWVzdBIUCgNrZXkYASABKAlCB7pIBHICEAESFAoMcmVzZXRfdG9fdXNkGAIgASgJIlkKFlJlc2V0S2V5QnVkZ2V0UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5EhoKEnByZXZpb3VzX3NwZW50X3VzZBgCIAEoCSIoChBEZWxldGVLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASITChFEZWxldGVLZXlSZXNwb25zZSJjCg9MaXN0S2V5c1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YAiABKAkSDwoHdGVhbV9pZBgDIAEoCRIPCgd1c2VyX2lkGAQgASgJImYKEExpc3RLZXlzUmVzcG9uc2USJAoEa2V5cxgBIAMoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAMiJwoPQmxvY2tLZXlSZXF1ZXN0EhQKA2tleRgBIAEoCUIHukgEcgIQASI3ChBCbG9ja0tleVJlc3BvbnNlEiMKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleSIpChFVbmJsb2NrS2V5UmVxdWVzdBIUCgNrZXkYASABKAlCB7pIBHICEAEiOQoSVW5ibG9ja0tleVJlc3BvbnNlEiMKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleSKVAQoQTGlzdFNwZW5kUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgCIAEoCRILCgNrZXkYAyABKAkSDwoHY2FsbF9pZBgEIAEoCRIPCgd1c2VyX2lkGAUgASgJEhEKCXN0YXJ0X2RheRgGIAEoCRIPCgdlbmRfZGF5GAcgASgJIr4DCgVTcGVuZBIPCgdjYWxsX2lkGAEgASgJEg8KB2F0dGVtcHQYAiABKAUSDgoGa2V5X2lkGAMgASgJEhAKCGNvc3RfdXNkGAQgASgJEg4KBnN0YXR1cxgFIAEoCRITCgttb2RlbF9ncm91cBgGIAEoCRINCgVtb2RlbBgHIAEoCRIQCghwcm92aWRlchgIIAEoCRIVCg1kZXBsb3ltZW50X2lkGAkgASgJEhQKDGlucHV0X3Rva2VucxgKIAEoAxIVCg1vdXRwdXRfdG9rZW5zGAsgASgDEi4KCnN0YXJ0X3RpbWUYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1wcmljZV92ZXJzaW9uGA4gASgJEhcKD3VzYWdlX2VzdGltYXRlZBgPIAEoCBIQCghlbmRfdXNlchgQIAEoCRIMCgR0YWdzGBEgAygJEg8KB3VzZXJfaWQYEiABKAkSDwoHdGVhbV9pZBgTIAEoCRIXCg9vcmdhbml6YXRpb25faWQYFCABKAkiVQoRTGlzdFNwZW5kUmVzcG9uc2USJwoFc3BlbmQYASADKAsyGC50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZwoLU3BlbmRGaWx0ZXISPgoJZGltZW5zaW9uGAEgASgOMiEudG9sbGdhdGUuYWRtaW4udjEuU3BlbmREaW1lbnNpb25CCLpIBYIBAhABEhgKA2lkcxgCIAMoCUILukgIkgEFCAEQ6Aci5QEKFUdldFNwZW5kUmVwb3J0UmVxdWVzdBI9Cghncm91cF9ieRgBIAMoDjIhLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kRGltZW5zaW9uQgi6SAWSAQIQChIRCglzdGFydF9kYXkYAiABKAkSDwoHZW5kX2RheRgDIAEoCRI5CgdmaWx0ZXJzGAQgAygLMh4udG9sbGdhdGUuYWRtaW4udjEuU3BlbmRGaWx0ZXJCCLpIBZIBAhAKEhoKCXBhZ2Vfc2l6ZRgFIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAYgASgJIt4CCghTcGVuZFN1bRILCgNkYXkYASABKAkSDgoGa2V5X2lkGAIgASgJEg8KB3RlYW1faWQYAyABKAkSDwoHdXNlcl9pZBgEIAEoCRIXCg9vcmdhbml6YXRpb25faWQYBSABKAkSEwoLbW9kZWxfZ3JvdXAYBiABKAkSDQoFbW9kZWwYByABKAkSEAoIcHJvdmlkZXIYCCABKAkSEAoIY3VzdG9tZXIYCSABKAkSCwoDdGFnGAogASgJEhAKCGNvc3RfdXNkGAsgASgJEhQKDGlucHV0X3Rva2VucxgMIAEoAxIVCg1vdXRwdXRfdG9rZW5zGA0gASgDEh8KF2NhY2hlX3JlYWRfaW5wdXRfdG9rZW5zGA4gASgDEiAKGGNhY2hlX3dyaXRlX2lucHV0X3Rva2VucxgPIAEoAxIRCglzdWNjZXNzZXMYECABKAMSEAoIZmFpbHVyZXMYESABKAMiXAoWR2V0U3BlbmRSZXBvcnRSZXNwb25zZRIpCgRzdW1zGAEgAygLMhsudG9sbGdhdGUuYWRtaW4udjEuU3BlbmRTdW0SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIpMCChhMaXN0RGFpbHlBY3Rpdml0eVJlcXVlc3QSPgoJZGltZW5zaW9uGAEgASgOMiEudG9sbGdhdGUuYWRtaW4udjEuU3BlbmREaW1lbnNpb25CCLpIBYIBAhABEhYKA2lkcxgCIAMoCUIJukgGkgEDEOgHEhoKCXN0YXJ0X2RheRgDIAEoCUIHukgEcgIQARIYCgdlbmRfZGF5GAQgASgJQge6SARyAhABEjkKB2ZpbHRlcnMYBSADKAsyHi50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZEZpbHRlckIIukgFkgECEAoSGgoJcGFnZV9zaXplGAYgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YByABKAkiZwoNRGFpbHlBY3Rpdml0eRIqCgV0b3RhbBgBIAEoCzIbLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kU3VtEioKBXBhcnRzGAIgAygLMhsudG9sbGdhdGUuYWRtaW4udjEuU3BlbmRTdW0ikAEKGUxpc3REYWlseUFjdGl2aXR5UmVzcG9uc2USLgoEZGF5cxgBIAMoCzIgLnRvbGxnYXRlLmFkbWluLnYxLkRhaWx5QWN0aXZpdHkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEioKBXRvdGFsGAMgASgLMhsudG9sbGdhdGUuYWRtaW4udjEuU3BlbmRTdW0qygIKDlNwZW5kRGltZW5zaW9uEh8KG1NQRU5EX0RJTUVOU0lPTl9VTlNQRUNJRklFRBAAEhcKE1NQRU5EX0RJTUVOU0lPTl9EQVkQARIXChNTUEVORF9ESU1FTlNJT05fS0VZEAISGAoUU1BFTkRfRElNRU5TSU9OX1RFQU0QAxIYChRTUEVORF9ESU1FTlNJT05fVVNFUhAEEiAKHFNQRU5EX0RJTUVOU0lPTl9PUkdBTklaQVRJT04QBRIfChtTUEVORF9ESU1FTlNJT05fTU9ERUxfR1JPVVAQBhIZChVTUEVORF9ESU1FTlNJT05fTU9ERUwQBxIcChhTUEVORF9ESU1FTlNJT05fUFJPVklERVIQCBIcChhTUEVORF9ESU1FTlNJT05fQ1VTVE9NRVIQCRIXChNTUEVORF9ESU1FTlNJT05fVEFHEAoyrAYKD0tleUFkbWluU2VydmljZRJWCglDcmVhdGVLZXkSIy50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVLZXlSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuQ3JlYXRlS2V5UmVzcG9uc2USTQoGR2V0S2V5EiAudG9sbGdhdGUuYWRtaW4udjEuR2V0S2V5UmVxdWVzdBohLnRvbGxnYXRlLmFkbWluLnYxLkdldEtleVJlc3BvbnNlElYKCVVwZGF0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5VcGRhdGVLZXlSZXNwb25zZRJWCglSb3RhdGVLZXkSIy50b2xsZ2F0ZS5hZG1pbi52MS5Sb3RhdGVLZXlSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuUm90YXRlS2V5UmVzcG9uc2USZQoOUmVzZXRLZXlCdWRnZXQSKC50b2xsZ2F0ZS5hZG1pbi52MS5SZXNldEtleUJ1ZGdldFJlcXVlc3QaKS50b2xsZ2F0ZS5hZG1pbi52MS5SZXNldEtleUJ1ZGdldFJlc3BvbnNlElYKCURlbGV0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLkRlbGV0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVLZXlSZXNwb25zZRJTCghMaXN0S2V5cxIiLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RLZXlzUmVxdWVzdBojLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RLZXlzUmVzcG9uc2USUwoIQmxvY2tLZXkSIi50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0tleVJlcXVlc3QaIy50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0tleVJlc3BvbnNlElkKClVuYmxvY2tLZXkSJC50b2xsZ2F0ZS5hZG1pbi52MS5VbmJsb2NrS2V5UmVxdWVzdBolLnRvbGxnYXRlLmFkbWluLnYxLlVuYmxvY2tLZXlSZXNwb25zZTLCAgoRU3BlbmRBZG1pblNlcnZpY2USVgoJTGlzdFNwZW5kEiMudG9sbGdhdGUuYWRtaW4udjEuTGlzdFNwZW5kUmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RTcGVuZFJlc3BvbnNlEmUKDkdldFNwZW5kUmVwb3J0EigudG9sbGdhdGUuYWRtaW4udjEuR2V0U3BlbmRSZXBvcnRSZXF1ZXN0GikudG9sbGdhdGUuYWRtaW4udjEuR2V0U3BlbmRSZXBvcnRSZXNwb25zZRJuChFMaXN0RGFpbHlBY3Rpdml0eRIrLnRvbGxnYXRlLmFkbWluLnYxLkxpc3REYWlseUFjdGl2aXR5UmVxdWVzdBosLnRvbGxnYXRlLmFkbWluLnYxLkxpc3REYWlseUFjdGl2aXR5UmVzcG9uc2ViBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * A virtual key.
@@ -108,7 +108,7 @@ export type Key = Message<"tollgate.admin.v1.Key"> & {
   blocked: boolean;
 
   /**
-   * Spent in this period, in US dollars. Output only.
+   * Spent in this period, in US dollars, since it was last set back. Output only.
    *
    * @generated from field: string spent_usd = 13;
    */
@@ -572,6 +572,62 @@ export const RotateKeyResponseSchema: GenMessage<RotateKeyResponse> = /*@__PURE_
   messageDesc(file_tollgate_admin_v1_keys, 10);
 
 /**
+ * ResetKeyBudgetRequest sets a key's budgets back.
+ *
+ * @generated from message tollgate.admin.v1.ResetKeyBudgetRequest
+ */
+export type ResetKeyBudgetRequest = Message<"tollgate.admin.v1.ResetKeyBudgetRequest"> & {
+  /**
+   * Its id, its alias, or the secret itself.
+   *
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * What counts as used from now on, in US dollars; at most what does now. Empty: nothing. Windows that have used less stay.
+   *
+   * @generated from field: string reset_to_usd = 2;
+   */
+  resetToUsd: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ResetKeyBudgetRequest.
+ * Use `create(ResetKeyBudgetRequestSchema)` to create a new message.
+ */
+export const ResetKeyBudgetRequestSchema: GenMessage<ResetKeyBudgetRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 11);
+
+/**
+ * ResetKeyBudgetResponse has the key as it is now.
+ *
+ * @generated from message tollgate.admin.v1.ResetKeyBudgetResponse
+ */
+export type ResetKeyBudgetResponse = Message<"tollgate.admin.v1.ResetKeyBudgetResponse"> & {
+  /**
+   * The key.
+   *
+   * @generated from field: tollgate.admin.v1.Key key = 1;
+   */
+  key?: Key | undefined;
+
+  /**
+   * What its main budget had used before, in US dollars.
+   *
+   * @generated from field: string previous_spent_usd = 2;
+   */
+  previousSpentUsd: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ResetKeyBudgetResponse.
+ * Use `create(ResetKeyBudgetResponseSchema)` to create a new message.
+ */
+export const ResetKeyBudgetResponseSchema: GenMessage<ResetKeyBudgetResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 12);
+
+/**
  * DeleteKeyRequest names a key.
  *
  * @generated from message tollgate.admin.v1.DeleteKeyRequest
@@ -590,7 +646,7 @@ export type DeleteKeyRequest = Message<"tollgate.admin.v1.DeleteKeyRequest"> & {
  * Use `create(DeleteKeyRequestSchema)` to create a new message.
  */
 export const DeleteKeyRequestSchema: GenMessage<DeleteKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 11);
+  messageDesc(file_tollgate_admin_v1_keys, 13);
 
 /**
  * DeleteKeyResponse confirms.
@@ -605,7 +661,7 @@ export type DeleteKeyResponse = Message<"tollgate.admin.v1.DeleteKeyResponse"> &
  * Use `create(DeleteKeyResponseSchema)` to create a new message.
  */
 export const DeleteKeyResponseSchema: GenMessage<DeleteKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 12);
+  messageDesc(file_tollgate_admin_v1_keys, 14);
 
 /**
  * ListKeysRequest asks for a page of keys.
@@ -647,7 +703,7 @@ export type ListKeysRequest = Message<"tollgate.admin.v1.ListKeysRequest"> & {
  * Use `create(ListKeysRequestSchema)` to create a new message.
  */
 export const ListKeysRequestSchema: GenMessage<ListKeysRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 13);
+  messageDesc(file_tollgate_admin_v1_keys, 15);
 
 /**
  * ListKeysResponse is a page of keys.
@@ -682,7 +738,7 @@ export type ListKeysResponse = Message<"tollgate.admin.v1.ListKeysResponse"> & {
  * Use `create(ListKeysResponseSchema)` to create a new message.
  */
 export const ListKeysResponseSchema: GenMessage<ListKeysResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 14);
+  messageDesc(file_tollgate_admin_v1_keys, 16);
 
 /**
  * BlockKeyRequest names a key.
@@ -703,7 +759,7 @@ export type BlockKeyRequest = Message<"tollgate.admin.v1.BlockKeyRequest"> & {
  * Use `create(BlockKeyRequestSchema)` to create a new message.
  */
 export const BlockKeyRequestSchema: GenMessage<BlockKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 15);
+  messageDesc(file_tollgate_admin_v1_keys, 17);
 
 /**
  * BlockKeyResponse has the key as it is now.
@@ -724,7 +780,7 @@ export type BlockKeyResponse = Message<"tollgate.admin.v1.BlockKeyResponse"> & {
  * Use `create(BlockKeyResponseSchema)` to create a new message.
  */
 export const BlockKeyResponseSchema: GenMessage<BlockKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 16);
+  messageDesc(file_tollgate_admin_v1_keys, 18);
 
 /**
  * UnblockKeyRequest names a key.
@@ -745,7 +801,7 @@ export type UnblockKeyRequest = Message<"tollgate.admin.v1.UnblockKeyRequest"> &
  * Use `create(UnblockKeyRequestSchema)` to create a new message.
  */
 export const UnblockKeyRequestSchema: GenMessage<UnblockKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 17);
+  messageDesc(file_tollgate_admin_v1_keys, 19);
 
 /**
  * UnblockKeyResponse has the key as it is now.
@@ -766,7 +822,7 @@ export type UnblockKeyResponse = Message<"tollgate.admin.v1.UnblockKeyResponse">
  * Use `create(UnblockKeyResponseSchema)` to create a new message.
  */
 export const UnblockKeyResponseSchema: GenMessage<UnblockKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 18);
+  messageDesc(file_tollgate_admin_v1_keys, 20);
 
 /**
  * ListSpendRequest asks for a page of booked attempts.
@@ -829,7 +885,7 @@ export type ListSpendRequest = Message<"tollgate.admin.v1.ListSpendRequest"> & {
  * Use `create(ListSpendRequestSchema)` to create a new message.
  */
 export const ListSpendRequestSchema: GenMessage<ListSpendRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 19);
+  messageDesc(file_tollgate_admin_v1_keys, 21);
 
 /**
  * One booked provider attempt.
@@ -983,7 +1039,7 @@ export type Spend = Message<"tollgate.admin.v1.Spend"> & {
  * Use `create(SpendSchema)` to create a new message.
  */
 export const SpendSchema: GenMessage<Spend> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 20);
+  messageDesc(file_tollgate_admin_v1_keys, 22);
 
 /**
  * ListSpendResponse is a page of booked attempts.
@@ -1011,7 +1067,7 @@ export type ListSpendResponse = Message<"tollgate.admin.v1.ListSpendResponse"> &
  * Use `create(ListSpendResponseSchema)` to create a new message.
  */
 export const ListSpendResponseSchema: GenMessage<ListSpendResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 21);
+  messageDesc(file_tollgate_admin_v1_keys, 23);
 
 /**
  * Only what was booked for one of some things.
@@ -1039,7 +1095,7 @@ export type SpendFilter = Message<"tollgate.admin.v1.SpendFilter"> & {
  * Use `create(SpendFilterSchema)` to create a new message.
  */
 export const SpendFilterSchema: GenMessage<SpendFilter> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 22);
+  messageDesc(file_tollgate_admin_v1_keys, 24);
 
 /**
  * GetSpendReportRequest says what to add up.
@@ -1095,7 +1151,7 @@ export type GetSpendReportRequest = Message<"tollgate.admin.v1.GetSpendReportReq
  * Use `create(GetSpendReportRequestSchema)` to create a new message.
  */
 export const GetSpendReportRequestSchema: GenMessage<GetSpendReportRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 23);
+  messageDesc(file_tollgate_admin_v1_keys, 25);
 
 /**
  * One sum. What it is not grouped by is empty.
@@ -1228,7 +1284,7 @@ export type SpendSum = Message<"tollgate.admin.v1.SpendSum"> & {
  * Use `create(SpendSumSchema)` to create a new message.
  */
 export const SpendSumSchema: GenMessage<SpendSum> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 24);
+  messageDesc(file_tollgate_admin_v1_keys, 26);
 
 /**
  * GetSpendReportResponse is a page of sums.
@@ -1256,7 +1312,7 @@ export type GetSpendReportResponse = Message<"tollgate.admin.v1.GetSpendReportRe
  * Use `create(GetSpendReportResponseSchema)` to create a new message.
  */
 export const GetSpendReportResponseSchema: GenMessage<GetSpendReportResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 25);
+  messageDesc(file_tollgate_admin_v1_keys, 27);
 
 /**
  * ListDailyActivityRequest says whose days are wanted.
@@ -1319,7 +1375,7 @@ export type ListDailyActivityRequest = Message<"tollgate.admin.v1.ListDailyActiv
  * Use `create(ListDailyActivityRequestSchema)` to create a new message.
  */
 export const ListDailyActivityRequestSchema: GenMessage<ListDailyActivityRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 26);
+  messageDesc(file_tollgate_admin_v1_keys, 28);
 
 /**
  * What happened on a day.
@@ -1347,7 +1403,7 @@ export type DailyActivity = Message<"tollgate.admin.v1.DailyActivity"> & {
  * Use `create(DailyActivitySchema)` to create a new message.
  */
 export const DailyActivitySchema: GenMessage<DailyActivity> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 27);
+  messageDesc(file_tollgate_admin_v1_keys, 29);
 
 /**
  * ListDailyActivityResponse is a page of days.
@@ -1382,7 +1438,7 @@ export type ListDailyActivityResponse = Message<"tollgate.admin.v1.ListDailyActi
  * Use `create(ListDailyActivityResponseSchema)` to create a new message.
  */
 export const ListDailyActivityResponseSchema: GenMessage<ListDailyActivityResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 28);
+  messageDesc(file_tollgate_admin_v1_keys, 30);
 
 /**
  * What spend can be added up by.
@@ -1527,6 +1583,17 @@ export const KeyAdminService: GenService<{
     methodKind: "unary";
     input: typeof RotateKeyRequestSchema;
     output: typeof RotateKeyResponseSchema;
+  },
+  /**
+   * ResetKeyBudget sets back what a key's budgets count as used in their current periods. What was booked stays booked, and what pods
+   * have borrowed stays reserved.
+   *
+   * @generated from rpc tollgate.admin.v1.KeyAdminService.ResetKeyBudget
+   */
+  resetKeyBudget: {
+    methodKind: "unary";
+    input: typeof ResetKeyBudgetRequestSchema;
+    output: typeof ResetKeyBudgetResponseSchema;
   },
   /**
    * DeleteKey ends a key for good. Its spend stays in the books.
