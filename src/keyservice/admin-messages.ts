@@ -14,7 +14,14 @@ import {
 } from "../gen/tollgate/admin/v1/keys_pb.ts";
 import { formatUsd, type Nanos, parseUsd } from "../money.ts";
 import type { WindowRecord } from "./budget-records.ts";
-import { type BudgetLimit, type FieldNames, invalid, type KeyChange, type ModelBudget } from "./key-fields.ts";
+import {
+  type BudgetLimit,
+  type FieldNames,
+  invalid,
+  type KeyChange,
+  type ModelBudget,
+  type TempBudget,
+} from "./key-fields.ts";
 import type { KeyRecord } from "./key-records.ts";
 import { etagOf } from "./keys.ts";
 import type { SpendEntry } from "./spend-reader.ts";
@@ -28,6 +35,7 @@ export const rpcNames: FieldNames = {
   aliases: "key.aliases",
   maxBudget: "key.max_budget_usd",
   softBudget: "key.soft_budget_usd",
+  tempBudget: "key.temp_budget_increase_usd",
   budgetDuration: "key.budget_duration",
   budgetLimits: "key.budget_windows",
   organizationId: "key.organization_id",
@@ -56,6 +64,8 @@ const readers: Readonly<Record<string, (key: Key) => KeyChange>> = {
   soft_budget_usd: (key) => ({
     softBudget: key.softBudgetUsd === undefined ? null : nanosOf(key.softBudgetUsd, rpcNames.softBudget),
   }),
+  temp_budget_increase_usd: (key) => ({ tempBudget: tempBudgetOf(key) }),
+  temp_budget_expire_time: (key) => ({ tempBudget: tempBudgetOf(key) }),
   organization_id: (key) => ({ organizationId: key.organizationId ?? null }),
   budget_id: (key) => ({ budgetId: key.budgetId ?? null }),
   model_budgets: (key) => ({ modelBudgets: key.modelBudgets.map(modelBudgetOf) }),
@@ -112,6 +122,12 @@ export function messageOf(key: KeyRecord): Key {
     modelBudgets: key.modelBudgets.map(({ model, duration, max }) => {
       return create(ModelBudgetSchema, { model, budgetDuration: duration ?? "", maxBudgetUsd: formatUsd(max) });
     }),
+    ...(key.tempBudget === null
+      ? {}
+      : {
+          tempBudgetIncreaseUsd: formatUsd(key.tempBudget.increase),
+          tempBudgetExpireTime: timestampFromMs(key.tempBudget.untilMs),
+        }),
     ...(key.softBudget === null ? {} : { softBudgetUsd: formatUsd(key.softBudget) }),
     ...(key.organizationId === null ? {} : { organizationId: key.organizationId }),
     ...(key.budgetId === null ? {} : { budgetId: key.budgetId }),
@@ -126,6 +142,15 @@ export function messageOf(key: KeyRecord): Key {
     ...(key.expiresAtMs === null ? {} : { expireTime: timestampFromMs(key.expiresAtMs) }),
     ...(key.resetsAtMs === undefined ? {} : { budgetResetTime: timestampFromMs(key.resetsAtMs) }),
   });
+}
+
+function tempBudgetOf({ tempBudgetIncreaseUsd, tempBudgetExpireTime }: Key): TempBudget | null {
+  const untilMs = msOf(tempBudgetExpireTime);
+  if (tempBudgetIncreaseUsd === undefined && untilMs === null) return null;
+  if (tempBudgetIncreaseUsd === undefined || untilMs === null) {
+    throw invalid(rpcNames.tempBudget, "must be given together with `key.temp_budget_expire_time`.");
+  }
+  return { increase: nanosOf(tempBudgetIncreaseUsd, rpcNames.tempBudget), untilMs };
 }
 
 function modelBudgetOf({ model, budgetDuration, maxBudgetUsd }: ModelBudgetMessage): ModelBudget {

@@ -2,7 +2,7 @@
 
 import type { JsonObject } from "../completion.ts";
 import type { Nanos } from "../money.ts";
-import type { BudgetLimit, ModelBudget } from "./key-fields.ts";
+import type { BudgetLimit, ModelBudget, TempBudget } from "./key-fields.ts";
 import { isFromMetadata } from "./key-windows.ts";
 import type { Queryable } from "./postgres.ts";
 import { currentPeriod } from "./posting.ts";
@@ -35,6 +35,7 @@ export interface BudgetRecord extends Standing {
   readonly maxBudget: Nanos | null;
   readonly softBudget: Nanos | null;
   readonly budgetDuration: string | null;
+  readonly tempBudget: TempBudget | null;
   readonly budgetId: string | null;
   /** Of that template; null without one. */
   readonly template: TemplateLimits | null;
@@ -60,6 +61,8 @@ interface BudgetRow {
   template_max: bigint | null;
   template_soft: bigint | null;
   template_duration: string | null;
+  temp_nanos: bigint | null;
+  temp_until: Date | null;
 }
 
 const untouched: Standing = { spent: 0n, reserved: 0n, resetsAtMs: undefined };
@@ -77,7 +80,8 @@ export async function readBudgets(
 ): Promise<ReadonlyMap<string, BudgetRecord>> {
   const rows = await client.query<BudgetRow>(
     `SELECT b.scope_id, b.budget_id, b.place, b.max_nanos, b.soft_nanos, b.duration AS own_duration, b.template_id,
-       t.max_nanos AS template_max, t.soft_nanos AS template_soft, t.duration AS template_duration
+       t.max_nanos AS template_max, t.soft_nanos AS template_soft, t.duration AS template_duration,
+       b.temp_nanos, b.temp_until
      FROM budgets b LEFT JOIN budget_templates t USING (template_id)
      WHERE b.scope = $1 AND b.scope_id = ANY ($2::text[]) AND (b.place = 0 OR b.removed_at IS NULL) ORDER BY b.place`,
     [scope, owners.map(({ id }) => id)],
@@ -99,6 +103,7 @@ function recordOf(rows: readonly BudgetRow[], metadata: JsonObject, standings: S
     maxBudget: main?.max_nanos ?? null,
     softBudget: main?.soft_nanos ?? null,
     budgetDuration: main?.own_duration ?? null,
+    tempBudget: main === undefined ? null : tempBudgetOf(main),
     budgetId: main?.template_id ?? null,
     template:
       main === undefined || main.template_id === null
@@ -108,6 +113,10 @@ function recordOf(rows: readonly BudgetRow[], metadata: JsonObject, standings: S
     budgetLimits: windows.filter(({ fromMetadata }) => !fromMetadata),
     windows,
   };
+}
+
+function tempBudgetOf({ temp_nanos: increase, temp_until }: BudgetRow): TempBudget | null {
+  return increase === null || temp_until === null ? null : { increase, untilMs: temp_until.getTime() };
 }
 
 /** Reads keys' budgets of models, in the operator's order, by key. */

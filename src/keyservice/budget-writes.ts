@@ -1,7 +1,7 @@
 /** The statements that write budgets, whatever they belong to. They run in a transaction that has called bumpRevision. */
 
 import type { Nanos } from "../money.ts";
-import type { BudgetLimit, ModelBudget } from "./key-fields.ts";
+import type { BudgetLimit, ModelBudget, TempBudget } from "./key-fields.ts";
 import { newBudgetId } from "./key-secrets.ts";
 import type { Queryable } from "./postgres.ts";
 
@@ -16,6 +16,7 @@ export interface BudgetFields {
   readonly maxBudget?: Nanos | null | undefined;
   readonly softBudget?: Nanos | null | undefined;
   readonly budgetDuration?: string | null | undefined;
+  readonly tempBudget?: TempBudget | null | undefined;
   /** A budget template. */
   readonly budgetId?: string | null | undefined;
 }
@@ -25,14 +26,15 @@ const columns = {
   softBudget: "soft_nanos",
   budgetDuration: "duration",
   budgetId: "template_id",
-} as const satisfies Record<keyof BudgetFields, string>;
+} as const satisfies Partial<Record<keyof BudgetFields, string>>;
 
 /** Makes the main budget of something. One that was removed comes back, with what was spent. */
 export async function openBudget(client: Queryable, { scope, id }: BudgetOwner): Promise<void> {
   await client.query(
     `INSERT INTO budgets (budget_id, scope, scope_id) VALUES ($1, $2, $3)
      ON CONFLICT (scope, scope_id) WHERE place = 0
-     DO UPDATE SET removed_at = NULL, max_nanos = NULL, soft_nanos = NULL, duration = NULL, template_id = NULL`,
+     DO UPDATE SET removed_at = NULL, max_nanos = NULL, soft_nanos = NULL, duration = NULL, template_id = NULL,
+       temp_nanos = NULL, temp_until = NULL`,
     [newBudgetId(), scope, id],
   );
 }
@@ -53,6 +55,12 @@ export async function updateBudget(client: Queryable, { scope, id }: BudgetOwner
     const value = fields[field as keyof BudgetFields];
     return value === undefined ? [] : [`${column} = $${values.push(value)}`];
   });
+  const { tempBudget } = fields;
+  if (tempBudget !== undefined) {
+    const untilMs = tempBudget?.untilMs;
+    changes.push(`temp_nanos = $${values.push(tempBudget?.increase ?? null)}`);
+    changes.push(`temp_until = $${values.push(untilMs === undefined ? null : new Date(untilMs))}`);
+  }
   if (changes.length === 0) return;
   await client.query(
     `UPDATE budgets SET ${changes.join(", ")} WHERE scope = $1 AND scope_id = $2 AND place = 0`,

@@ -4,7 +4,14 @@ import { z } from "zod";
 import type { JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { type Nanos, parseUsd, usdFromNumber } from "../money.ts";
-import { type BudgetLimit, type FieldNames, invalid, type KeyChange, type ModelBudget } from "./key-fields.ts";
+import {
+  type BudgetLimit,
+  type FieldNames,
+  invalid,
+  type KeyChange,
+  type ModelBudget,
+  type TempBudget,
+} from "./key-fields.ts";
 
 /** The fields as LiteLLM calls them. */
 export const httpNames: FieldNames = {
@@ -15,6 +22,7 @@ export const httpNames: FieldNames = {
   aliases: "aliases",
   maxBudget: "max_budget",
   softBudget: "soft_budget",
+  tempBudget: "temp_budget_increase",
   budgetDuration: "budget_duration",
   budgetLimits: "budget_limits",
   organizationId: "organization_id",
@@ -40,6 +48,21 @@ const named = z.string("must be the key, its id or its token.").min(1, "must not
 
 const dollarsComplaint = "must be a number of dollars, or null for no limit.";
 const dollars = z.union([z.number(), z.string()], dollarsComplaint).transform(nanosOf).nullish();
+
+const momentForm = /^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?:Z|[+-]\d{2}:?\d{2})?)?$/;
+const momentComplaint =
+  'must be a day or a moment in ISO 8601, such as "2026-12-31" or "2026-12-31T18:00:00Z", or null.';
+/** Without a zone it is UTC. In Unix time, milliseconds. */
+const moment = z
+  .string(momentComplaint)
+  .transform((text, context) => {
+    const zoned = /[Zz]$|[+-]\d{2}:?\d{2}$/.test(text.slice(10)) || text.length === 10 ? text : `${text}Z`;
+    const timeMs = momentForm.test(text) ? Date.parse(zoned.replace(" ", "T")) : Number.NaN;
+    if (!Number.isNaN(timeMs)) return timeMs;
+    context.addIssue(momentComplaint);
+    return z.NEVER;
+  })
+  .nullish();
 
 const limitComplaint = "must be a list of windows, each with `budget_duration` and `max_budget`, or null.";
 const limits = z
@@ -114,6 +137,8 @@ const keyFields = z.looseObject({
   user_id: text,
   team_id: text,
   model_max_budget: modelBudgets,
+  temp_budget_increase: dollars,
+  temp_budget_expiry: moment,
   aliases: z.record(z.string(), z.string("must map names to model names."), "must be a JSON object or null.").nullish(),
   duration: text,
 });
@@ -170,6 +195,8 @@ export function changeOf(body: z.output<typeof keyFields> & { readonly key?: unk
     organization_id,
     budget_id,
     model_max_budget,
+    temp_budget_increase,
+    temp_budget_expiry,
     ...rest
   } = others;
   refuseSpend(rest.spend);
@@ -186,6 +213,7 @@ export function changeOf(body: z.output<typeof keyFields> & { readonly key?: unk
     maxBudget: max_budget,
     softBudget: soft_budget,
     budgetDuration: budget_duration,
+    tempBudget: tempBudgetOf(temp_budget_increase, temp_budget_expiry),
     budgetLimits: budget_limits === null ? [] : budget_limits && limitsOf(budget_limits),
     rpmLimit: rpm_limit,
     tpmLimit: tpm_limit,
@@ -196,6 +224,17 @@ export function changeOf(body: z.output<typeof keyFields> & { readonly key?: unk
     duration,
     extra: kept.length === 0 ? undefined : (Object.fromEntries(kept) as JsonObject),
   });
+}
+
+/** @throws GatewayError `invalid_request` if only one of the two is there: neither says anything alone. */
+function tempBudgetOf(
+  increase: Nanos | null | undefined,
+  untilMs: number | null | undefined,
+): TempBudget | null | undefined {
+  if (typeof increase === "bigint" && typeof untilMs === "number") return { increase, untilMs };
+  if (typeof increase === "bigint") throw invalid("temp_budget_expiry", "must be given with `temp_budget_increase`.");
+  if (typeof untilMs === "number") throw invalid("temp_budget_increase", "must be given with `temp_budget_expiry`.");
+  return increase === undefined && untilMs === undefined ? undefined : null;
 }
 
 /** Budget windows of a body; those that `metadata` makes are left out. */

@@ -43,6 +43,8 @@ export function rowOf(key: KeyRecord): JsonObject {
       ]),
     ),
     soft_budget_cooldown: false,
+    temp_budget_increase: usdOf(key.tempBudget?.increase ?? null),
+    temp_budget_expiry: isoOf(key.tempBudget?.untilMs),
     rpm_limit: key.rpmLimit,
     tpm_limit: key.tpmLimit,
     max_parallel_requests: key.maxParallelRequests,

@@ -24,6 +24,14 @@ export interface ModelBudget {
   readonly max: Nanos;
 }
 
+/** What a budget allows for a time on top of what it allows anyway. */
+export interface TempBudget {
+  /** More than zero. */
+  readonly increase: Nanos;
+  /** Unix time, milliseconds. */
+  readonly untilMs: number;
+}
+
 /** What an operator may set. `null` says "none" or "no limit". */
 export interface KeyFields {
   readonly alias: string | null;
@@ -35,6 +43,8 @@ export interface KeyFields {
   readonly aliases: Readonly<Record<string, string>>;
   readonly maxBudget: Nanos | null;
   readonly softBudget: Nanos | null;
+  /** On top of `maxBudget`, for a time. */
+  readonly tempBudget: TempBudget | null;
   /** The budget's period, "30d" for instance; null: it never resets. */
   readonly budgetDuration: string | null;
   /** Further budgets. A number under `monthly_budget` in `metadata` is one more. */
@@ -84,6 +94,7 @@ export function checkKeyChange(change: KeyChange, names: FieldNames): void {
   for (const field of ["rpmLimit", "tpmLimit", "maxParallelRequests"] as const) checkCount(change[field], names[field]);
   checkDuration(change.budgetDuration, names.budgetDuration);
   if (change.duration !== "-1") checkDuration(change.duration, names.duration);
+  checkTempBudget(change.tempBudget, names.tempBudget);
   checkModelBudgets(change.modelBudgets, names.modelBudgets);
   checkTime(change.expiresAtMs, names.expiresAtMs);
   checkJson(change.metadata, names.metadata);
@@ -156,6 +167,13 @@ export function checkBudget(amount: Nanos | null | undefined, name: string): voi
   if (amount === null || amount === undefined) return;
   if (amount < 0n) throw invalid(name, "must not be negative. Send null for no limit.");
   if (amount > budgetNanosMax) throw invalid(name, "must be at most 1000000000 dollars. Send null for no limit.");
+}
+
+function checkTempBudget(budget: TempBudget | null | undefined, name: string): void {
+  if (budget === null || budget === undefined) return;
+  checkBudget(budget.increase, name);
+  if (budget.increase === 0n) throw invalid(name, "must be more than zero. Send null for none.");
+  checkTime(budget.untilMs, name);
 }
 
 function checkModelBudgets(budgets: readonly ModelBudget[] | undefined, name: string): void {

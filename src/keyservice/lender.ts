@@ -30,6 +30,11 @@ export interface LenderParts {
 /** The same ask came twice at once, and the other one has just opened the lease. */
 class LeaseAppeared extends Error {}
 
+/** Of a budget as it is at $2: with what it allows for a time, and the end of that. */
+const budgetColumns = `budget_id, scope, scope_id, model, duration,
+  max_nanos + CASE WHEN temp_until > $2 THEN temp_nanos ELSE 0 END AS max_nanos,
+  CASE WHEN temp_until > $2 THEN temp_until END AS temp_until`;
+
 /** Lends pods money on all budgets of their calls, or on none. */
 export class Lender {
   readonly #parts: LenderParts;
@@ -65,8 +70,8 @@ export class Lender {
          k.blocked OR EXISTS (SELECT FROM key_rules q WHERE q.key_id = $1 AND q.blocked) AS blocked,
          EXISTS (SELECT FROM leases l WHERE l.key_id = $1 AND l.state = 'open' AND l.expires_at <= $2) AS due
        FROM keys k CROSS JOIN (
-         SELECT budget_id, scope, scope_id, model, max_nanos, duration FROM key_budgets WHERE key_id = $1 AND removed_at IS NULL
-         UNION SELECT budget_id, scope, scope_id, model, max_nanos, duration FROM effective_budgets
+         SELECT ${budgetColumns} FROM key_budgets WHERE key_id = $1 AND removed_at IS NULL
+         UNION SELECT ${budgetColumns} FROM effective_budgets
          WHERE budget_id = ANY ($3::text[]) AND removed_at IS NULL
        ) b WHERE k.key_id = $1 AND k.deleted_at IS NULL
        ORDER BY b.budget_id`,

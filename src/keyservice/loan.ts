@@ -48,6 +48,8 @@ export interface BudgetRow {
   readonly duration: string | null;
   /** Only calls to this model are charged to it; null: all. */
   readonly model: string | null;
+  /** Until when `max_nanos` holds; null: for ever. */
+  readonly temp_until: Date | null;
 }
 
 /** A budget of the key that asks, in its current period. */
@@ -94,7 +96,9 @@ export function answerByLease(
   if (known.state !== "open" || known.expiresAt <= now) return { outcome: "ended" };
   if (before !== undefined) return granted(before, known.expiresAt, known.periodEndsAt, now);
   // Another period has begun, or the key has other budgets now: the money in hand counts where it was lent.
-  return isBoundTo(known, budgets) ? undefined : { outcome: "ended" };
+  // What a budget allows only for a time must end with that.
+  const isSame = isBoundTo(known, budgets) && known.periodEndsAt?.getTime() === firstEnd(budgets)?.getTime();
+  return isSame ? undefined : { outcome: "ended" };
 }
 
 const newLease: LentMoney = { state: "open", outstanding: 0n };
@@ -150,6 +154,8 @@ function isBoundTo(lease: LockedLease, budgets: readonly AskedBudget[]): boolean
 }
 
 function firstEnd(budgets: readonly AskedBudget[]): Date | undefined {
-  const ends = budgets.flatMap(({ period }) => period.end?.getTime() ?? []);
+  const ends = budgets.flatMap(({ row, period }) =>
+    [period.end, row.temp_until].flatMap((end) => end?.getTime() ?? []),
+  );
   return ends.length === 0 ? undefined : new Date(Math.min(...ends));
 }

@@ -125,7 +125,15 @@ class Twins {
   async #addTag(max: bigint, duration: string | null): Promise<void> {
     const tag = randomUUID();
     const budgetId = await this.#stage.budget("tag", tag, max, duration);
-    const facts = { budget_id: budgetId, scope: "tag", scope_id: tag, model: null, max_nanos: max, duration };
+    const facts = {
+      budget_id: budgetId,
+      scope: "tag",
+      scope_id: tag,
+      model: null,
+      max_nanos: max,
+      duration,
+      temp_until: null,
+    };
     this.#tables.budgets.set(budgetId, { ...facts, removed_at: null });
     this.#tagBudgets.push(budgetId);
   }
@@ -156,7 +164,7 @@ class Twins {
   /** Budgets are made and changed elsewhere; here they are only copied. */
   async #readBudgets(keyId: string): Promise<void> {
     const rows = await this.#stage.postgres.query<StoredBudget>(
-      "SELECT budget_id, scope, scope_id, model, max_nanos, duration, removed_at FROM key_budgets WHERE key_id = $1",
+      "SELECT budget_id, scope, scope_id, model, max_nanos, duration, removed_at, temp_until FROM key_budgets WHERE key_id = $1",
       [keyId],
     );
     for (const row of rows) this.#tables.budgets.set(row.budget_id, row);

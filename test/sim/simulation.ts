@@ -217,7 +217,7 @@ export class Simulation {
     // From less than one call to some dozens of them.
     const max_nanos = limited ? BigInt(Math.floor(20_000 * 100 ** dice.random())) : null;
     this.#tables.budgets.set(budget_id, {
-      ...{ budget_id, scope, scope_id: budget_id, max_nanos, model: null },
+      ...{ budget_id, scope, scope_id: budget_id, max_nanos, model: null, temp_until: null },
       duration: dice.pick(durations),
       removed_at: null,
     });
