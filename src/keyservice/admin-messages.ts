@@ -128,6 +128,7 @@ export function messageOf(key: KeyRecord): Key {
           tempBudgetIncreaseUsd: formatUsd(key.tempBudget.increase),
           tempBudgetExpireTime: timestampFromMs(key.tempBudget.untilMs),
         }),
+    ...(key.deletedAtMs === undefined ? {} : { deleteTime: timestampFromMs(key.deletedAtMs) }),
     ...(key.softBudget === null ? {} : { softBudgetUsd: formatUsd(key.softBudget) }),
     ...(key.organizationId === null ? {} : { organizationId: key.organizationId }),
     ...(key.budgetId === null ? {} : { budgetId: key.budgetId }),

@@ -109,18 +109,23 @@ export function keyAdmin({ keys, masterKey }: AdminParts): ServiceImpl<typeof Ke
       await keys.delete([keyId]);
       return {};
     },
-    async listKeys({ pageSize, pageToken, teamId, userId }, context) {
+    async listKeys({ pageSize, pageToken, teamId, userId, organizationId, alias, showDeleted }, context) {
       authorize(context, masterKey);
-      const filter: KeyFilter = { teamId: teamId || undefined, userId: userId || undefined };
+      const filter: KeyFilter = {
+        ...{ teamId: teamId || undefined, userId: userId || undefined, organizationId: organizationId || undefined },
+        references: alias === "" ? [] : [{ kind: "alias", alias }],
+        deleted: showDeleted,
+      };
+      const asked = [teamId, userId, organizationId, alias, String(showDeleted)];
       const size = pageSizeOf(pageSize);
-      const place = readPageToken(pageToken, [teamId, userId], [microseconds, keyIdForm]);
+      const place = readPageToken(pageToken, asked, [microseconds, keyIdForm]);
       const after = place && { createdAtUs: BigInt(place[0]), keyId: place[1] };
       const [found, total] = await Promise.all([keys.listAfter(filter, after, size + 1), keys.count(filter)]);
       const page = found.slice(0, size);
       const last = found.length > size ? page.at(-1)?.place : undefined;
       return {
         keys: page.map(messageOf),
-        nextPageToken: last ? writePageToken([teamId, userId], [String(last.createdAtUs), last.keyId]) : "",
+        nextPageToken: last ? writePageToken(asked, [String(last.createdAtUs), last.keyId]) : "",
         totalCount: BigInt(total),
       };
     },

@@ -153,6 +153,23 @@ export const regenerateBody = keyFields.extend({ key: text, new_key: text, grace
 export const resetSpendBody = z.looseObject({
   reset_to: z.union([z.number(), z.string()], "must be a number of dollars.").transform(nanosOf),
 });
+/** POST /v2/key/info. */
+export const infoBody = z.looseObject({
+  keys: z
+    .array(named, "must be a list of keys.")
+    .min(1, "must name a key.")
+    .max(1000, "must have at most 1000 entries."),
+});
+/** POST /key/bulk_update. */
+export const bulkUpdateBody = z.looseObject({
+  keys: z
+    .array(
+      z.custom<JsonObject>(isObject, "must be a list of changes, each with the `key` it is for."),
+      "must be a list of changes, each with the `key` it is for.",
+    )
+    .min(1, "must have a change.")
+    .max(500, "must have at most 500 entries."),
+});
 /** POST /key/block and /key/unblock. */
 export const keyBody = z.looseObject({ key: named });
 /** POST /key/delete. */

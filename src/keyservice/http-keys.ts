@@ -6,10 +6,12 @@ import { usdNumber } from "../money.ts";
 import type { Secret } from "../secret.ts";
 import { type AdminParts, masterName } from "./admin.ts";
 import {
+  bulkUpdateBody,
   changeOf,
   deleteBody,
   generateBody,
   httpNames,
+  infoBody,
   keyBody,
   readBody,
   regenerateBody,
@@ -22,7 +24,7 @@ import type { ManagementRoutes, RouteRequest } from "./http-route.ts";
 import { invalid, type KeyChange } from "./key-fields.ts";
 import type { KeyRecord } from "./key-records.ts";
 import { checkSecret, type KeyReference, readReference } from "./key-secrets.ts";
-import type { KeyFilter } from "./key-selection.ts";
+import { type KeyFilter, type KeyOrder, keyOrders } from "./key-selection.ts";
 import { type Keys, noSuchKey } from "./keys.ts";
 import { digestSecret, sameSecret } from "./secrets.ts";
 
@@ -37,6 +39,9 @@ export const keyRoutes: ManagementRoutes = {
   "/key/block": { method: "POST", masterOnly: true, answer: (parts, request) => setBlocked(parts, request, true) },
   "/key/unblock": { method: "POST", masterOnly: true, answer: (parts, request) => setBlocked(parts, request, false) },
   "/key/info": { method: "GET", masterOnly: false, answer: info },
+  "/v2/key/info": { method: "POST", masterOnly: true, answer: infoOfMany },
+  "/key/bulk_update": { method: "POST", masterOnly: true, answer: updateMany },
+  "/key/aliases": { method: "GET", masterOnly: true, answer: aliases },
   "/key/list": { method: "GET", masterOnly: true, answer: list },
 };
 
@@ -128,7 +133,7 @@ async function info({ keys, masterKey, clock }: AdminParts, request: RouteReques
   const asked = request.query.get("key") ?? "";
   if (sameSecret(callerKey, masterKey)) {
     if (asked === "") throw invalid("key", "is missing: say which key, as in /key/info?key=sk-...");
-    return { key: asked, info: rowOf(await keys.get(referenceTo(asked))) };
+    return { key: asked, info: await infoOf(keys, asked) };
   }
   const own = await callersOwn(keys, callerKey, clock.nowMs());
   if (asked !== "" && (await keys.find(readReference(asked)))?.keyId !== own.keyId) {
@@ -139,11 +144,71 @@ async function info({ keys, masterKey, clock }: AdminParts, request: RouteReques
   return { key: asked === "" ? own.keyId : asked, info: rowOf(own) };
 }
 
+/** A key that was deleted is still shown, and says so. */
+async function infoOf(keys: Keys, text: string): Promise<JsonObject> {
+  const reference = referenceTo(text);
+  const key = await keys.find(reference);
+  if (key !== undefined) return rowOf(key);
+  const deleted = (await keys.findDeleted(reference)) ?? noSuchKey();
+  return { ...rowOf(deleted), status: "deleted", deleted_at: isoOf(deleted.deletedAtMs) };
+}
+
+/** Keys there are none of are passed over, as in LiteLLM. */
+async function infoOfMany({ keys }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const { keys: asked } = readBody(infoBody, await request.body());
+  const info: JsonObject[] = [];
+  for (const text of new Set(asked)) {
+    const reference = readReference(text);
+    const key = reference.kind === "alias" ? undefined : await keys.find(reference);
+    if (key !== undefined) info.push(rowWithToken(key));
+  }
+  return { key: asked, info };
+}
+
+/** Each change is made or refused for itself. */
+async function updateMany({ keys }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const { keys: changes } = readBody(bulkUpdateBody, await request.body());
+  const successful: JsonObject[] = [];
+  const failed: JsonObject[] = [];
+  for (const change of changes) {
+    const { key: text = null } = change;
+    try {
+      const body = readBody(updateBody, change);
+      const updated = await keys.update(referenceTo(body.key), {
+        ...{ change: changeOf(body), names: httpNames, etag: undefined },
+      });
+      successful.push({ key: text, key_info: rowWithToken(updated) });
+    } catch (thrown) {
+      const error = GatewayError.from(thrown);
+      if (error.kind.httpStatus >= 500) throw error;
+      failed.push({ key: text, key_info: null, failed_reason: error.message });
+    }
+  }
+  return { total_requested: changes.length, successful_updates: successful, failed_updates: failed };
+}
+
+async function aliases({ keys }: AdminParts, { query }: RouteRequest): Promise<JsonObject> {
+  return { aliases: await keys.listAliases(filterOf(query)) };
+}
+
+/** @returns undefined for the usual order. @throws GatewayError `invalid_request`. */
+function orderOf(query: URLSearchParams): KeyOrder | undefined {
+  const by = query.get("sort_by");
+  const direction = query.get("sort_order")?.toLowerCase();
+  if (direction !== undefined && direction !== "asc" && direction !== "desc") {
+    throw invalid("sort_order", 'must be "asc" or "desc".');
+  }
+  if (by === null && direction === undefined) return undefined;
+  const known = keyOrders.find((name) => name === (by ?? "created_at"));
+  if (known === undefined) throw invalid("sort_by", `must be one of ${keyOrders.join(", ")}.`);
+  return { by: known, isDescending: direction !== "asc" };
+}
+
 async function list({ keys }: AdminParts, { query }: RouteRequest): Promise<JsonObject> {
   const page = wholeNumber(query, "page", { min: 1, max: 1_000_000_000, otherwise: 1 });
   const size = wholeNumber(query, "size", { min: 1, max: 100, otherwise: 10 });
   const filter = filterOf(query);
-  const [found, total] = await Promise.all([keys.listPage(filter, page, size), keys.count(filter)]);
+  const [found, total] = await Promise.all([keys.listPage(filter, page, size, orderOf(query)), keys.count(filter)]);
   const full = query.get("return_full_object")?.toLowerCase() === "true";
   return {
     keys: full ? found.map(rowWithToken) : found.map((key) => key.keyId),
@@ -156,9 +221,6 @@ async function list({ keys }: AdminParts, { query }: RouteRequest): Promise<Json
 function filterOf(query: URLSearchParams): KeyFilter {
   const status = query.get("status");
   if (status !== null && status !== "deleted") throw invalid("status", 'can only be "deleted".');
-  for (const name of ["sort_by", "sort_order"]) {
-    if (query.has(name)) throw invalid(name, "is not served yet: keys come newest first. Leave it out.");
-  }
   const alias = query.get("key_alias");
   const key = query.get("key_hash");
   return {

@@ -19,6 +19,34 @@ export interface KeyFilter {
 /** By age, newest first; keys of the same moment by id. */
 export const newestFirst = "ORDER BY k.created_at DESC, k.key_id";
 
+/** What a list of keys can be sorted by, as LiteLLM calls it. */
+const sortColumns = {
+  created_at: "k.created_at",
+  updated_at: "k.updated_at",
+  expires: "k.expires_at",
+  key_alias: "k.alias",
+  key_name: "k.masked",
+  token: "k.key_id",
+  user_id: "k.user_id",
+  team_id: "k.team_id",
+  organization_id: "k.organization_id",
+  max_budget: "(SELECT max_nanos FROM budgets WHERE scope = 'key' AND scope_id = k.key_id AND place = 0)",
+} as const;
+
+/** How a list of keys is sorted. */
+export interface KeyOrder {
+  readonly by: keyof typeof sortColumns;
+  readonly isDescending: boolean;
+}
+
+/** The names of what keys can be sorted by. */
+export const keyOrders = Object.keys(sortColumns) as readonly KeyOrder["by"][];
+
+/** Keys that lack what they are sorted by come last; those that have the same, by id. */
+export function sortedBy({ by, isDescending }: KeyOrder): string {
+  return `ORDER BY ${sortColumns[by]} ${isDescending ? "DESC" : "ASC"} NULLS LAST, k.key_id`;
+}
+
 /** A moment in microseconds as a timestamp, exactly. `parameter` is "$1" or the like. */
 export function momentOf(parameter: string): string {
   return `(timestamptz 'epoch' + ${parameter}::bigint * interval '1 microsecond')`;

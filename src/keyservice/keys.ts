@@ -23,7 +23,7 @@ import {
 } from "./key-fields.ts";
 import { type KeyPlace, type KeyRecord, readKeys } from "./key-records.ts";
 import { type KeyReference, maskSecret, newKeyId, newSecret } from "./key-secrets.ts";
-import { type KeyFilter, newestFirst, selectKeys } from "./key-selection.ts";
+import { type KeyFilter, type KeyOrder, newestFirst, selectKeys, sortedBy } from "./key-selection.ts";
 import { checkWindows, windowsOf } from "./key-windows.ts";
 import { insertKey, updateKey } from "./key-writes.ts";
 import type { Postgres, Queryable } from "./postgres.ts";
@@ -103,6 +103,12 @@ export class Keys {
   /** @throws GatewayError `not_found`. */
   async get(reference: KeyReference): Promise<KeyRecord> {
     return (await this.find(reference)) ?? noSuchKey();
+  }
+
+  /** A key that was deleted; of several the youngest. */
+  async findDeleted(reference: KeyReference): Promise<KeyRecord | undefined> {
+    const [key] = await this.#read({ references: [reference], deleted: true });
+    return key;
   }
 
   /** @returns undefined if there is no such key, or it was deleted. */
@@ -206,9 +212,16 @@ export class Keys {
     return this.#read(filter, { after, limit, offset: 0 });
   }
 
-  /** Keys by age, newest first, by number of page, from 1. */
-  async listPage(filter: KeyFilter, page: number, size: number): Promise<KeyRecord[]> {
-    return this.#read(filter, { after: undefined, limit: size, offset: (page - 1) * size });
+  /** Keys by number of page, from 1; without an order by age, newest first. */
+  async listPage(filter: KeyFilter, page: number, size: number, order?: KeyOrder): Promise<KeyRecord[]> {
+    return this.#read(filter, { after: undefined, limit: size, offset: (page - 1) * size, order });
+  }
+
+  /** The aliases of keys that have one, by the alphabet. */
+  async listAliases(filter: KeyFilter): Promise<string[]> {
+    const { where, values } = selectKeys(filter, this.#now());
+    const sql = `SELECT k.alias FROM keys k ${where} AND k.alias IS NOT NULL ORDER BY k.alias`;
+    return (await this.#parts.postgres.query<{ alias: string }>(sql, values)).map(({ alias }) => alias);
   }
 
   /** How many keys a filter finds. */
@@ -289,11 +302,16 @@ export class Keys {
 
   #read(
     filter: KeyFilter,
-    page: { after: KeyPlace | undefined; limit: number; offset: number } = { after: undefined, limit: 1, offset: 0 },
+    page: { after: KeyPlace | undefined; limit: number; offset: number; order?: KeyOrder | undefined } = {
+      ...{ after: undefined, limit: 1, offset: 0 },
+    },
   ): Promise<KeyRecord[]> {
     const { where, values } = selectKeys(filter, this.#now(), page.after);
     const limits = `LIMIT $${values.length + 1} OFFSET $${values.length + 2}`;
-    const selection = { where: `${where} ${newestFirst} ${limits}`, values: [...values, page.limit, page.offset] };
+    const selection = {
+      where: `${where} ${page.order === undefined ? newestFirst : sortedBy(page.order)} ${limits}`,
+      values: [...values, page.limit, page.offset],
+    };
     return readKeys(this.#parts.postgres, selection, this.#asOf());
   }
 
