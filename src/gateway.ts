@@ -89,6 +89,7 @@ export class Gateway {
     try {
       const grant = await this.#admission.authenticate(caller.token);
       trace.identify({ keyId: grant.keyId, teamId: grant.teamId });
+      grant.policy?.checkCompletion(path, () => request.chat());
       const { route, models } = routeFor(router, grant, request.model);
       trace.identify({ modelGroup: route.modelGroup });
       const callId = this.#newCallId();
@@ -116,6 +117,7 @@ export class Gateway {
   async listModels(token: string | undefined): Promise<string[]> {
     const { router } = this.#snapshots.current;
     const grant = await this.#admission.authenticate(token);
+    grant.policy?.checkModelList();
     const names = new Set([...router.listModels(), ...grant.aliases.keys()]);
     const isUsable = (name: string) => {
       const path = namesOf(router, grant, name);

@@ -1,6 +1,7 @@
 /** What a pod asks of the KeyService, in the pod's own words. */
 
 import type { Nanos } from "../money.ts";
+import type { CallPolicy } from "./call-policy.ts";
 
 /** What a limit or budget belongs to; the names go into messages. */
 export type Scope = "key" | "team" | "team_member" | "user" | "organization" | "end_user" | "tag" | "model";
@@ -67,6 +68,8 @@ export interface Grant {
   readonly partyScopes: readonly PartyScope[];
   /** Monotonic, milliseconds: told in how long by the KeyService, so that this pod's idea of the date does not matter. */
   readonly expiresAtMs: number | undefined;
+  /** What its calls may be and must have; undefined: anything goes. */
+  readonly policy?: CallPolicy | undefined;
   readonly blocked: boolean;
   /** The books' version this was read at. */
   readonly version: bigint;

@@ -33,6 +33,7 @@ import type {
   SpendRecord,
   SpendStatus,
 } from "./authority.ts";
+import { CallPolicy } from "./call-policy.ts";
 import type { ModelsAnswer } from "./model-sync.ts";
 
 const scopes: ReadonlyMap<ScopeMessage, Scope> = new Map([
@@ -89,6 +90,7 @@ export function readGrant(message: GrantMessage, read: { readonly atMs: number; 
       .map((budget) => ({ model: budget.model, budget: readBudget(budget) })),
     partyScopes: message.partyScopes.map((scope) => known(partyScopes, scope, "kind of party")),
     expiresAtMs: message.expireTime && read.sentAtMs + timestampMs(message.expireTime) - read.atMs,
+    policy: CallPolicy.of(message.allowedRoutes, message.enforcedParams),
     blocked: message.blocked,
     version: message.version,
     tags: message.tags,

@@ -47,6 +47,8 @@ export const rpcNames: FieldNames = {
   metadata: "key.metadata",
   tags: "key.tags",
   blocked: "key.blocked",
+  allowedRoutes: "key.allowed_routes",
+  enforcedParams: "key.enforced_params",
   expiresAtMs: "key.expire_time",
   extra: "key.extra",
   duration: "duration",
@@ -79,6 +81,8 @@ const readers: Readonly<Record<string, (key: Key) => KeyChange>> = {
   team_id: (key) => ({ teamId: key.teamId ?? null }),
   metadata: (key) => ({ metadata: key.metadata ?? {} }),
   tags: (key) => ({ tags: key.tags }),
+  allowed_routes: (key) => ({ allowedRoutes: key.allowedRoutes }),
+  enforced_params: (key) => ({ enforcedParams: key.enforcedParams }),
 };
 
 /**
@@ -113,6 +117,8 @@ export function messageOf(key: KeyRecord): Key {
     reservedUsd: formatUsd(key.reserved),
     metadata: key.metadata,
     tags: [...key.tags],
+    allowedRoutes: [...key.allowedRoutes],
+    enforcedParams: [...key.enforcedParams],
     createTime: timestampFromMs(key.createdAtMs),
     updateTime: timestampFromMs(key.updatedAtMs),
     etag: etagOf(key),

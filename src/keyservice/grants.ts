@@ -33,6 +33,8 @@ export interface Grant {
   readonly budgets: readonly GrantedBudget[];
   readonly expiresAt: Date | undefined;
   readonly blocked: boolean;
+  readonly allowedRoutes: readonly string[];
+  readonly enforcedParams: readonly string[];
   readonly tags: readonly string[];
   /** Kinds of parties there are any of in the books. */
   readonly partyScopes: readonly PartyScope[];
@@ -84,6 +86,8 @@ interface GrantRow extends BudgetColumns {
   expires_at: Date | null;
   blocked: boolean;
   tags: string[];
+  allowed_routes: string[];
+  enforced_params: string[];
   rules: RuleJson[];
   has_end_users: boolean;
   has_tags: boolean;
@@ -102,6 +106,7 @@ export async function findGrant(books: Queryable, sha256: Buffer, pepper: Pepper
   // One statement is one snapshot: the version belongs to exactly these rows.
   const rows = await books.query<GrantRow>(
     `SELECT k.key_id, k.alias, k.user_id, k.team_id, k.models, k.aliases, least(k.expires_at, s.ends_at) AS expires_at, k.blocked, k.tags,
+       k.allowed_routes, k.enforced_params,
        behind.rules, ${budgetColumns}, r.version AS books_version,
        EXISTS (SELECT FROM entities WHERE scope = 'end_user' AND deleted_at IS NULL) AS has_end_users,
        EXISTS (SELECT FROM entities WHERE scope = 'tag' AND deleted_at IS NULL) AS has_tags
@@ -116,7 +121,7 @@ export async function findGrant(books: Queryable, sha256: Buffer, pepper: Pepper
          ) all_budgets WHERE removed_at IS NULL) b
      ORDER BY b.budget_id`,
     [hashSecret(sha256, pepper), pepper.id],
-    "find_grant_50",
+    "find_grant_53",
   );
   const [row] = rows;
   if (row === undefined) return undefined;
@@ -134,6 +139,8 @@ export async function findGrant(books: Queryable, sha256: Buffer, pepper: Pepper
     budgets: rows.map(budgetOf),
     expiresAt: row.expires_at ?? undefined,
     blocked: row.blocked,
+    allowedRoutes: row.allowed_routes,
+    enforcedParams: row.enforced_params,
     tags: [...new Set([...row.tags, ...rules.flatMap(({ tags }) => tags)])],
     partyScopes: [...(row.has_end_users ? ["end_user" as const] : []), ...(row.has_tags ? ["tag" as const] : [])],
     version: row.books_version,

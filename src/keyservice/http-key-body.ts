@@ -34,6 +34,8 @@ export const httpNames: FieldNames = {
   metadata: "metadata",
   tags: "tags",
   blocked: "blocked",
+  allowedRoutes: "allowed_routes",
+  enforcedParams: "enforced_params",
   expiresAtMs: "expires",
   extra: "body",
   duration: "duration",
@@ -141,7 +143,20 @@ const keyFields = z.looseObject({
   temp_budget_expiry: moment,
   aliases: z.record(z.string(), z.string("must map names to model names."), "must be a JSON object or null.").nullish(),
   duration: text,
+  allowed_routes: texts,
+  enforced_params: texts,
+  key_type: z
+    .enum(["llm_api", "management", "read_only", "default"], "must be llm_api, management, read_only or default.")
+    .nullish(),
 });
+
+/** LiteLLM's kinds of keys are short for the routes they may use. */
+const routesOfType = {
+  llm_api: ["llm_api_routes"],
+  management: ["management_routes"],
+  read_only: ["info_routes"],
+  default: undefined,
+} as const;
 
 /** POST /key/generate. */
 export const generateBody = keyFields.extend({ key: text });
@@ -214,6 +229,9 @@ export function changeOf(body: z.output<typeof keyFields> & { readonly key?: unk
     model_max_budget,
     temp_budget_increase,
     temp_budget_expiry,
+    allowed_routes,
+    enforced_params,
+    key_type,
     ...rest
   } = others;
   refuseSpend(rest.spend);
@@ -238,6 +256,8 @@ export function changeOf(body: z.output<typeof keyFields> & { readonly key?: unk
     metadata: metadata === null ? {} : metadata,
     tags: tags === null ? [] : tags,
     blocked: blocked === null ? false : blocked,
+    allowedRoutes: allowed_routes === null ? [] : (allowed_routes ?? routesOfType[key_type ?? "default"]),
+    enforcedParams: enforced_params === null ? [] : enforced_params,
     duration,
     extra: kept.length === 0 ? undefined : (Object.fromEntries(kept) as JsonObject),
   });

@@ -1,5 +1,6 @@
 /** LiteLLM's /key/* endpoints. */
 
+import { allowsOperation, askingForKey } from "../allowed-routes.ts";
 import type { JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { usdNumber } from "../money.ts";
@@ -243,6 +244,9 @@ async function callersOwn(keys: Keys, secret: string, nowMs: number): Promise<Ke
   if (key.blocked) throw new GatewayError("blocked_key", "The key is blocked. Ask your operator to unblock it.");
   if (key.expiresAtMs !== null && key.expiresAtMs <= nowMs)
     throw new GatewayError("expired_key", "The key's time is over.");
+  if (!allowsOperation(key.allowedRoutes, askingForKey)) {
+    throw new GatewayError("permission_denied", "The key may not use /key/info. Ask your operator to allow it.");
+  }
   return key;
 }
 

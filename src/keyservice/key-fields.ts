@@ -1,5 +1,6 @@
 /** The fields an operator may set on a key, and what they may be. The same for both faces. */
 
+import { isRouteEntry } from "../allowed-routes.ts";
 import type { Json, JsonObject } from "../completion.ts";
 import type { Fault } from "../config/config.ts";
 import { parseDuration } from "../duration.ts";
@@ -58,6 +59,10 @@ export interface KeyFields {
   readonly metadata: JsonObject;
   readonly tags: readonly string[];
   readonly blocked: boolean;
+  /** LiteLLM's groups of routes, paths, and paths with `*`. Empty: all. */
+  readonly allowedRoutes: readonly string[];
+  /** What calls must have, `.` between an object and its member. */
+  readonly enforcedParams: readonly string[];
   /** Unix time, milliseconds; null: never. */
   readonly expiresAtMs: number | null;
   /** Fields that are kept and given back but do not act. */
@@ -88,7 +93,15 @@ export function checkKeyChange(change: KeyChange, names: FieldNames): void {
   for (const field of ["alias", "userId", "teamId", "organizationId", "budgetId"] as const)
     checkName(change[field], names[field]);
   checkAlias(change.alias, names.alias);
-  for (const field of ["models", "tags"] as const) checkNames(change[field], names[field]);
+  for (const field of ["models", "tags", "allowedRoutes", "enforcedParams"] as const) {
+    checkNames(change[field], names[field]);
+  }
+  if (change.allowedRoutes?.every(isRouteEntry) === false) {
+    throw invalid(
+      names.allowedRoutes,
+      'must have paths ("/v1/chat/completions", "/v1/*") or groups ("llm_api_routes").',
+    );
+  }
   checkNames(change.aliases && Object.entries(change.aliases).flat(), names.aliases);
   for (const field of ["maxBudget", "softBudget"] as const) checkBudget(change[field], names[field]);
   for (const field of ["rpmLimit", "tpmLimit", "maxParallelRequests"] as const) checkCount(change[field], names[field]);

@@ -56,6 +56,8 @@ interface KeyRow {
   max_parallel_requests: bigint | null;
   metadata: JsonObject;
   tags: string[];
+  allowed_routes: string[];
+  enforced_params: string[];
   extra: JsonObject;
   blocked: boolean;
   expires_at: Date | null;
@@ -82,7 +84,8 @@ export async function readKeys(client: Queryable, selection: KeySelection, asOf:
     `SELECT k.key_id, k.masked, k.alias, k.user_id, k.team_id, k.models, k.aliases, k.rpm_limit, k.tpm_limit,
        k.max_parallel_requests, k.metadata, k.tags, k.extra, k.blocked, k.expires_at, k.created_at, k.created_by,
        (extract(epoch FROM k.created_at) * 1000000)::bigint AS created_at_us,
-       k.organization_id, k.updated_at, k.version, k.deleted_at, k.rotation_count, k.rotated_at
+       k.organization_id, k.updated_at, k.version, k.deleted_at, k.rotation_count, k.rotated_at,
+       k.allowed_routes, k.enforced_params
      FROM keys k ${selection.where}`,
     selection.values,
   );
@@ -113,6 +116,8 @@ function recordOf(row: KeyRow, budget: BudgetRecord, modelBudgets: readonly Mode
     maxParallelRequests: numberOf(row.max_parallel_requests),
     metadata: row.metadata,
     tags: row.tags,
+    allowedRoutes: row.allowed_routes,
+    enforcedParams: row.enforced_params,
     extra: row.extra,
     blocked: row.blocked,
     expiresAtMs: row.expires_at?.getTime() ?? null,

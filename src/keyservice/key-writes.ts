@@ -32,6 +32,8 @@ const keyColumns = {
   metadata: "metadata",
   tags: "tags",
   blocked: "blocked",
+  allowedRoutes: "allowed_routes",
+  enforcedParams: "enforced_params",
   expiresAtMs: "expires_at",
 } as const satisfies Partial<Record<keyof KeyFields, string>>;
 

@@ -78,6 +78,8 @@ export function writeGrant(grant: Grant): GrantMessage {
     partyScopes: grant.partyScopes.map(scopeOf),
     ...(grant.expiresAt === undefined ? {} : { expireTime: timestampFromDate(grant.expiresAt) }),
     blocked: grant.blocked,
+    allowedRoutes: [...grant.allowedRoutes],
+    enforcedParams: [...grant.enforcedParams],
     version: grant.version,
     tags: [...grant.tags],
   });

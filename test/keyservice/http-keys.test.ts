@@ -236,6 +236,44 @@ test("a deleted key resolves no more, and its row stays", async () => {
   assert.ok(deleted.body.keys.some((key: { token: string }) => key.token === made.key_id));
 });
 
+test("allowed_routes and enforced_params are kept, checked, and hold for /key/info; key_type is short for routes", async () => {
+  const fields = { allowed_routes: ["llm_api_routes", "/v1/*"], enforced_params: ["user", "metadata.project"] };
+  const { body: made, headers } = await stage.http("POST", "/key/generate", fields);
+  assert.equal(headers.get("x-tollgate-inactive-fields"), null);
+  const { info } = (await stage.http("GET", `/key/info?key=${made.key}`)).body;
+  assert.deepEqual([info.allowed_routes, info.enforced_params], [fields.allowed_routes, fields.enforced_params]);
+  const { key } = await stage.keyAdmin.getKey({ key: made.key });
+  assert.deepEqual([key?.allowedRoutes, key?.enforcedParams], [fields.allowed_routes, fields.enforced_params]);
+  const grant = await grantOf(made.key);
+  assert.deepEqual([grant?.allowedRoutes, grant?.enforcedParams], [fields.allowed_routes, fields.enforced_params]);
+  const own = await stage.http("GET", "/key/info", undefined, { authorization: `Bearer ${made.key}` });
+  assert.deepEqual([own.status, own.body.error.type], [403, "auth_error"]);
+  for (const [key_type, routes] of [
+    ["llm_api", ["llm_api_routes"]],
+    ["management", ["management_routes"]],
+    ["read_only", ["info_routes"]],
+    ["default", []],
+  ]) {
+    const { body } = await stage.http("POST", "/key/generate", { key_type: String(key_type) });
+    assert.deepEqual(body.allowed_routes, routes);
+  }
+  const { body: reader } = await stage.http("POST", "/key/generate", { key_type: "read_only" });
+  assert.equal(
+    (await stage.http("GET", "/key/info", undefined, { authorization: `Bearer ${reader.key}` })).status,
+    200,
+  );
+  for (const [field, value] of [
+    ["allowed_routes", ["chat"]],
+    ["allowed_routes", [""]],
+    ["allowed_routes", "llm_api_routes"],
+    ["enforced_params", [1]],
+    ["key_type", "other"],
+  ]) {
+    const answer = await stage.http("POST", "/key/generate", { [String(field)]: value ?? null });
+    assert.deepEqual([answer.status, answer.body.error.param], [400, field], JSON.stringify(value));
+  }
+});
+
 test("a virtual key may ask for itself only", async () => {
   const { body: own } = await stage.http("POST", "/key/generate", { key_alias: "own" });
   const { body: other } = await stage.http("POST", "/key/generate", {});

@@ -148,7 +148,7 @@ class Twins {
     const facts = {
       ...{ alias: undefined, userId: undefined, teamId: undefined, models: [], aliases: {}, tags: [] },
       ...{ organizationId: undefined, limits: [], rules: [], partyScopes: [] },
-      ...{ expiresAt: undefined, blocked: false },
+      ...{ expiresAt: undefined, blocked: false, allowedRoutes: [], enforcedParams: [] },
     };
     this.#tables.keys.set(keyId, { sha256: "", budgetIds: [], facts });
     await this.#readBudgets(keyId);

@@ -206,7 +206,15 @@ export class Simulation {
           limits: dice.happens(0.3)
             ? [{ scope: "key", scopeId: keyId, kind: "parallel", ceiling: BigInt(dice.whole(1, 6)) }]
             : [],
-          ...{ rules: [], tags: [], partyScopes: tagCount > 0 ? ["tag"] : [], expiresAt: undefined, blocked: false },
+          ...{
+            rules: [],
+            tags: [],
+            partyScopes: tagCount > 0 ? ["tag"] : [],
+            expiresAt: undefined,
+            blocked: false,
+            allowedRoutes: [],
+            enforcedParams: [],
+          },
         },
       });
     }

@@ -1,0 +1,31 @@
+/** What LiteLLM's `allowed_routes` mean: groups of routes, paths, and paths with `*`. */
+
+import { matchWildcard } from "./wildcard.ts";
+
+/** Something a caller may do, at whichever door. */
+export interface Operation {
+  /** The groups it is in. */
+  readonly groups: readonly string[];
+  /** LiteLLM's paths for it. */
+  readonly paths: readonly string[];
+}
+
+const llm = ["llm_api_routes", "openai_routes"];
+export const completing: Operation = { groups: llm, paths: ["/v1/chat/completions", "/chat/completions"] };
+export const listingModels: Operation = { groups: llm, paths: ["/v1/models", "/models"] };
+export const askingForKey: Operation = { groups: ["info_routes", "management_routes"], paths: ["/key/info"] };
+
+/** Whether an entry has a form that can mean anything: "llm_api_routes", "/v1/chat/completions", "/v1/*". */
+export function isRouteEntry(entry: string): boolean {
+  return /^(?:\/|\*$|[a-z_]+_routes$)/.test(entry);
+}
+
+/** @param allowed empty: everything is. */
+export function allowsOperation(allowed: readonly string[], { groups, paths }: Operation): boolean {
+  return allowed.length === 0 || allowed.some((entry) => groups.includes(entry)) || allowsPath(allowed, paths);
+}
+
+/** Whether one of some paths is named. */
+export function allowsPath(allowed: readonly string[], paths: readonly string[]): boolean {
+  return allowed.some((entry) => paths.some((path) => matchWildcard(entry, path) !== undefined));
+}
