@@ -140,6 +140,23 @@ test("what cannot be rotated is refused, with what to do", async () => {
   assert.equal((await grantOf(made.key))?.keyId, made.key_id);
 });
 
+test("a key that is to rotate by itself is refused, for nobody would receive the secret", async () => {
+  const { body: made } = await stage.http("POST", "/key/generate", { auto_rotate: false, rotation_interval: "30d" });
+  assert.deepEqual([made.auto_rotate, made.rotation_interval], [false, "30d"]);
+  for (const auto_rotate of [true, "true", 1]) {
+    for (const [path, fields] of [
+      ["/key/generate", { auto_rotate }],
+      ["/key/update", { key: made.key, auto_rotate }],
+      ["/key/regenerate", { key: made.key, auto_rotate }],
+    ] as const) {
+      const answer = await stage.http("POST", path, fields);
+      assert.deepEqual([answer.status, answer.body.error.param], [400, "auto_rotate"], path);
+      assert.match(answer.body.error.message, /regenerate/);
+    }
+  }
+  assert.equal((await grantOf(made.key))?.keyId, made.key_id);
+});
+
 test("RotateKey does the same, and refuses what has changed meanwhile", async () => {
   const { key, secret } = await stage.keyAdmin.createKey({ key: { alias: "rpc rotation", rpmLimit: 1n } });
   const rotated = await stage.keyAdmin.rotateKey({ key: "rpc rotation", gracePeriod: "1h", changes: { rpmLimit: 9n } });
