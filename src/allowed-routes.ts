@@ -13,7 +13,6 @@ export interface Operation {
 const llm = ["llm_api_routes", "openai_routes"];
 export const completing: Operation = { groups: llm, paths: ["/v1/chat/completions", "/chat/completions"] };
 export const listingModels: Operation = { groups: llm, paths: ["/v1/models", "/models"] };
-export const askingForKey: Operation = { groups: ["info_routes", "management_routes"], paths: ["/key/info"] };
 
 /** Whether an entry has a form that can mean anything: "llm_api_routes", "/v1/chat/completions", "/v1/*". */
 export function isRouteEntry(entry: string): boolean {

@@ -1,10 +1,10 @@
 /** The gRPC face of teams, users, organizations, customers, tags and shared budgets. */
 
 import { randomUUID } from "node:crypto";
-import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type { ServiceImpl } from "@connectrpc/connect";
 import { GatewayError } from "../errors.ts";
 import type { BudgetAdminService, EntityAdminService } from "../gen/tollgate/admin/v1/entities_pb.ts";
-import { type AdminParts, authorize, masterName } from "./admin.ts";
+import type { AdminParts } from "./admin.ts";
 import type { EntityKind } from "./entity-fields.ts";
 import {
   entityChangeOf,
@@ -23,42 +23,42 @@ import { uuidForm } from "./spend-reader.ts";
 
 const offsetForm = /^\d{1,9}$/;
 
-/** Makes the implementation of EntityAdminService. Every method wants the master key. */
+/** Makes the implementation of EntityAdminService. */
 export function entityAdmin(parts: AdminParts): ServiceImpl<typeof EntityAdminService> {
-  const { entities, members, masterKey } = parts;
+  const { entities, members } = parts;
   const names = entityRpcNames;
   const setBlocked = async (kind: EntityKind, id: string, blocked: boolean) => ({
-    entity: entityMessageOf(await entities.update(kind, { id, change: { blocked }, names, by: masterName })),
+    entity: entityMessageOf(await entities.update(kind, { id, change: { blocked }, names, by: parts.operator.name })),
   });
   return {
-    async createEntity({ entity, requestId }, context) {
-      authorize(context, masterKey);
+    async createEntity({ entity, requestId }) {
       if (entity === undefined) throw invalid("entity", "is missing.");
       if (requestId !== "" && !uuidForm.test(requestId)) throw invalid("request_id", "must be a UUID.");
       const kind = kindOf(entity.kind);
-      const wish = { change: entityChangeOf(entity, []), names, by: masterName, requestId: requestId || undefined };
+      const wish = {
+        change: entityChangeOf(entity, []),
+        names,
+        by: parts.operator.name,
+        requestId: requestId || undefined,
+      };
       return {
         entity: entityMessageOf(await entities.create(kind, { ...wish, id: newIdFor(kind, entity.id, requestId) })),
       };
     },
-    async getEntity({ kind, id }, context) {
-      authorize(context, masterKey);
+    async getEntity({ kind, id }) {
       return { entity: entityMessageOf(await entities.get(kindOf(kind), id)) };
     },
-    async updateEntity({ entity, updateMask }, context) {
-      authorize(context, masterKey);
+    async updateEntity({ entity, updateMask }) {
       if (entity === undefined || entity.id === "") throw invalid("entity.id", "must name the entity.");
       const change = entityChangeOf(entity, updateMask?.paths ?? []);
-      const wish = { id: entity.id, change, names, by: masterName, etag: entity.etag || undefined };
+      const wish = { id: entity.id, change, names, by: parts.operator.name, etag: entity.etag || undefined };
       return { entity: entityMessageOf(await entities.update(kindOf(entity.kind), wish)) };
     },
-    async deleteEntity({ kind, id }, context) {
-      authorize(context, masterKey);
-      await entities.delete(kindOf(kind), id, masterName);
+    async deleteEntity({ kind, id }) {
+      await entities.delete(kindOf(kind), id, parts.operator.name);
       return {};
     },
-    async listEntities({ kind, pageSize, pageToken, organizationId, memberId }, context) {
-      authorize(context, masterKey);
+    async listEntities({ kind, pageSize, pageToken, organizationId, memberId }) {
       const limit = pageSizeOf(pageSize);
       const asked = [String(kind), organizationId, memberId];
       const [offset = "0"] = readPageToken(pageToken, asked, [offsetForm]) ?? [];
@@ -71,16 +71,13 @@ export function entityAdmin(parts: AdminParts): ServiceImpl<typeof EntityAdminSe
         totalCount: BigInt(found.total),
       };
     },
-    async blockEntity({ kind, id }, context) {
-      authorize(context, masterKey);
+    async blockEntity({ kind, id }) {
       return setBlocked(kindOf(kind), id, true);
     },
-    async unblockEntity({ kind, id }, context) {
-      authorize(context, masterKey);
+    async unblockEntity({ kind, id }) {
       return setBlocked(kindOf(kind), id, false);
     },
-    async addMembers(request, context) {
-      authorize(context, masterKey);
+    async addMembers(request) {
       const added = request.members.map((member) => {
         const { entityId, userId } = member;
         const membership = { scope: memberScopeOf(member.kind), entityId, userId };
@@ -91,51 +88,48 @@ export function entityAdmin(parts: AdminParts): ServiceImpl<typeof EntityAdminSe
       const found = await Promise.all(added.map(({ membership }) => memberOf(parts, membership)));
       return { members: found.map(memberMessageOf) };
     },
-    async updateMember({ member, updateMask }, context) {
-      authorize(context, masterKey);
+    async updateMember({ member, updateMask }) {
       if (member === undefined) throw invalid("member", "is missing.");
       const { entityId, userId } = member;
       const membership = { scope: memberScopeOf(member.kind), entityId, userId };
       await members.update(membership, memberChangeOf(member, updateMask?.paths ?? []), names);
       return { member: memberMessageOf(await memberOf(parts, membership)) };
     },
-    async removeMember({ kind, entityId, userId }, context) {
-      authorize(context, masterKey);
+    async removeMember({ kind, entityId, userId }) {
       await members.remove({ scope: memberScopeOf(kind), entityId, userId });
       return {};
     },
-    async listMembers({ kind, entityId, userId }, context) {
-      authorize(context, masterKey);
+    async listMembers({ kind, entityId, userId }) {
       const filter = { ...(entityId && { entityIds: [entityId] }), ...(userId && { userId }) };
       return { members: (await members.list(memberScopeOf(kind), filter)).map(memberMessageOf) };
     },
   };
 }
 
-/** Makes the implementation of BudgetAdminService. Every method wants the master key. */
-export function budgetAdmin({ templates, masterKey }: AdminParts): ServiceImpl<typeof BudgetAdminService> {
+/** Makes the implementation of BudgetAdminService. */
+export function budgetAdmin({ templates, operator }: AdminParts): ServiceImpl<typeof BudgetAdminService> {
   const names = { ...entityRpcNames, budgetId: "budget.id" };
-  const authorized = (context: HandlerContext) => authorize(context, masterKey);
   return {
-    async createBudget({ budget }, context) {
-      authorized(context);
+    async createBudget({ budget }) {
       if (budget === undefined) throw invalid("budget", "is missing.");
-      const made = await templates.create(budget.id || randomUUID(), templateChangeOf(budget, []), masterName, names);
+      const made = await templates.create(
+        budget.id || randomUUID(),
+        templateChangeOf(budget, []),
+        operator.name,
+        names,
+      );
       return { budget: templateMessageOf(made) };
     },
-    async updateBudget({ budget, updateMask }, context) {
-      authorized(context);
+    async updateBudget({ budget, updateMask }) {
       if (budget === undefined || budget.id === "") throw invalid("budget.id", "must name the budget.");
       const change = templateChangeOf(budget, updateMask?.paths ?? []);
-      return { budget: templateMessageOf(await templates.update(budget.id, change, masterName, names)) };
+      return { budget: templateMessageOf(await templates.update(budget.id, change, operator.name, names)) };
     },
-    async deleteBudget({ id }, context) {
-      authorized(context);
+    async deleteBudget({ id }) {
       await templates.delete(id);
       return {};
     },
-    async listBudgets({ ids }, context) {
-      authorized(context);
+    async listBudgets({ ids }) {
       return { budgets: (await templates.list(ids.length === 0 ? undefined : ids)).map(templateMessageOf) };
     },
   };

@@ -3,7 +3,7 @@
 import { randomUUID } from "node:crypto";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { CredentialAdminService, ModelAdminService } from "../gen/tollgate/admin/v1/models_pb.ts";
-import { type AdminParts, authorize, masterName } from "./admin.ts";
+import type { AdminParts } from "./admin.ts";
 import { invalid } from "./key-fields.ts";
 import {
   credentialChangeOf,
@@ -20,16 +20,15 @@ import { uuidForm } from "./spend-reader.ts";
 
 const offsetForm = /^\d{1,9}$/;
 
-/** Makes the implementation of ModelAdminService. Every method wants the master key. */
-export function modelAdmin({ models, masterKey, clock }: AdminParts): ServiceImpl<typeof ModelAdminService> {
-  const by = { names: modelRpcNames, name: masterName };
+/** Makes the implementation of ModelAdminService. */
+export function modelAdmin({ models, clock, operator }: AdminParts): ServiceImpl<typeof ModelAdminService> {
+  const by = { names: modelRpcNames, name: operator.name };
   const written = ({ model, notices }: Written) => ({
     model: modelMessageOf(model, clock.nowMs()),
     notices: [...notices],
   });
   return {
-    async createModel({ model, requestId }, context) {
-      authorize(context, masterKey);
+    async createModel({ model, requestId }) {
       if (model === undefined) throw invalid("model", "is missing.");
       checkRequestId(requestId);
       const { name = "", params = {}, info = {} } = modelChangeOf(model, []);
@@ -39,23 +38,19 @@ export function modelAdmin({ models, masterKey, clock }: AdminParts): ServiceImp
       const { names, name: maker } = by;
       return written(await models.create({ id, fields, names, by: maker, requestId: requestId || undefined }));
     },
-    async getModel({ id }, context) {
-      authorize(context, masterKey);
+    async getModel({ id }) {
       return { model: modelMessageOf(await models.get(id), clock.nowMs()) };
     },
-    async updateModel({ model, updateMask }, context) {
-      authorize(context, masterKey);
+    async updateModel({ model, updateMask }) {
       if (model === undefined || model.id === "") throw invalid("model.id", "must name the model.");
       const change = modelChangeOf(model, updateMask?.paths ?? []);
       return written(await models.update(model.id, change, { ...by, etag: model.etag || undefined }));
     },
-    async deleteModel({ id }, context) {
-      authorize(context, masterKey);
+    async deleteModel({ id }) {
       await models.delete(id);
       return {};
     },
-    async listModels({ pageSize, pageToken, modelName }, context) {
-      authorize(context, masterKey);
+    async listModels({ pageSize, pageToken, modelName }) {
       const found = (await models.list()).filter(({ name }) => modelName === "" || name === modelName);
       const { page, ...rest } = pageOf(found, { pageSize, pageToken }, [modelName]);
       return { models: page.map((model) => modelMessageOf(model, clock.nowMs())), ...rest };
@@ -63,13 +58,12 @@ export function modelAdmin({ models, masterKey, clock }: AdminParts): ServiceImp
   };
 }
 
-/** Makes the implementation of CredentialAdminService. Every method wants the master key. */
+/** Makes the implementation of CredentialAdminService. */
 export function credentialAdmin(parts: AdminParts): ServiceImpl<typeof CredentialAdminService> {
-  const { credentials, models, masterKey } = parts;
-  const by = { names: credentialRpcNames, name: masterName };
+  const { credentials, models } = parts;
+  const by = { names: credentialRpcNames, name: parts.operator.name };
   return {
-    async createCredential({ credential, modelId, requestId }, context) {
-      authorize(context, masterKey);
+    async createCredential({ credential, modelId, requestId }) {
       if (credential === undefined) throw invalid("credential", "is missing.");
       checkRequestId(requestId);
       const given = merged({}, credential.values ?? {});
@@ -82,24 +76,20 @@ export function credentialAdmin(parts: AdminParts): ServiceImpl<typeof Credentia
       });
       return { credential: credentialMessageOf(made) };
     },
-    async getCredential({ name }, context) {
-      authorize(context, masterKey);
+    async getCredential({ name }) {
       return { credential: credentialMessageOf(await credentials.get(name)) };
     },
-    async updateCredential({ name, credential, updateMask }, context) {
-      authorize(context, masterKey);
+    async updateCredential({ name, credential, updateMask }) {
       if (credential === undefined) throw invalid("credential", "is missing.");
       const change = credentialChangeOf(credential, updateMask?.paths ?? []);
       const updated = await credentials.update(name, change, { ...by, etag: credential.etag || undefined });
       return { credential: credentialMessageOf(updated) };
     },
-    async deleteCredential({ name }, context) {
-      authorize(context, masterKey);
+    async deleteCredential({ name }) {
       await credentials.delete(name);
       return {};
     },
-    async listCredentials({ pageSize, pageToken }, context) {
-      authorize(context, masterKey);
+    async listCredentials({ pageSize, pageToken }) {
       const { page, ...rest } = pageOf(await credentials.list(), { pageSize, pageToken }, []);
       return { credentials: page.map(credentialMessageOf), ...rest };
     },

@@ -1,6 +1,6 @@
 /** The gRPC face of administration: tollgate.admin.v1. */
 
-import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type { ServiceImpl } from "@connectrpc/connect";
 import type { Clock } from "../clock.ts";
 import type {
   GetSpendReportRequest,
@@ -12,9 +12,10 @@ import type {
 import { formatUsd } from "../money.ts";
 import type { Secret } from "../secret.ts";
 import { changeOf, messageOf, nanosOf, rpcNames, spendMessageOf } from "./admin-messages.ts";
+import type { AuditLog } from "./audit-log.ts";
 import type { BudgetTemplates } from "./budget-templates.ts";
 import type { Credentials } from "./credentials.ts";
-import { readDailyActivity } from "./daily-activity.ts";
+import { readDailyActivity, seenActivity } from "./daily-activity.ts";
 import type { Entities } from "./entities.ts";
 import { invalid } from "./key-fields.ts";
 import { checkSecret, readReference } from "./key-secrets.ts";
@@ -22,7 +23,8 @@ import type { KeyFilter } from "./key-selection.ts";
 import type { Keys } from "./keys.ts";
 import type { Members } from "./members.ts";
 import type { Models } from "./models.ts";
-import { keyOfCaller, requireMasterKey } from "./operator.ts";
+import type { Operator } from "./operator.ts";
+import type { Operators } from "./operators.ts";
 import { pageSizeOf, readPageToken, writePageToken } from "./page-token.ts";
 import type { Queryable } from "./postgres.ts";
 import { activityOf, daysOf, dimensionsOf, sumFilterOf, sumMessageOf } from "./report-messages.ts";
@@ -30,8 +32,10 @@ import { masterKeyId } from "./secrets.ts";
 import { readSpend, uuidForm } from "./spend-reader.ts";
 import { addUp, readSums } from "./spend-sums.ts";
 
-/** What both faces of administration are made of. */
+/** What both faces of administration are made of, for one operator: it does what he may, and in his name. */
 export interface AdminParts {
+  readonly operator: Operator;
+  readonly audit: AuditLog;
   readonly keys: Keys;
   readonly entities: Entities;
   readonly members: Members;
@@ -45,19 +49,22 @@ export interface AdminParts {
   readonly timeZone: string;
 }
 
-/** `created_by` of what is made with the master key. */
-export const masterName = "master_key";
+/** Administration, as whoever does it. */
+export interface Administration {
+  readonly operators: Operators;
+  /** What an operator works with. */
+  as(operator: Operator): AdminParts;
+}
 
 const microseconds = /^\d{1,17}$/;
 const keyIdForm = /^key_[0-9A-Za-z]{1,40}$/;
 const offsetForm = /^\d{1,9}$/;
 const attemptForm = /^-?\d{1,9}$/;
 
-/** Makes the implementation of KeyAdminService. Every method wants the master key. */
-export function keyAdmin({ keys, masterKey }: AdminParts): ServiceImpl<typeof KeyAdminService> {
+/** Makes the implementation of KeyAdminService. */
+export function keyAdmin({ keys, masterKey, operator }: AdminParts): ServiceImpl<typeof KeyAdminService> {
   return {
-    async createKey({ key, duration, secret, requestId }, context) {
-      authorize(context, masterKey);
+    async createKey({ key, duration, secret, requestId }) {
       if (secret !== "") checkSecret(secret, masterKey, rpcNames.secret);
       if (requestId !== "" && !uuidForm.test(requestId)) throw invalid("request_id", "must be a UUID.");
       const made = await keys.create({
@@ -65,16 +72,14 @@ export function keyAdmin({ keys, masterKey }: AdminParts): ServiceImpl<typeof Ke
         names: rpcNames,
         secret: secret === "" ? undefined : secret,
         requestId: requestId === "" ? undefined : requestId,
-        createdBy: masterName,
+        createdBy: operator.name,
       });
       return { key: messageOf(made.key), secret: made.secret ?? "" };
     },
-    async getKey({ key }, context) {
-      authorize(context, masterKey);
+    async getKey({ key }) {
       return { key: messageOf(await keys.get(readReference(key))) };
     },
-    async updateKey({ key, updateMask }, context) {
-      authorize(context, masterKey);
+    async updateKey({ key, updateMask }) {
       if (key === undefined || key.id === "") throw invalid("key.id", "must name the key, by its id or alias.");
       const updated = await keys.update(readReference(key.id), {
         change: changeOf(key, updateMask?.paths ?? []),
@@ -83,8 +88,7 @@ export function keyAdmin({ keys, masterKey }: AdminParts): ServiceImpl<typeof Ke
       });
       return { key: messageOf(updated) };
     },
-    async rotateKey({ key, gracePeriod, secret, changes, updateMask, duration }, context) {
-      authorize(context, masterKey);
+    async rotateKey({ key, gracePeriod, secret, changes, updateMask, duration }) {
       if (secret !== "") checkSecret(secret, masterKey, rpcNames.secret);
       const change = changes === undefined ? {} : changeOf(changes, updateMask?.paths ?? []);
       const rotated = await keys.rotate(readReference(key), {
@@ -97,20 +101,17 @@ export function keyAdmin({ keys, masterKey }: AdminParts): ServiceImpl<typeof Ke
       });
       return { key: messageOf(rotated.key), secret: rotated.secret };
     },
-    async resetKeyBudget({ key, resetToUsd }, context) {
-      authorize(context, masterKey);
+    async resetKeyBudget({ key, resetToUsd }) {
       const resetTo = resetToUsd === "" ? 0n : nanosOf(resetToUsd, "reset_to_usd");
       const reset = await keys.resetSpend(readReference(key), resetTo, "reset_to_usd");
       return { key: messageOf(reset.key), previousSpentUsd: formatUsd(reset.previous) };
     },
-    async deleteKey({ key }, context) {
-      authorize(context, masterKey);
+    async deleteKey({ key }) {
       const { keyId } = await keys.get(readReference(key));
       await keys.delete([keyId]);
       return {};
     },
-    async listKeys({ pageSize, pageToken, teamId, userId, organizationId, alias, showDeleted }, context) {
-      authorize(context, masterKey);
+    async listKeys({ pageSize, pageToken, teamId, userId, organizationId, alias, showDeleted }) {
       const filter: KeyFilter = {
         ...{ teamId: teamId || undefined, userId: userId || undefined, organizationId: organizationId || undefined },
         references: alias === "" ? [] : [{ kind: "alias", alias }],
@@ -129,22 +130,19 @@ export function keyAdmin({ keys, masterKey }: AdminParts): ServiceImpl<typeof Ke
         totalCount: BigInt(total),
       };
     },
-    async blockKey({ key }, context) {
-      authorize(context, masterKey);
+    async blockKey({ key }) {
       return { key: messageOf(await keys.setBlocked(readReference(key), true)) };
     },
-    async unblockKey({ key }, context) {
-      authorize(context, masterKey);
+    async unblockKey({ key }) {
       return { key: messageOf(await keys.setBlocked(readReference(key), false)) };
     },
   };
 }
 
-/** Makes the implementation of SpendAdminService. Every method wants the master key. */
-export function spendAdmin({ keys, books, masterKey, timeZone }: AdminParts): ServiceImpl<typeof SpendAdminService> {
+/** Makes the implementation of SpendAdminService. */
+export function spendAdmin({ keys, books, timeZone, operator }: AdminParts): ServiceImpl<typeof SpendAdminService> {
   return {
-    async listSpend({ pageSize, pageToken, key, callId, userId, startDay, endDay }: ListSpendRequest, context) {
-      authorize(context, masterKey);
+    async listSpend({ pageSize, pageToken, key, callId, userId, startDay, endDay }: ListSpendRequest) {
       const size = pageSizeOf(pageSize);
       const asked = [key, callId, userId, startDay, endDay];
       const place = readPageToken(pageToken, asked, [microseconds, uuidForm, attemptForm]);
@@ -162,8 +160,7 @@ export function spendAdmin({ keys, books, masterKey, timeZone }: AdminParts): Se
       const next = last && [String(last.atUs), last.callId, String(last.attempt)];
       return { spend: page.map(spendMessageOf), nextPageToken: next ? writePageToken(asked, next) : "" };
     },
-    async getSpendReport(request: GetSpendReportRequest, context) {
-      authorize(context, masterKey);
+    async getSpendReport(request: GetSpendReportRequest) {
       const { pageSize, pageToken, groupBy, filters, startDay, endDay } = request;
       const limit = pageSizeOf(pageSize);
       const asked = [
@@ -175,8 +172,7 @@ export function spendAdmin({ keys, books, masterKey, timeZone }: AdminParts): Se
       const next = found.length > limit ? writePageToken(asked, [String(offset + limit)]) : "";
       return { sums: found.slice(0, limit).map(sumMessageOf), nextPageToken: next };
     },
-    async listDailyActivity(request: ListDailyActivityRequest, context) {
-      authorize(context, masterKey);
+    async listDailyActivity(request: ListDailyActivityRequest) {
       const { pageSize, pageToken, dimension, ids, filters, startDay, endDay } = request;
       const limit = pageSizeOf(pageSize);
       const asked = [
@@ -184,7 +180,9 @@ export function spendAdmin({ keys, books, masterKey, timeZone }: AdminParts): Se
       ];
       const [place = "0"] = readPageToken(pageToken, asked, [offsetForm]) ?? [];
       const offset = Number(place);
-      const { whose, filter } = activityOf(request);
+      const { whose, filter: wanted } = activityOf(request);
+      const own = seenActivity(operator, whose, wanted.only?.[whose]);
+      const filter = own === undefined ? wanted : { ...wanted, only: { ...wanted.only, [whose]: own } };
       const { days, dayCount, total } = await readDailyActivity(books, whose, filter, { offset, limit });
       return {
         days: days.map(({ day, sums }) => ({
@@ -208,10 +206,4 @@ export async function payerOf(keys: Keys, text: string): Promise<string | undefi
   if (text === "" || text === masterKeyId) return text || undefined;
   const reference = readReference(text);
   return reference.kind === "id" ? reference.keyId : (await keys.get(reference)).keyId;
-}
-
-/** @throws GatewayError `missing_api_key`, `invalid_api_key` unless the caller sent the master key. */
-export function authorize(context: HandlerContext, masterKey: Secret): void {
-  const key = keyOfCaller((name) => context.requestHeader.get(name) ?? undefined);
-  requireMasterKey(key, masterKey);
 }

@@ -1,33 +1,41 @@
 /** Administration as a whole: its parts, and its two faces. */
 
-import type { ConnectRouter } from "@connectrpc/connect";
+import type { DescService } from "@bufbuild/protobuf";
+import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
 import type { Clock } from "../clock.ts";
+import { AuditAdminService } from "../gen/tollgate/admin/v1/audit_pb.ts";
 import { BudgetAdminService, EntityAdminService } from "../gen/tollgate/admin/v1/entities_pb.ts";
 import { KeyAdminService, SpendAdminService } from "../gen/tollgate/admin/v1/keys_pb.ts";
 import { CredentialAdminService, ModelAdminService } from "../gen/tollgate/admin/v1/models_pb.ts";
 import type { Secret } from "../secret.ts";
-import { type AdminParts, keyAdmin, spendAdmin } from "./admin.ts";
+import { type Administration, type AdminParts, keyAdmin, spendAdmin } from "./admin.ts";
+import { auditAdmin } from "./admin-audit.ts";
 import { budgetAdmin, entityAdmin } from "./admin-entities.ts";
 import { credentialAdmin, modelAdmin } from "./admin-models.ts";
+import { AuditLog } from "./audit-log.ts";
 import { BudgetTemplates } from "./budget-templates.ts";
 import { Credentials } from "./credentials.ts";
 import { Entities } from "./entities.ts";
+import { type AccessOf, guarded } from "./guarded.ts";
 import { Keys } from "./keys.ts";
 import { Members } from "./members.ts";
 import { type FileModels, Models } from "./models.ts";
-import type { Postgres } from "./postgres.ts";
+import { Operator } from "./operator.ts";
+import { Operators } from "./operators.ts";
+import type { Database } from "./postgres.ts";
 import type { Pepper } from "./secrets.ts";
+import { SignedDatabase } from "./signed-database.ts";
 import type { Vault } from "./vault.ts";
 
 /** The services of the gRPC face. */
 export const adminServices = [
   ...[KeyAdminService, SpendAdminService, EntityAdminService, BudgetAdminService],
-  ...[ModelAdminService, CredentialAdminService],
+  ...[ModelAdminService, CredentialAdminService, AuditAdminService],
 ] as const;
 
 /** Puts together what both faces work with. */
 export function createAdministration(parts: {
-  readonly postgres: Postgres;
+  readonly postgres: Database;
   readonly pepper: Pepper;
   readonly masterKey: Secret;
   readonly clock: Clock;
@@ -35,25 +43,51 @@ export function createAdministration(parts: {
   readonly vault: Vault;
   readonly storesModels: boolean;
   readonly fileModels: FileModels | undefined;
-}): AdminParts {
-  const { postgres, masterKey, clock, timeZone } = parts;
-  return {
-    ...{ books: postgres, masterKey, clock, timeZone },
-    keys: new Keys(parts),
-    entities: new Entities(parts),
-    members: new Members(parts),
-    templates: new BudgetTemplates(parts),
-    models: new Models(parts),
-    credentials: new Credentials(parts),
+}): Administration {
+  const { postgres: books, masterKey, clock, timeZone } = parts;
+  const as = (operator: Operator): AdminParts => {
+    const signed = { ...parts, operator, postgres: new SignedDatabase({ database: books, operator }) };
+    return {
+      ...{ operator, books, masterKey, clock, timeZone },
+      audit: new AuditLog({ books }),
+      keys: new Keys(signed),
+      entities: new Entities(signed),
+      members: new Members(signed),
+      templates: new BudgetTemplates(signed),
+      models: new Models(signed),
+      credentials: new Credentials(signed),
+    };
   };
+  const { keys } = as(new Operator({ name: "keyservice", role: "proxy_admin" }));
+  return { operators: new Operators({ books, keys, masterKey, nowMs: () => clock.nowMs() }), as };
 }
 
 /** Registers the gRPC face. Its methods throw GatewayError. */
-export function adminRoutes(router: ConnectRouter, parts: AdminParts): void {
-  router.service(KeyAdminService, keyAdmin(parts));
-  router.service(SpendAdminService, spendAdmin(parts));
-  router.service(EntityAdminService, entityAdmin(parts));
-  router.service(BudgetAdminService, budgetAdmin(parts));
-  router.service(ModelAdminService, modelAdmin(parts));
-  router.service(CredentialAdminService, credentialAdmin(parts));
+export function adminRoutes(router: ConnectRouter, administration: Administration): void {
+  const guard = <Service extends DescService>(
+    service: Service,
+    make: (parts: AdminParts) => ServiceImpl<Service>,
+    access: AccessOf<Service>,
+  ) => router.service(service, guarded(access, make, administration));
+  guard(KeyAdminService, keyAdmin, {
+    ...{ createKey: "scoped", getKey: "scoped", updateKey: "scoped", rotateKey: "scoped", deleteKey: "scoped" },
+    ...{ resetKeyBudget: "scoped", listKeys: "scoped", blockKey: "scoped", unblockKey: "scoped" },
+  });
+  guard(SpendAdminService, spendAdmin, { listSpend: "viewer", getSpendReport: "viewer", listDailyActivity: "scoped" });
+  guard(EntityAdminService, entityAdmin, {
+    ...{ createEntity: "scoped", getEntity: "scoped", updateEntity: "scoped", deleteEntity: "scoped" },
+    ...{ listEntities: "scoped", blockEntity: "scoped", unblockEntity: "scoped" },
+    ...{ addMembers: "scoped", updateMember: "scoped", removeMember: "scoped", listMembers: "scoped" },
+  });
+  guard(BudgetAdminService, budgetAdmin, {
+    ...{ createBudget: "admin", updateBudget: "admin", deleteBudget: "admin", listBudgets: "viewer" },
+  });
+  guard(ModelAdminService, modelAdmin, {
+    ...{ createModel: "admin", getModel: "viewer", updateModel: "admin", deleteModel: "admin", listModels: "viewer" },
+  });
+  guard(CredentialAdminService, credentialAdmin, {
+    ...{ createCredential: "admin", getCredential: "admin", updateCredential: "admin", deleteCredential: "admin" },
+    listCredentials: "admin",
+  });
+  guard(AuditAdminService, auditAdmin, { listAuditLog: "viewer" });
 }

@@ -10,7 +10,7 @@
 import type { Nanos } from "../money.ts";
 import { addToDays, type DailySums, summedColumns, sumsOf } from "./daily-spend.ts";
 import type { LentMoney } from "./ledger.ts";
-import type { Postgres, Queryable } from "./postgres.ts";
+import type { Database, Queryable } from "./postgres.ts";
 import { always, bookedRow, type LockedLease, nameOf, type PeriodKey, type Posting } from "./posting.ts";
 
 /** A transaction needs periods that are not there yet. */
@@ -28,7 +28,7 @@ class MissingPeriods extends Error {
  * again: made inside, their rows would be locked out of order.
  */
 export async function inBooks<Result>(
-  postgres: Postgres,
+  postgres: Database,
   work: (client: Queryable) => Promise<Result>,
 ): Promise<Result> {
   for (;;) {

@@ -7,7 +7,7 @@ import { GatewayError } from "../errors.ts";
 import type { Nanos } from "../money.ts";
 import { bumpRevision, everything } from "./changes.ts";
 import { checkKeyChange, type FieldNames, invalid } from "./key-fields.ts";
-import type { Postgres, Queryable } from "./postgres.ts";
+import type { Database, Queryable } from "./postgres.ts";
 
 /** What an operator may set. */
 export interface TemplateFields {
@@ -58,10 +58,10 @@ const columns = {
 
 /** The templates. A change is in force for all that use one as soon as sidecars have heard of it. */
 export class BudgetTemplates {
-  readonly #postgres: Postgres;
+  readonly #postgres: Database;
   readonly #clock: Clock;
 
-  constructor(parts: { readonly postgres: Postgres; readonly clock: Clock }) {
+  constructor(parts: { readonly postgres: Database; readonly clock: Clock }) {
     this.#postgres = parts.postgres;
     this.#clock = parts.clock;
   }

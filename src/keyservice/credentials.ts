@@ -7,7 +7,7 @@ import { checkLent } from "../config/model-check.ts";
 import { GatewayError } from "../errors.ts";
 import { bumpRevision } from "./changes.ts";
 import { checkJson, checkName, invalid, refused, requireEtag } from "./key-fields.ts";
-import type { Postgres, Queryable } from "./postgres.ts";
+import type { Database, Queryable } from "./postgres.ts";
 import { maskedParams, merged, unmasked } from "./secret-params.ts";
 import type { Vault } from "./vault.ts";
 
@@ -63,11 +63,11 @@ interface CredentialFields {
 
 /** Those. A change is in force on every sidecar as soon as that has heard of it. Every method may throw `keyservice_unavailable`. */
 export class Credentials {
-  readonly #postgres: Postgres;
+  readonly #postgres: Database;
   readonly #vault: Vault;
   readonly #clock: Clock;
 
-  constructor(parts: { readonly postgres: Postgres; readonly vault: Vault; readonly clock: Clock }) {
+  constructor(parts: { readonly postgres: Database; readonly vault: Vault; readonly clock: Clock }) {
     this.#postgres = parts.postgres;
     this.#vault = parts.vault;
     this.#clock = parts.clock;

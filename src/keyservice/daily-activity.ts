@@ -1,5 +1,6 @@
 /** Reads what somebody spent day by day, and on what. */
 
+import type { Operator } from "./operator.ts";
 import type { Queryable } from "./postgres.ts";
 import { addUp, type Dimension, readSums, type SpendAmounts, type SpendSum, type SumFilter } from "./spend-sums.ts";
 
@@ -46,4 +47,26 @@ export async function readDailyActivity(
     dayCount: dates.length,
     total: addUp(all),
   };
+}
+
+/** Kinds of things operators may see some of, by what spend is booked for. */
+const kinds = new Map([
+  ["user_id", "user"],
+  ["team_id", "team"],
+  ["organization_id", "organization"],
+] as const);
+
+/**
+ * @returns whose activity an operator gets of what he asks for; undefined: everybody's.
+ * @throws GatewayError `permission_denied`.
+ */
+export function seenActivity(
+  operator: Operator,
+  whose: Exclude<Dimension, "day">,
+  ids: readonly string[] | undefined,
+): readonly string[] | undefined {
+  const kind = kinds.get(whose as "user_id");
+  if (kind !== undefined) return operator.narrow(kind, ids);
+  operator.checkAccess("viewer");
+  return ids;
 }

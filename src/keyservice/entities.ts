@@ -20,7 +20,8 @@ import {
 } from "./entity-fields.ts";
 import { requireEtag } from "./key-fields.ts";
 import { windowsOf } from "./key-windows.ts";
-import type { Postgres, Queryable } from "./postgres.ts";
+import type { Operator } from "./operator.ts";
+import type { Database, Queryable } from "./postgres.ts";
 
 /** One entity. */
 export interface EntityRecord extends EntityFields, BudgetRecord {
@@ -105,11 +106,20 @@ const columns = {
 
 /** Those. A change is in force on every sidecar as soon as that has heard of it. Every method may throw `keyservice_unavailable`. */
 export class Entities {
-  readonly #postgres: Postgres;
+  readonly #postgres: Database;
   readonly #clock: Clock;
   readonly #timeZone: string;
 
-  constructor(parts: { readonly postgres: Postgres; readonly clock: Clock; readonly timeZone: string }) {
+  readonly #operator: Operator;
+
+  constructor(parts: {
+    readonly postgres: Database;
+    readonly clock: Clock;
+    readonly timeZone: string;
+    /** Who does it: what he may not, is refused, and what he may not see, is not in lists. */
+    readonly operator: Operator;
+  }) {
+    this.#operator = parts.operator;
     this.#postgres = parts.postgres;
     this.#clock = parts.clock;
     this.#timeZone = parts.timeZone;
@@ -118,6 +128,8 @@ export class Entities {
   /** @throws GatewayError `invalid_request`, `already_exists`. */
   async create(kind: EntityKind, wish: EntityWish): Promise<EntityRecord> {
     const { id, change, names, by, requestId } = wish;
+    if (kind === "team") this.#operator.checkOrganization(change.organizationId ?? null);
+    else this.#operator.checkAccess("admin");
     checkEntityId(kind, id, names);
     checkEntity(change, names);
     const windows = windowsOf({ ...noFields, ...change }, names);
@@ -139,6 +151,7 @@ export class Entities {
         [kind, id, now, by, version, requestId ?? null],
       );
       await openBudget(client, { scope: kind, id });
+      if (kind === "team") await this.#addMaker(client, id, now);
       await this.#write(client, kind, wish, version);
       await writeWindows(client, { scope: kind, id }, windows, now.getTime());
       return this.#reread(client, kind, id);
@@ -152,6 +165,7 @@ export class Entities {
 
   /** @returns undefined if there is none, or it was deleted. */
   async find(kind: EntityKind, id: string): Promise<EntityRecord | undefined> {
+    this.#operator.narrow(kind, [id]);
     const { entities } = await this.list(kind, { ids: [id] }, { limit: 1, offset: 0 });
     return entities[0];
   }
@@ -159,6 +173,8 @@ export class Entities {
   /** Changes the fields that are present. @throws GatewayError `invalid_request`, `not_found`, `conflict`. */
   async update(kind: EntityKind, wish: EntityWish): Promise<EntityRecord> {
     const { id, change, names, etag } = wish;
+    this.#checkWrite(kind, id);
+    if (change.organizationId !== undefined) this.#operator.checkOrganization(change.organizationId);
     checkEntity(change, names);
     return this.#transact(names, async (client) => {
       const version = await bumpRevision(client, { scope: kind, id });
@@ -177,6 +193,7 @@ export class Entities {
    * @throws GatewayError `not_found`.
    */
   async delete(kind: EntityKind, id: string, by: string): Promise<EntityRecord> {
+    this.#checkWrite(kind, id);
     return this.#postgres.transaction(async (client) => {
       const version = await bumpRevision(client, { scope: kind, id });
       const last = await this.#reread(client, kind, id);
@@ -216,6 +233,8 @@ export class Entities {
     const parameter = (value: unknown) => `$${values.push(value)}`;
     const conditions = ["e.scope = $1", "e.deleted_at IS NULL"];
     if (filter.ids !== undefined) conditions.push(`e.entity_id = ANY (${parameter(filter.ids)}::text[])`);
+    const seen = this.#operator.seenOf(kind);
+    if (seen !== undefined) conditions.push(`e.entity_id = ANY (${parameter(seen)}::text[])`);
     for (const [column, value] of [
       ["organization_id", filter.organizationId],
       ["alias", filter.alias],
@@ -236,6 +255,11 @@ export class Entities {
       values,
     );
     return { entities: await this.#complete(this.#postgres, kind, rows), total: Number(count?.count ?? 0n) };
+  }
+
+  #checkWrite(kind: EntityKind, id: string): void {
+    if (kind === "team") this.#operator.checkTeam(id);
+    else this.#operator.checkAccess("admin");
   }
 
   async #write(
@@ -264,6 +288,18 @@ export class Entities {
       values,
     );
     await updateBudget(client, { scope: kind, id }, change);
+  }
+
+  /** Whoever makes a team administers it. */
+  async #addMaker(client: Queryable, teamId: string, now: Date): Promise<void> {
+    const { userId } = this.#operator;
+    if (userId === undefined) return;
+    await client.query(
+      "INSERT INTO members (scope, entity_id, user_id, role, added_at) VALUES ('team', $1, $2, 'admin', $3) ON CONFLICT DO NOTHING",
+      [teamId, userId, now],
+    );
+    await openBudget(client, { scope: "team_member", id: memberScopeId(teamId, userId) });
+    this.#operator.made(teamId);
   }
 
   /** Whether the books know none of these yet: then sidecars do not ask for them, and must hear of it. */

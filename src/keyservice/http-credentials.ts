@@ -2,7 +2,7 @@
 
 import { z } from "zod";
 import type { JsonObject } from "../completion.ts";
-import { type AdminParts, masterName } from "./admin.ts";
+import type { AdminParts } from "./admin.ts";
 import type { CredentialNames } from "./credentials.ts";
 import { bodyFields, readBody } from "./http-key-body.ts";
 import { credentialRow } from "./http-model-rows.ts";
@@ -28,14 +28,14 @@ const credentialBody = z.looseObject({
 export const credentialRoutes: ManagementRoutes = {
   "/credentials": {
     method: ["GET", "POST"],
-    masterOnly: true,
+    access: "admin",
     answer: (parts, request) => (request.method === "GET" ? list(parts) : create(parts, request)),
   },
-  "/credentials/by_name/{credential_name}": { method: "GET", masterOnly: true, answer: byName },
-  "/credentials/by_model/{model_id}": { method: "GET", masterOnly: true, answer: byModel },
+  "/credentials/by_name/{credential_name}": { method: "GET", access: "admin", answer: byName },
+  "/credentials/by_model/{model_id}": { method: "GET", access: "admin", answer: byModel },
   "/credentials/{credential_name}": {
     method: ["GET", "PATCH", "PUT", "DELETE"],
-    masterOnly: true,
+    access: "admin",
     answer: (parts, request) => {
       if (request.method === "GET") return byName(parts, request);
       return request.method === "DELETE" ? remove(parts, request) : update(parts, request);
@@ -43,13 +43,13 @@ export const credentialRoutes: ManagementRoutes = {
   },
 };
 
-async function create({ credentials, models }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function create({ credentials, models, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const body = readBody(credentialBody, await request.body());
   const { credential_name: name, credential_info: info, model_id: modelId } = body;
   if (name == null) throw invalid(names.name, "is missing.");
   const values = modelId == null ? body.credential_values : (await models.lendable(modelId)).values;
   if (values == null) throw invalid(names.values, "is missing; or give `model_id`, to take those of a model.");
-  await credentials.create({ name, values, info: info ?? {}, names, by: masterName });
+  await credentials.create({ name, values, info: info ?? {}, names, by: operator.name });
   return { success: true, message: "Credential created successfully" };
 }
 
@@ -71,14 +71,14 @@ async function byModel({ models }: AdminParts, { path }: RouteRequest): Promise<
   };
 }
 
-async function update({ credentials }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function update({ credentials, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const body = readBody(credentialBody, await request.body());
   const change = {
     ...(body.credential_name == null ? {} : { name: body.credential_name }),
     ...(body.credential_values == null ? {} : { values: body.credential_values }),
     ...(body.credential_info == null ? {} : { info: body.credential_info }),
   };
-  await credentials.update(request.path.credential_name ?? "", change, { names, name: masterName });
+  await credentials.update(request.path.credential_name ?? "", change, { names, name: operator.name });
   return { success: true, message: "Credential updated successfully" };
 }
 

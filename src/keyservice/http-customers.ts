@@ -3,7 +3,7 @@
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import type { Json, JsonObject } from "../completion.ts";
-import { type AdminParts, masterName } from "./admin.ts";
+import type { AdminParts } from "./admin.ts";
 import { namesOf, readEntity } from "./http-entity-body.ts";
 import { customerRow, tagRow, templateRow } from "./http-entity-rows.ts";
 import { bodyFields, httpNames, present, readBody } from "./http-key-body.ts";
@@ -29,55 +29,55 @@ const budgetBody = z.looseObject({
 });
 
 const customerRoutes: ManagementRoutes = {
-  new: { method: "POST", masterOnly: true, answer: newCustomer },
-  update: { method: "POST", masterOnly: true, answer: updateCustomer },
-  delete: { method: "POST", masterOnly: true, answer: deleteCustomers },
-  info: { method: "GET", masterOnly: true, answer: customerInfo },
-  list: { method: "GET", masterOnly: true, answer: listCustomers },
-  block: { method: "POST", masterOnly: true, answer: (parts, request) => blockCustomers(parts, request, true) },
-  unblock: { method: "POST", masterOnly: true, answer: (parts, request) => blockCustomers(parts, request, false) },
+  new: { method: "POST", access: "admin", answer: newCustomer },
+  update: { method: "POST", access: "admin", answer: updateCustomer },
+  delete: { method: "POST", access: "admin", answer: deleteCustomers },
+  info: { method: "GET", access: "viewer", answer: customerInfo },
+  list: { method: "GET", access: "viewer", answer: listCustomers },
+  block: { method: "POST", access: "admin", answer: (parts, request) => blockCustomers(parts, request, true) },
+  unblock: { method: "POST", access: "admin", answer: (parts, request) => blockCustomers(parts, request, false) },
 };
 
 /** The routes, by path. */
 export const customerAndBudgetRoutes: ManagementRoutes = {
   ...under("/customer/", customerRoutes),
   ...under("/end_user/", customerRoutes),
-  "/tag/new": { method: "POST", masterOnly: true, answer: newTag },
-  "/tag/update": { method: "POST", masterOnly: true, answer: updateTag },
-  "/tag/info": { method: "POST", masterOnly: true, answer: tagInfo },
-  "/tag/list": { method: "GET", masterOnly: true, answer: listTags },
-  "/tag/delete": { method: "POST", masterOnly: true, answer: deleteTag },
-  "/budget/new": { method: "POST", masterOnly: true, answer: newBudget },
-  "/budget/update": { method: "POST", masterOnly: true, answer: updateBudget },
-  "/budget/info": { method: "POST", masterOnly: true, answer: budgetInfo },
-  "/budget/settings": { method: "GET", masterOnly: true, answer: budgetSettings },
-  "/budget/list": { method: "GET", masterOnly: true, answer: listBudgets },
-  "/budget/delete": { method: "POST", masterOnly: true, answer: deleteBudget },
+  "/tag/new": { method: "POST", access: "admin", answer: newTag },
+  "/tag/update": { method: "POST", access: "admin", answer: updateTag },
+  "/tag/info": { method: "POST", access: "viewer", answer: tagInfo },
+  "/tag/list": { method: "GET", access: "viewer", answer: listTags },
+  "/tag/delete": { method: "POST", access: "admin", answer: deleteTag },
+  "/budget/new": { method: "POST", access: "admin", answer: newBudget },
+  "/budget/update": { method: "POST", access: "admin", answer: updateBudget },
+  "/budget/info": { method: "POST", access: "viewer", answer: budgetInfo },
+  "/budget/settings": { method: "GET", access: "viewer", answer: budgetSettings },
+  "/budget/list": { method: "GET", access: "viewer", answer: listBudgets },
+  "/budget/delete": { method: "POST", access: "admin", answer: deleteBudget },
 };
 
 function under(prefix: string, routes: Readonly<Record<string, ManagementRoute>>): ManagementRoutes {
   return Object.fromEntries(Object.entries(routes).map(([name, route]) => [prefix + name, route]));
 }
 
-async function newCustomer({ entities }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function newCustomer({ entities, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id, change } = readEntity(await request.body(), customer);
   if (id === undefined) throw invalid("user_id", "is missing.");
   if (typeof change.maxBudget === "bigint" && typeof change.budgetId === "string") {
     throw invalid("max_budget", "cannot be given together with `budget_id`. Send one of them.");
   }
-  return customerRow(await entities.create("end_user", { id, change, names: customerNames, by: masterName }));
+  return customerRow(await entities.create("end_user", { id, change, names: customerNames, by: operator.name }));
 }
 
-async function updateCustomer({ entities }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function updateCustomer({ entities, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id, change } = readEntity(await request.body(), customer);
   if (id === undefined) throw invalid("user_id", "is missing.");
-  return customerRow(await entities.update("end_user", { id, change, names: customerNames, by: masterName }));
+  return customerRow(await entities.update("end_user", { id, change, names: customerNames, by: operator.name }));
 }
 
-async function deleteCustomers({ entities }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function deleteCustomers({ entities, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { user_ids } = readBody(ids, await request.body());
   for (const id of user_ids) await entities.get("end_user", id);
-  for (const id of user_ids) await entities.delete("end_user", id, masterName);
+  for (const id of user_ids) await entities.delete("end_user", id, operator.name);
   return {
     deleted_customers: user_ids.length,
     message: `Successfully deleted customers with ids: ${user_ids.join(", ")}`,
@@ -98,28 +98,32 @@ async function listCustomers({ entities }: AdminParts, { query }: RouteRequest):
 }
 
 /** As in LiteLLM, a customer nobody has made is made to be blocked. */
-async function blockCustomers({ entities }: AdminParts, request: RouteRequest, blocked: boolean): Promise<JsonObject> {
+async function blockCustomers(
+  { entities, operator }: AdminParts,
+  request: RouteRequest,
+  blocked: boolean,
+): Promise<JsonObject> {
   const { user_ids } = readBody(ids, await request.body());
   const rows: JsonObject[] = [];
   for (const id of user_ids) {
-    const wish = { id, change: { blocked }, names: customerNames, by: masterName };
+    const wish = { id, change: { blocked }, names: customerNames, by: operator.name };
     const isKnown = !blocked || (await entities.find("end_user", id)) !== undefined;
     rows.push(customerRow(await (isKnown ? entities.update("end_user", wish) : entities.create("end_user", wish))));
   }
   return { [blocked ? "blocked_users" : "unblocked_users"]: rows };
 }
 
-async function newTag({ entities }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function newTag({ entities, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id, change } = readEntity(await request.body(), tag);
   if (id === undefined) throw invalid("name", "is missing.");
-  const made = await entities.create("tag", { id, change, names: tagNames, by: masterName });
+  const made = await entities.create("tag", { id, change, names: tagNames, by: operator.name });
   return { message: `Tag ${id} created successfully`, tag: tagRow(made) };
 }
 
-async function updateTag({ entities }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function updateTag({ entities, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id, change } = readEntity(await request.body(), tag);
   if (id === undefined) throw invalid("name", "is missing.");
-  const changed = await entities.update("tag", { id, change, names: tagNames, by: masterName });
+  const changed = await entities.update("tag", { id, change, names: tagNames, by: operator.name });
   return { message: `Tag ${id} updated successfully`, tag: tagRow(changed) };
 }
 
@@ -136,21 +140,21 @@ async function listTags({ entities }: AdminParts): Promise<Json> {
   return (await entities.list("tag", {}, { limit: listMax, offset: 0 })).entities.map(tagRow);
 }
 
-async function deleteTag({ entities }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function deleteTag({ entities, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { name } = readBody(z.looseObject({ name: z.string("must be a name.").min(1) }), await request.body());
-  await entities.delete("tag", name, masterName);
+  await entities.delete("tag", name, operator.name);
   return { message: `Tag ${name} deleted successfully` };
 }
 
-async function newBudget({ templates }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function newBudget({ templates, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { budgetId = randomUUID(), fields } = budgetOf(await request.body());
-  return templateRow(await templates.create(budgetId, fields, masterName, httpNames));
+  return templateRow(await templates.create(budgetId, fields, operator.name, httpNames));
 }
 
-async function updateBudget({ templates }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function updateBudget({ templates, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { budgetId, fields } = budgetOf(await request.body());
   if (budgetId === undefined) throw invalid("budget_id", "is missing.");
-  return templateRow(await templates.update(budgetId, fields, masterName, httpNames));
+  return templateRow(await templates.update(budgetId, fields, operator.name, httpNames));
 }
 
 async function budgetInfo({ templates }: AdminParts, request: RouteRequest): Promise<Json> {

@@ -3,7 +3,7 @@
 import type { JsonObject } from "../completion.ts";
 import { usdNumber } from "../money.ts";
 import type { AdminParts } from "./admin.ts";
-import { readDailyActivity } from "./daily-activity.ts";
+import { readDailyActivity, seenActivity } from "./daily-activity.ts";
 import { checkQuery, wantsCsv, wholeNumber } from "./http-query.ts";
 import { amountCells, amountColumns, csv, daysOf, filterOf, refuseMixture, tokensOf } from "./http-report-parts.ts";
 import type { ManagementRoute, ManagementRoutes, RouteRequest, Text } from "./http-route.ts";
@@ -28,7 +28,7 @@ export const dailyActivityRoutes: ManagementRoutes = {
 function daily(path: string, subject: Subject): ManagementRoutes {
   const route: ManagementRoute = {
     method: "GET",
-    masterOnly: true,
+    access: "scoped",
     answer: (parts, request) => dailyActivity(parts, request, subject),
   };
   return { [path]: route, [`${path}/aggregated`]: route };
@@ -54,6 +54,8 @@ async function dailyActivity(
   // Named in two ways, it has to be both.
   if (ids.length > 0) only[whose] = ids.filter((id) => only[whose]?.includes(id) ?? true);
   refuseMixture([whose], { only });
+  const own = seenActivity(parts.operator, whose, only[whose]);
+  if (own !== undefined) only[whose] = own;
   const filter = { ...daysOf(request, parts), only };
   const isCsv = wantsCsv(request);
   // A table has no pages: an accountant wants all of it.

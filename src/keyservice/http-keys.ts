@@ -1,11 +1,10 @@
 /** LiteLLM's /key/* endpoints. */
 
-import { allowsOperation, askingForKey } from "../allowed-routes.ts";
 import type { JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { usdNumber } from "../money.ts";
 import type { Secret } from "../secret.ts";
-import { type AdminParts, masterName } from "./admin.ts";
+import type { AdminParts } from "./admin.ts";
 import {
   bulkUpdateBody,
   changeOf,
@@ -23,30 +22,30 @@ import { isoOf, rowOf, rowWithToken } from "./http-key-rows.ts";
 import { wholeNumber } from "./http-query.ts";
 import type { ManagementRoutes, RouteRequest } from "./http-route.ts";
 import { invalid, type KeyChange } from "./key-fields.ts";
-import type { KeyRecord } from "./key-records.ts";
+import { noSuchKey } from "./key-refusals.ts";
 import { checkSecret, type KeyReference, readReference } from "./key-secrets.ts";
 import { type KeyFilter, type KeyOrder, keyOrders } from "./key-selection.ts";
-import { type Keys, noSuchKey } from "./keys.ts";
+import type { Keys } from "./keys.ts";
 import { digestSecret, sameSecret } from "./secrets.ts";
 
 /** The routes, by path. */
 export const keyRoutes: ManagementRoutes = {
-  "/key/generate": { method: "POST", masterOnly: true, answer: generate },
-  "/key/update": { method: "POST", masterOnly: true, answer: update },
-  "/key/regenerate": { method: "POST", masterOnly: true, answer: regenerate },
-  "/key/{key}/regenerate": { method: "POST", masterOnly: true, answer: regenerate },
-  "/key/{key}/reset_spend": { method: "POST", masterOnly: true, answer: resetSpend },
-  "/key/delete": { method: "POST", masterOnly: true, answer: deleteKeys },
-  "/key/block": { method: "POST", masterOnly: true, answer: (parts, request) => setBlocked(parts, request, true) },
-  "/key/unblock": { method: "POST", masterOnly: true, answer: (parts, request) => setBlocked(parts, request, false) },
-  "/key/info": { method: "GET", masterOnly: false, answer: info },
-  "/v2/key/info": { method: "POST", masterOnly: true, answer: infoOfMany },
-  "/key/bulk_update": { method: "POST", masterOnly: true, answer: updateMany },
-  "/key/aliases": { method: "GET", masterOnly: true, answer: aliases },
-  "/key/list": { method: "GET", masterOnly: true, answer: list },
+  "/key/generate": { method: "POST", access: "scoped", answer: generate },
+  "/key/update": { method: "POST", access: "scoped", answer: update },
+  "/key/regenerate": { method: "POST", access: "scoped", answer: regenerate },
+  "/key/{key}/regenerate": { method: "POST", access: "scoped", answer: regenerate },
+  "/key/{key}/reset_spend": { method: "POST", access: "scoped", answer: resetSpend },
+  "/key/delete": { method: "POST", access: "scoped", answer: deleteKeys },
+  "/key/block": { method: "POST", access: "scoped", answer: (parts, request) => setBlocked(parts, request, true) },
+  "/key/unblock": { method: "POST", access: "scoped", answer: (parts, request) => setBlocked(parts, request, false) },
+  "/key/info": { method: "GET", access: "scoped", answer: info },
+  "/v2/key/info": { method: "POST", access: "scoped", answer: infoOfMany },
+  "/key/bulk_update": { method: "POST", access: "scoped", answer: updateMany },
+  "/key/aliases": { method: "GET", access: "scoped", answer: aliases },
+  "/key/list": { method: "GET", access: "scoped", answer: list },
 };
 
-async function generate({ keys, masterKey }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function generate({ keys, masterKey, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const body = readBody(generateBody, await request.body());
   const secret = body.key ?? undefined;
   if (secret !== undefined) checkSecret(secret, masterKey, httpNames.secret);
@@ -56,7 +55,7 @@ async function generate({ keys, masterKey }: AdminParts, request: RouteRequest):
     names: httpNames,
     secret,
     requestId: undefined,
-    createdBy: masterName,
+    createdBy: operator.name,
   });
   request.note("x-tollgate-inactive-fields", inactiveFields(change));
   const token = digestSecret(made.secret ?? "").toString("hex");
@@ -129,20 +128,12 @@ async function setBlocked({ keys }: AdminParts, request: RouteRequest, blocked: 
   return rowWithToken(await keys.setBlocked(referenceTo(body.key), blocked));
 }
 
-async function info({ keys, masterKey, clock }: AdminParts, request: RouteRequest): Promise<JsonObject> {
-  const callerKey = request.callerKey();
-  const asked = request.query.get("key") ?? "";
-  if (sameSecret(callerKey, masterKey)) {
-    if (asked === "") throw invalid("key", "is missing: say which key, as in /key/info?key=sk-...");
-    return { key: asked, info: await infoOf(keys, asked) };
-  }
-  const own = await callersOwn(keys, callerKey, clock.nowMs());
-  if (asked !== "" && (await keys.find(readReference(asked)))?.keyId !== own.keyId) {
-    throw new GatewayError("permission_denied", "A virtual key may ask for itself only. Leave `key` out.", {
-      param: "key",
-    });
-  }
-  return { key: asked === "" ? own.keyId : asked, info: rowOf(own) };
+async function info({ keys, operator }: AdminParts, { query }: RouteRequest): Promise<JsonObject> {
+  const asked = query.get("key") ?? "";
+  if (asked !== "") return { key: asked, info: await infoOf(keys, asked) };
+  const { keyId } = operator;
+  if (keyId === undefined) throw invalid("key", "is missing: say which key, as in /key/info?key=sk-...");
+  return { key: keyId, info: rowOf(await keys.get({ kind: "id", keyId })) };
 }
 
 /** A key that was deleted is still shown, and says so. */
@@ -234,20 +225,6 @@ function filterOf(query: URLSearchParams): KeyFilter {
     ],
     deleted: status === "deleted",
   };
-}
-
-/** The key a caller calls with, if it may be used. */
-async function callersOwn(keys: Keys, secret: string, nowMs: number): Promise<KeyRecord> {
-  // Only the secret itself opens anything: neither its digest nor the key's id.
-  const key = await keys.find({ kind: "digest", sha256: digestSecret(secret) });
-  if (key === undefined) throw new GatewayError("invalid_api_key", "There is no such key.");
-  if (key.blocked) throw new GatewayError("blocked_key", "The key is blocked. Ask your operator to unblock it.");
-  if (key.expiresAtMs !== null && key.expiresAtMs <= nowMs)
-    throw new GatewayError("expired_key", "The key's time is over.");
-  if (!allowsOperation(key.allowedRoutes, askingForKey)) {
-    throw new GatewayError("permission_denied", "The key may not use /key/info. Ask your operator to allow it.");
-  }
-  return key;
 }
 
 function refuseMasterKey(named: string, masterKey: Secret): void {

@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import type { JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
-import { type AdminParts, masterName } from "./admin.ts";
+import type { AdminParts } from "./admin.ts";
 import { bodyFields, readBody } from "./http-key-body.ts";
 import { knownInfo, modelGroupRow, modelInfoRow, modelRow } from "./http-model-rows.ts";
 import { wholeNumber } from "./http-query.ts";
@@ -39,17 +39,17 @@ const sortable: Readonly<Record<string, (model: ModelRecord) => string | number>
 
 /** The routes, by path. */
 export const modelRoutes: ManagementRoutes = {
-  "/model/new": { method: "POST", masterOnly: true, answer: newModel },
-  "/model/update": { method: "POST", masterOnly: true, answer: updateModel },
-  "/model/{model_id}/update": { method: ["PATCH", "POST"], masterOnly: true, answer: patchModel },
-  "/model/delete": { method: "POST", masterOnly: true, answer: deleteModel },
-  "/model/info": { method: "GET", masterOnly: true, answer: modelInfo },
-  "/v1/model/info": { method: "GET", masterOnly: true, answer: modelInfo },
-  "/v2/model/info": { method: "GET", masterOnly: true, answer: modelPage },
-  "/model_group/info": { method: "GET", masterOnly: true, answer: modelGroups },
+  "/model/new": { method: "POST", access: "admin", answer: newModel },
+  "/model/update": { method: "POST", access: "admin", answer: updateModel },
+  "/model/{model_id}/update": { method: ["PATCH", "POST"], access: "admin", answer: patchModel },
+  "/model/delete": { method: "POST", access: "admin", answer: deleteModel },
+  "/model/info": { method: "GET", access: "viewer", answer: modelInfo },
+  "/v1/model/info": { method: "GET", access: "viewer", answer: modelInfo },
+  "/v2/model/info": { method: "GET", access: "viewer", answer: modelPage },
+  "/model_group/info": { method: "GET", access: "viewer", answer: modelGroups },
 };
 
-async function newModel({ models }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function newModel({ models, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const body = readBody(modelBody, await request.body());
   if (body.model_name == null) throw invalid("model_name", "is missing.");
   if (body.litellm_params == null) throw invalid("litellm_params", "is missing.");
@@ -58,24 +58,24 @@ async function newModel({ models }: AdminParts, request: RouteRequest): Promise<
   const params = merged({}, body.litellm_params);
   const info = merged({}, infoIn(body.model_info ?? {}));
   const fields = { name: body.model_name, params, info };
-  return rowOf(await models.create({ id, fields, names, by: masterName }));
+  return rowOf(await models.create({ id, fields, names, by: operator.name }));
 }
 
-async function updateModel({ models, clock }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function updateModel({ models, clock, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const body = readBody(modelBody, await request.body());
   const id = body.model_info?.id;
   if (typeof id !== "string" || id === "") throw invalid(names.id, "is missing: it says which model.");
   return asBadRequest(async () => {
     const change = changeIn(body, await models.get(id), clock.nowMs());
-    return rowOf(await models.update(id, change, { names, name: masterName }));
+    return rowOf(await models.update(id, change, { names, name: operator.name }));
   });
 }
 
-async function patchModel({ models, clock }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function patchModel({ models, clock, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { model_id: id = "" } = request.path;
   const body = readBody(modelBody, await request.body());
   const change = changeIn(body, await models.get(id), clock.nowMs());
-  return rowOf(await models.update(id, change, { names, name: masterName }));
+  return rowOf(await models.update(id, change, { names, name: operator.name }));
 }
 
 async function deleteModel({ models }: AdminParts, request: RouteRequest): Promise<JsonObject> {

@@ -24,7 +24,7 @@ export const reportRoutes: ManagementRoutes = {
   "/global/spend/provider": master((parts, request) => top(parts, request, "provider")),
   "/global/spend/tags": master((parts, request) => tags(parts, request, "recent")),
   "/global/spend/all_tag_names": master(tagNames),
-  "/global/spend/end_users": { method: "POST", masterOnly: true, answer: endUsers },
+  "/global/spend/end_users": { method: "POST", access: "viewer", answer: endUsers },
   "/global/activity": master(activity),
   "/global/activity/model": master(activityByModel),
   "/spend/tags": master((parts, request) => tags(parts, request, "ever")),
@@ -35,7 +35,7 @@ export const reportRoutes: ManagementRoutes = {
 function master(answer: ManagementRoute["answer"]): ManagementRoute {
   return {
     method: "GET",
-    masterOnly: true,
+    access: "viewer",
     answer(parts, request) {
       checkQuery(request.query);
       return answer(parts, request);

@@ -1,5 +1,6 @@
 import type { Json, JsonObject } from "../completion.ts";
 import type { AdminParts } from "./admin.ts";
+import type { Access } from "./operator.ts";
 
 /** A request as a route sees it. */
 export interface RouteRequest {
@@ -10,8 +11,6 @@ export interface RouteRequest {
   readonly path: Readonly<Record<string, string>>;
   /** The types of answer the caller wants, as sent; "" for none. */
   readonly accept: string;
-  /** The key the caller sent. @throws GatewayError `missing_api_key`. */
-  callerKey(): string;
   /** The JSON body. @throws GatewayError. */
   body(): Promise<JsonObject>;
   /** Adds a header to the answer, unless its value is "". */
@@ -35,8 +34,7 @@ export type Method = "GET" | "POST" | "PATCH" | "PUT" | "DELETE";
 /** One endpoint. */
 export interface ManagementRoute {
   readonly method: Method | readonly Method[];
-  /** Whether the master key is asked for before anything else. */
-  readonly masterOnly: boolean;
+  readonly access: Access;
   /** @returns the body of a 200. @throws GatewayError for any other status. */
   answer(parts: AdminParts, request: RouteRequest): Promise<Json | Text> | Json | Text;
 }

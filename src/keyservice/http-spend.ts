@@ -27,7 +27,7 @@ export const spendRoutes: ManagementRoutes = {
 function spendRoute(answer: ManagementRoute["answer"]): ManagementRoute {
   return {
     method: "GET",
-    masterOnly: true,
+    access: "viewer",
     answer(parts, request) {
       checkQuery(request.query);
       for (const name of notServed) {

@@ -3,7 +3,7 @@
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import type { Json, JsonObject } from "../completion.ts";
-import { type AdminParts, masterName } from "./admin.ts";
+import type { AdminParts } from "./admin.ts";
 import type { EntityRecord } from "./entities.ts";
 import { namesOf, readEntity } from "./http-entity-body.ts";
 import { membershipRow, teamRow } from "./http-entity-rows.ts";
@@ -52,30 +52,30 @@ const teamModels = z.looseObject({ team_id: team, models: z.array(z.string(), "m
 
 /** The routes, by path. */
 export const teamRoutes: ManagementRoutes = {
-  "/team/new": { method: "POST", masterOnly: true, answer: create },
-  "/team/update": { method: "POST", masterOnly: true, answer: update },
-  "/team/delete": { method: "POST", masterOnly: true, answer: deleteTeams },
-  "/team/info": { method: "GET", masterOnly: true, answer: info },
+  "/team/new": { method: "POST", access: "scoped", answer: create },
+  "/team/update": { method: "POST", access: "scoped", answer: update },
+  "/team/delete": { method: "POST", access: "scoped", answer: deleteTeams },
+  "/team/info": { method: "GET", access: "scoped", answer: info },
   "/team/list": {
     method: "GET",
-    masterOnly: true,
+    access: "scoped",
     answer: async (parts, request) => (await page(parts, request)).teams,
   },
-  "/v2/team/list": { method: "GET", masterOnly: true, answer: page },
-  "/team/block": { method: "POST", masterOnly: true, answer: (parts, request) => setBlocked(parts, request, true) },
-  "/team/unblock": { method: "POST", masterOnly: true, answer: (parts, request) => setBlocked(parts, request, false) },
-  "/team/member_add": { method: "POST", masterOnly: true, answer: addMembers },
-  "/team/bulk_member_add": { method: "POST", masterOnly: true, answer: addMembers },
-  "/team/member_update": { method: "POST", masterOnly: true, answer: updateMember },
-  "/team/member_delete": { method: "POST", masterOnly: true, answer: removeMember },
+  "/v2/team/list": { method: "GET", access: "scoped", answer: page },
+  "/team/block": { method: "POST", access: "scoped", answer: (parts, request) => setBlocked(parts, request, true) },
+  "/team/unblock": { method: "POST", access: "scoped", answer: (parts, request) => setBlocked(parts, request, false) },
+  "/team/member_add": { method: "POST", access: "scoped", answer: addMembers },
+  "/team/bulk_member_add": { method: "POST", access: "scoped", answer: addMembers },
+  "/team/member_update": { method: "POST", access: "scoped", answer: updateMember },
+  "/team/member_delete": { method: "POST", access: "scoped", answer: removeMember },
   "/team/model/add": {
     method: "POST",
-    masterOnly: true,
+    access: "scoped",
     answer: (parts, request) => changeModels(parts, request, true),
   },
   "/team/model/delete": {
     method: "POST",
-    masterOnly: true,
+    access: "scoped",
     answer: (parts, request) => changeModels(parts, request, false),
   },
 };
@@ -84,7 +84,7 @@ async function create(parts: AdminParts, request: RouteRequest): Promise<JsonObj
   const sent = await request.body();
   const { id = randomUUID(), change } = readEntity(sent, body);
   const listed = readBody(z.looseObject({ members_with_roles: z.array(member).max(1_000).nullish() }), sent);
-  const made = await parts.entities.create("team", { id, change, names, by: masterName });
+  const made = await parts.entities.create("team", { id, change, names, by: parts.operator.name });
   const defaults = memberDefaults(made);
   const members = (listed.members_with_roles ?? []).map((one) => memberOf(id, one, defaults));
   if (members.length > 0) await parts.members.add(members, names);
@@ -94,14 +94,14 @@ async function create(parts: AdminParts, request: RouteRequest): Promise<JsonObj
 async function update(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id, change } = readEntity(await request.body(), body);
   if (id === undefined) throw invalid("team_id", "is missing.");
-  const changed = await parts.entities.update("team", { id, change, names, by: masterName });
+  const changed = await parts.entities.update("team", { id, change, names, by: parts.operator.name });
   return { team_id: id, data: await rowOf(parts, changed) };
 }
 
 async function deleteTeams(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { team_ids: ids } = readBody(teamsDelete, await request.body());
   for (const id of ids) await parts.entities.get("team", id);
-  for (const id of ids) await parts.entities.delete("team", id, masterName);
+  for (const id of ids) await parts.entities.delete("team", id, parts.operator.name);
   return { deleted_teams: [...ids] };
 }
 
@@ -137,7 +137,7 @@ async function page(parts: AdminParts, { query }: RouteRequest): Promise<JsonObj
 
 async function setBlocked(parts: AdminParts, request: RouteRequest, blocked: boolean): Promise<JsonObject> {
   const { team_id: id } = readBody(teamBlock, await request.body());
-  return rowOf(parts, await parts.entities.update("team", { id, change: { blocked }, names, by: masterName }));
+  return rowOf(parts, await parts.entities.update("team", { id, change: { blocked }, names, by: parts.operator.name }));
 }
 
 async function addMembers(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
@@ -190,7 +190,7 @@ async function changeModels(parts: AdminParts, request: RouteRequest, isAdded: b
   const rest = before.filter((model) => !models.includes(model));
   const change = { models: isAdded ? [...rest, ...models] : rest };
   const etag = `v${version}`;
-  return rowOf(parts, await parts.entities.update("team", { id, change, names, by: masterName, etag }));
+  return rowOf(parts, await parts.entities.update("team", { id, change, names, by: parts.operator.name, etag }));
 }
 
 async function rowOf(parts: AdminParts, entity: EntityRecord): Promise<JsonObject> {

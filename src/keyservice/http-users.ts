@@ -3,7 +3,7 @@
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import type { Json, JsonObject } from "../completion.ts";
-import { type AdminParts, masterName } from "./admin.ts";
+import type { AdminParts } from "./admin.ts";
 import type { EntityRecord } from "./entities.ts";
 import { namesOf, readEntity } from "./http-entity-body.ts";
 import { organizationRow, teamRow, userRow } from "./http-entity-rows.ts";
@@ -33,19 +33,19 @@ const oneOrgMember = orgMember.extend({ organization_id: z.string("must be the o
 
 /** The routes, by path. */
 export const userRoutes: ManagementRoutes = {
-  "/user/new": { method: "POST", masterOnly: true, answer: newUser },
-  "/user/info": { method: "GET", masterOnly: true, answer: userInfo },
-  "/user/update": { method: "POST", masterOnly: true, answer: updateUser },
-  "/user/delete": { method: "POST", masterOnly: true, answer: deleteUsers },
-  "/user/list": { method: "GET", masterOnly: true, answer: listUsers },
-  "/organization/new": { method: "POST", masterOnly: true, answer: newOrganization },
-  "/organization/info": { method: "GET", masterOnly: true, answer: organizationInfo },
-  "/organization/update": { method: ["PATCH", "POST"], masterOnly: true, answer: updateOrganization },
-  "/organization/delete": { method: ["DELETE", "POST"], masterOnly: true, answer: deleteOrganizations },
-  "/organization/list": { method: "GET", masterOnly: true, answer: listOrganizations },
-  "/organization/member_add": { method: "POST", masterOnly: true, answer: addMembers },
-  "/organization/member_update": { method: ["PATCH", "POST"], masterOnly: true, answer: updateMember },
-  "/organization/member_delete": { method: ["DELETE", "POST"], masterOnly: true, answer: removeMember },
+  "/user/new": { method: "POST", access: "admin", answer: newUser },
+  "/user/info": { method: "GET", access: "scoped", answer: userInfo },
+  "/user/update": { method: "POST", access: "admin", answer: updateUser },
+  "/user/delete": { method: "POST", access: "admin", answer: deleteUsers },
+  "/user/list": { method: "GET", access: "viewer", answer: listUsers },
+  "/organization/new": { method: "POST", access: "admin", answer: newOrganization },
+  "/organization/info": { method: "GET", access: "scoped", answer: organizationInfo },
+  "/organization/update": { method: ["PATCH", "POST"], access: "admin", answer: updateOrganization },
+  "/organization/delete": { method: ["DELETE", "POST"], access: "admin", answer: deleteOrganizations },
+  "/organization/list": { method: "GET", access: "scoped", answer: listOrganizations },
+  "/organization/member_add": { method: "POST", access: "scoped", answer: addMembers },
+  "/organization/member_update": { method: ["PATCH", "POST"], access: "scoped", answer: updateMember },
+  "/organization/member_delete": { method: ["DELETE", "POST"], access: "scoped", answer: removeMember },
 };
 
 /** With a key of their own, unless `auto_create_key` is false. */
@@ -66,7 +66,7 @@ async function newUser(parts: AdminParts, request: RouteRequest): Promise<JsonOb
     id,
     change: { ...change, extra },
     names: userNames,
-    by: masterName,
+    by: parts.operator.name,
   });
   const teamIds = wishes.teams ?? [];
   for (const team of teamIds) await parts.entities.get("team", team);
@@ -86,7 +86,7 @@ async function newUser(parts: AdminParts, request: RouteRequest): Promise<JsonOb
     names: httpNames,
     secret: undefined,
     requestId: undefined,
-    createdBy: masterName,
+    createdBy: parts.operator.name,
   });
   return { ...userRow(made, teamIds), key: key.secret ?? "", key_name: key.key.masked, key_id: key.key.keyId };
 }
@@ -113,17 +113,17 @@ async function userInfo(parts: AdminParts, { query }: RouteRequest): Promise<Jso
 async function updateUser(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id, change } = readEntity(await request.body(), user);
   if (id === undefined) throw invalid("user_id", "is missing.");
-  const changed = await parts.entities.update("user", { id, change, names: userNames, by: masterName });
+  const changed = await parts.entities.update("user", { id, change, names: userNames, by: parts.operator.name });
   return { user_id: id, data: userRow(changed, await teamsOf(parts, id)) };
 }
 
-async function deleteUsers({ entities }: AdminParts, request: RouteRequest): Promise<Json> {
+async function deleteUsers({ entities, operator }: AdminParts, request: RouteRequest): Promise<Json> {
   const { user_ids } = readBody(
     z.looseObject({ user_ids: z.array(z.string(), "must be a list of ids.").min(1).max(1_000) }),
     await request.body(),
   );
   for (const id of user_ids) await entities.get("user", id);
-  for (const id of user_ids) await entities.delete("user", id, masterName);
+  for (const id of user_ids) await entities.delete("user", id, operator.name);
   return user_ids.length;
 }
 
@@ -148,7 +148,7 @@ async function teamsOf({ members }: AdminParts, userId: string): Promise<string[
 async function newOrganization(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id = randomUUID(), change } = readEntity(await request.body(), organization);
   if (change.alias === undefined || change.alias === null) throw invalid("organization_alias", "is missing.");
-  const wish = { id, change: { ...change, organizationId: null }, names: organizationNames, by: masterName };
+  const wish = { id, change: { ...change, organizationId: null }, names: organizationNames, by: parts.operator.name };
   return rowOf(parts, await parts.entities.create("organization", wish));
 }
 
@@ -167,7 +167,12 @@ async function updateOrganization(parts: AdminParts, request: RouteRequest): Pro
   const { organizationId: _, ...fields } = change;
   return rowOf(
     parts,
-    await parts.entities.update("organization", { id, change: fields, names: organizationNames, by: masterName }),
+    await parts.entities.update("organization", {
+      id,
+      change: fields,
+      names: organizationNames,
+      by: parts.operator.name,
+    }),
   );
 }
 
@@ -178,7 +183,8 @@ async function deleteOrganizations(parts: AdminParts, request: RouteRequest): Pr
   );
   for (const id of ids) await parts.entities.get("organization", id);
   const rows: Json[] = [];
-  for (const id of ids) rows.push(organizationRow(await parts.entities.delete("organization", id, masterName), []));
+  for (const id of ids)
+    rows.push(organizationRow(await parts.entities.delete("organization", id, parts.operator.name), []));
   return rows;
 }
 

@@ -5,7 +5,8 @@ import type { Json, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { requestIdFrom } from "../server/request-id.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
-import type { AdminParts } from "./admin.ts";
+import type { Administration, AdminParts } from "./admin.ts";
+import { auditRoutes } from "./http-audit.ts";
 import { credentialRoutes } from "./http-credentials.ts";
 import { customerAndBudgetRoutes } from "./http-customers.ts";
 import { dailyActivityRoutes } from "./http-daily-activity.ts";
@@ -17,17 +18,18 @@ import { type ManagementRoute, type ManagementRoutes, Text } from "./http-route.
 import { spendRoutes } from "./http-spend.ts";
 import { teamRoutes } from "./http-teams.ts";
 import { userRoutes } from "./http-users.ts";
-import { keyOfCaller, requireMasterKey } from "./operator.ts";
+import { nobody, type Operator } from "./operator.ts";
 
 /** What the handler is made of. */
-export interface ManagementParts extends AdminParts {
+export interface ManagementParts {
+  readonly administration: Administration;
   readonly telemetry: Pick<Telemetry, "log">;
 }
 
 const bodyBytesMax = 1024 * 1024;
 
-const alive: ManagementRoute = { method: "GET", masterOnly: false, answer: () => "I'm alive!" };
-const ready: ManagementRoute = { method: "GET", masterOnly: false, answer: readiness };
+const alive: ManagementRoute = { method: "GET", access: "public", answer: () => "I'm alive!" };
+const ready: ManagementRoute = { method: "GET", access: "public", answer: readiness };
 const managementRoutes: ManagementRoutes = {
   ...keyRoutes,
   ...teamRoutes,
@@ -38,6 +40,7 @@ const managementRoutes: ManagementRoutes = {
   ...modelRoutes,
   ...credentialRoutes,
   ...dailyActivityRoutes,
+  ...auditRoutes,
 };
 const routes: ReadonlyMap<string, ManagementRoute> = new Map([
   ...Object.entries(managementRoutes),
@@ -47,7 +50,7 @@ const routes: ReadonlyMap<string, ManagementRoute> = new Map([
 ]);
 /** Routes whose paths have names in them. */
 const patterns = [...routes].flatMap(([path, route]) =>
-  path.includes("{") ? [{ form: new RegExp(`^${path.replace(/\{(\w+)\}/g, "(?<$1>[^/]+)")}$`), route }] : [],
+  path.includes("{") ? [{ path, form: new RegExp(`^${path.replace(/\{(\w+)\}/g, "(?<$1>[^/]+)")}$`), route }] : [],
 );
 
 /**
@@ -75,17 +78,20 @@ export function isManagementPath(path: string): boolean {
 }
 
 interface Found {
+  /** The path as the routes have it. */
+  readonly form: string;
   readonly route: ManagementRoute;
   readonly path: Readonly<Record<string, string>>;
 }
 
 function routeOf(path: string): Found | undefined {
   const exact = routes.get(path);
-  if (exact !== undefined) return { route: exact, path: {} };
-  for (const { form, route } of patterns) {
+  if (exact !== undefined) return { form: path, route: exact, path: {} };
+  for (const { path: named, form, route } of patterns) {
     const match = form.exec(path);
     if (match === null) continue;
     return {
+      form: named,
       route,
       path: Object.fromEntries(Object.entries(match.groups ?? {}).map(([name, text]) => [name, decoded(text)])),
     };
@@ -102,7 +108,7 @@ function decoded(text: string): string {
   }
 }
 
-async function answer(parts: ManagementParts, req: IncomingMessage, res: ServerResponse): Promise<void> {
+async function answer({ administration }: ManagementParts, req: IncomingMessage, res: ServerResponse): Promise<void> {
   const [path = "", query = ""] = (req.url ?? "").split(/\?(.*)/s);
   const found = routeOf(path);
   if (found === undefined) {
@@ -116,14 +122,13 @@ async function answer(parts: ManagementParts, req: IncomingMessage, res: ServerR
     res.setHeader("allow", methods.join(", "));
     throw new GatewayError("method_not_allowed", `This path takes ${methods.join(" or ")}.`);
   }
-  const callerKey = () => keyOfCaller((name) => headerOf(req, name));
-  if (route.masterOnly) requireMasterKey(callerKey(), parts.masterKey);
-  const result = await route.answer(parts, {
+  const operator = await operatorOf(administration, req, found);
+  operator.checkAccess(route.access);
+  const result = await route.answer(administration.as(operator), {
     method: taken,
     query: new URLSearchParams(query),
     path: found.path,
     accept: req.headers.accept ?? "",
-    callerKey,
     body: async () => parseObject(await readBytes(req)),
     note(name, value) {
       if (value !== "") res.setHeader(name, value);
@@ -131,6 +136,16 @@ async function answer(parts: ManagementParts, req: IncomingMessage, res: ServerR
   });
   if (result instanceof Text) sendText(res, 200, result);
   else send(res, 200, result);
+}
+
+function operatorOf(
+  { operators }: Administration,
+  req: IncomingMessage,
+  { route, form }: Found,
+): Promise<Operator> | Operator {
+  if (route.access === "public") return nobody;
+  const groups = ["management_routes", ...(req.method === "GET" || req.method === "HEAD" ? ["info_routes"] : [])];
+  return operators.identify((name) => headerOf(req, name), { groups, paths: [form] });
 }
 
 async function readiness({ books, clock }: AdminParts): Promise<JsonObject> {

@@ -3,6 +3,7 @@
 import { isStorable } from "./key-fields.ts";
 import type { KeyPlace, KeySelection } from "./key-records.ts";
 import type { KeyReference } from "./key-secrets.ts";
+import type { Sight } from "./operator.ts";
 import { hashSecret, masterKeyId, type Pepper } from "./secrets.ts";
 
 /** Which keys a list holds. Absent: all. The master key's own place in the books is in no list. */
@@ -14,6 +15,8 @@ export interface KeyFilter {
   readonly references?: readonly KeyReference[];
   /** Deleted keys instead of living ones. */
   readonly deleted?: boolean;
+  /** Only those an operator sees; undefined: all. */
+  readonly sight?: Sight | undefined;
 }
 
 /** By age, newest first; keys of the same moment by id. */
@@ -70,6 +73,12 @@ export function selectKeys(
   equals("k.team_id", filter.teamId);
   equals("k.user_id", filter.userId);
   equals("k.organization_id", filter.organizationId);
+  if (filter.sight !== undefined) {
+    const { keyId = "", userId = "", teamIds } = filter.sight;
+    conditions.push(
+      `(k.key_id = ${parameter(keyId)} OR k.user_id = ${parameter(userId)} OR k.team_id = ANY (${parameter(teamIds)}::text[]))`,
+    );
+  }
   for (const reference of filter.references ?? []) {
     if (reference.kind === "digest") {
       const hmac = parameter(hashSecret(reference.sha256, pepper));

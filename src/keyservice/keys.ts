@@ -1,13 +1,10 @@
 /** Administration of virtual keys: what both faces, gRPC and HTTP, come down to. */
 
-import pg from "pg";
 import type { Clock } from "../clock.ts";
 import { durationMs, parseDuration } from "../duration.ts";
-import { GatewayError } from "../errors.ts";
 import { formatUsd, type Nanos } from "../money.ts";
 import { inBooks } from "./books.ts";
 import type { AsOf } from "./budget-records.ts";
-import { isUnknownTemplate, noSuchTemplate } from "./budget-templates.ts";
 import { bumpRevision } from "./changes.ts";
 import { forgiveSpend } from "./forgiveness.ts";
 import { forgetSecrets, refuseFormerSecret, replaceSecret, type StoredSecret } from "./former-secrets.ts";
@@ -22,16 +19,20 @@ import {
   type KeyFields,
 } from "./key-fields.ts";
 import { type KeyPlace, type KeyRecord, readKeys } from "./key-records.ts";
+import { changedMeanwhile, noSuchKey, taken, violatedIndex } from "./key-refusals.ts";
 import { type KeyReference, maskSecret, newKeyId, newSecret } from "./key-secrets.ts";
 import { type KeyFilter, type KeyOrder, newestFirst, selectKeys, sortedBy } from "./key-selection.ts";
 import { checkWindows, windowsOf } from "./key-windows.ts";
 import { insertKey, updateKey } from "./key-writes.ts";
-import type { Postgres, Queryable } from "./postgres.ts";
+import type { KeyAction, KeyOwner, Operator } from "./operator.ts";
+import type { Database, Queryable } from "./postgres.ts";
 import { digestSecret, hashSecret, type Pepper } from "./secrets.ts";
 
 /** What the administration of keys is made of. */
 export interface KeysParts {
-  readonly postgres: Postgres;
+  /** Who does it: what he may not, is refused, and what he may not see, is not in lists. */
+  readonly operator: Operator;
+  readonly postgres: Database;
   readonly pepper: Pepper;
   readonly clock: Clock;
   /** An IANA name: where budget days begin at midnight. */
@@ -71,7 +72,7 @@ export interface KeyRotation extends KeyUpdate {
 /**
  * The virtual keys. A change is in force on every sidecar as soon as that has heard of it, a moment after it is made.
  *
- * Every method may throw GatewayError `keyservice_unavailable`.
+ * Every method may throw GatewayError `keyservice_unavailable`, `permission_denied`, `team_member_permission_error`.
  */
 export class Keys {
   readonly #parts: KeysParts;
@@ -87,7 +88,7 @@ export class Keys {
    * @throws GatewayError `invalid_request`, `already_exists` (alias or secret).
    */
   async create(asked: NewKey): Promise<{ key: KeyRecord; secret: string | undefined }> {
-    const fields = this.#check(asked);
+    const fields = this.#owned(this.#check(asked));
     const earlier = await this.#createdBefore(asked.requestId);
     if (earlier !== undefined) return { key: earlier, secret: undefined };
     const secret = asked.secret ?? newSecret();
@@ -105,15 +106,25 @@ export class Keys {
     return (await this.find(reference)) ?? noSuchKey();
   }
 
+  /** One that something is to be done to. */
+  async #getFor(action: KeyAction, reference: KeyReference): Promise<KeyRecord> {
+    const [key] = await this.#read({ references: [reference] });
+    if (key === undefined) noSuchKey();
+    this.#parts.operator.checkKey(action, key);
+    return key;
+  }
+
   /** A key that was deleted; of several the youngest. */
   async findDeleted(reference: KeyReference): Promise<KeyRecord | undefined> {
     const [key] = await this.#read({ references: [reference], deleted: true });
+    if (key !== undefined) this.#parts.operator.checkKey("/key/info", key);
     return key;
   }
 
   /** @returns undefined if there is no such key, or it was deleted. */
   async find(reference: KeyReference): Promise<KeyRecord | undefined> {
     const [key] = await this.#read({ references: [reference] });
+    if (key !== undefined) this.#parts.operator.checkKey("/key/info", key);
     return key;
   }
 
@@ -124,7 +135,9 @@ export class Keys {
    */
   async update(reference: KeyReference, asked: KeyUpdate): Promise<KeyRecord> {
     const fields = this.#check(asked);
-    const { keyId } = await this.get(reference);
+    const current = await this.#getFor("/key/update", reference);
+    this.#checkMove(current, fields);
+    const { keyId } = current;
     try {
       return await this.#write(keyId, fields, asked);
     } catch (error) {
@@ -142,7 +155,9 @@ export class Keys {
     const fields = this.#check(asked);
     const graceMs = graceOf(asked);
     const secret = asked.secret ?? newSecret();
-    const { keyId } = await this.get(reference);
+    const current = await this.#getFor("/key/regenerate", reference);
+    this.#checkMove(current, fields);
+    const { keyId } = current;
     const nowMs = this.#parts.clock.nowMs();
     const endsAtMs = graceMs === undefined ? undefined : nowMs + graceMs;
     const replace = async (client: Queryable) => {
@@ -172,7 +187,7 @@ export class Keys {
     name: string,
   ): Promise<{ key: KeyRecord; previous: Nanos }> {
     checkBudget(resetTo, name);
-    const { keyId } = await this.get(reference);
+    const { keyId } = await this.#getFor("/key/reset_spend", reference);
     return inBooks(this.#parts.postgres, async (client) => {
       const version = await bumpRevision(client, { scope: "key", id: keyId });
       const { maxBudget } = await this.#reread(client, keyId);
@@ -188,16 +203,18 @@ export class Keys {
 
   /** Refuses a key's calls, or lets it work again. @throws GatewayError `not_found`. */
   async setBlocked(reference: KeyReference, blocked: boolean): Promise<KeyRecord> {
-    const { keyId } = await this.get(reference);
+    const { keyId } = await this.#getFor("/key/block", reference);
     return this.#write(keyId, { blocked });
   }
 
   /** Ends keys for good, all or none. Their rows and their spend stay. Passes over those that are deleted already. */
   async delete(keyIds: Iterable<string>): Promise<void> {
+    const { operator } = this.#parts;
     const now = new Date(this.#parts.clock.nowMs());
     await this.#parts.postgres.transaction(async (client) => {
       for (const keyId of new Set(keyIds)) {
         const version = await bumpRevision(client, { scope: "key", id: keyId });
+        if (!operator.isAdmin) operator.checkKey("/key/delete", await this.#reread(client, keyId));
         await forgetSecrets(client, keyId);
         await client.query(
           `UPDATE keys SET deleted_at = $2, updated_at = $2, version = $3 WHERE key_id = $1 AND deleted_at IS NULL`,
@@ -219,14 +236,14 @@ export class Keys {
 
   /** The aliases of keys that have one, by the alphabet. */
   async listAliases(filter: KeyFilter): Promise<string[]> {
-    const { where, values } = selectKeys(filter, this.#now());
+    const { where, values } = selectKeys({ ...filter, sight: this.#parts.operator.sight }, this.#now());
     const sql = `SELECT k.alias FROM keys k ${where} AND k.alias IS NOT NULL ORDER BY k.alias`;
     return (await this.#parts.postgres.query<{ alias: string }>(sql, values)).map(({ alias }) => alias);
   }
 
   /** How many keys a filter finds. */
   async count(filter: KeyFilter): Promise<number> {
-    const { where, values } = selectKeys(filter, this.#now());
+    const { where, values } = selectKeys({ ...filter, sight: this.#parts.operator.sight }, this.#now());
     const sql = `SELECT count(*) AS count FROM keys k ${where}`;
     const [row] = await this.#parts.postgres.query<{ count: bigint }>(sql, values);
     return Number(row?.count ?? 0n);
@@ -243,6 +260,22 @@ export class Keys {
     const expiresAtMs = this.#parts.clock.nowMs() + durationMs(length);
     checkTime(expiresAtMs, names.duration);
     return { ...fields, expiresAtMs };
+  }
+
+  /** A key of somebody who is no administrator is his own unless it says whose it is. */
+  #owned(fields: Partial<KeyFields>): Partial<KeyFields> {
+    const { operator } = this.#parts;
+    if (operator.isAdmin) return fields;
+    const owned = { ...fields, userId: fields.userId ?? (fields.teamId ? fields.userId : operator.userId) ?? null };
+    operator.checkKeyTarget({ ...ownerOf(owned), organizationId: owned.organizationId ?? null });
+    return owned;
+  }
+
+  /** Whoever moves a key must be allowed to make it where it goes. */
+  #checkMove(current: KeyRecord, fields: Partial<KeyFields>): void {
+    const { userId = current.userId, teamId = current.teamId, organizationId = current.organizationId } = fields;
+    const isMoved = userId !== current.userId || teamId !== current.teamId || organizationId !== current.organizationId;
+    if (isMoved) this.#parts.operator.checkKeyTarget({ userId, teamId, organizationId });
   }
 
   #insert(asked: NewKey, fields: Partial<KeyFields>, secret: string): Promise<KeyRecord> {
@@ -306,7 +339,10 @@ export class Keys {
       ...{ after: undefined, limit: 1, offset: 0 },
     },
   ): Promise<KeyRecord[]> {
-    const { where, values } = selectKeys(filter, this.#now(), page.after);
+    // A single key that is asked for and not to be seen is refused by whoever asks, not passed over.
+    const sight =
+      filter.references === undefined || filter.references.length === 0 ? this.#parts.operator.sight : undefined;
+    const { where, values } = selectKeys({ ...filter, sight }, this.#now(), page.after);
     const limits = `LIMIT $${values.length + 1} OFFSET $${values.length + 2}`;
     const selection = {
       where: `${where} ${page.order === undefined ? newestFirst : sortedBy(page.order)} ${limits}`,
@@ -337,46 +373,11 @@ function graceOf({ gracePeriod, gracePeriodName }: KeyRotation): number | undefi
   return durationMs(length);
 }
 
+function ownerOf({ userId = null, teamId = null }: Partial<KeyFields>): KeyOwner {
+  return { userId, teamId };
+}
+
 /** Changes with every change of the key. */
 export function etagOf(key: KeyRecord): string {
   return `v${key.version}`;
-}
-
-/** @throws GatewayError `not_found`, always. */
-export function noSuchKey(): never {
-  throw new GatewayError(
-    "not_found",
-    "There is no such key, or it was deleted. List the keys to see which there are.",
-    {
-      param: "key",
-    },
-  );
-}
-
-function changedMeanwhile(): never {
-  throw new GatewayError("conflict", "The key was changed meanwhile. Get it again, and send its new etag.", {
-    param: "etag",
-  });
-}
-
-/** Says which name was taken, or which budget there is not, if that is what an error of the database says. */
-function taken(error: unknown, names: FieldNames): unknown {
-  if (isUnknownTemplate(error)) return noSuchTemplate(names.budgetId);
-  switch (violatedIndex(error)) {
-    case "keys_alias":
-      return new GatewayError("already_exists", `Another key has this \`${names.alias}\`. Choose another one.`, {
-        param: names.alias,
-      });
-    case "keys_secret":
-      return new GatewayError("already_exists", "A key with this secret exists already. Choose another one.", {
-        param: names.secret,
-      });
-    default:
-      return error;
-  }
-}
-
-/** The unique index that a change would have broken. */
-function violatedIndex(error: unknown): string | undefined {
-  return error instanceof pg.DatabaseError && error.code === "23505" ? error.constraint : undefined;
 }

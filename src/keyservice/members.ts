@@ -9,7 +9,8 @@ import { closeBudgets, openBudget, updateBudget } from "./budget-writes.ts";
 import { bumpRevision } from "./changes.ts";
 import { memberScopeId } from "./entities.ts";
 import { checkKeyChange, type FieldNames, invalid } from "./key-fields.ts";
-import type { Postgres, Queryable } from "./postgres.ts";
+import type { Operator } from "./operator.ts";
+import type { Database, Queryable } from "./postgres.ts";
 
 /** Where users are members. */
 export type MemberScope = "team" | "organization";
@@ -57,11 +58,20 @@ const columns = { role: "role", rpmLimit: "rpm_limit", tpmLimit: "tpm_limit" } a
 
 /** The memberships. Every method may throw `keyservice_unavailable`. */
 export class Members {
-  readonly #postgres: Postgres;
+  readonly #postgres: Database;
   readonly #clock: Clock;
   readonly #timeZone: string;
 
-  constructor(parts: { readonly postgres: Postgres; readonly clock: Clock; readonly timeZone: string }) {
+  readonly #operator: Operator;
+
+  constructor(parts: {
+    readonly postgres: Database;
+    readonly clock: Clock;
+    readonly timeZone: string;
+    /** Who does it: what he may not, is refused, and what he may not see, is not in lists. */
+    readonly operator: Operator;
+  }) {
+    this.#operator = parts.operator;
     this.#postgres = parts.postgres;
     this.#clock = parts.clock;
     this.#timeZone = parts.timeZone;
@@ -76,7 +86,10 @@ export class Members {
     memberships: readonly { readonly membership: Membership; readonly fields: Partial<MemberFields> }[],
     names: FieldNames,
   ): Promise<void> {
-    for (const { membership, fields } of memberships) check(membership, fields, names);
+    for (const { membership, fields } of memberships) {
+      this.#operator.checkMembers(membership.scope, membership.entityId);
+      check(membership, fields, names);
+    }
     await this.#transact(names, async (client) => {
       const entities = new Set(memberships.map(({ membership: { scope, entityId } }) => `${scope} ${entityId}`));
       for (const { membership } of memberships) {
@@ -103,8 +116,9 @@ export class Members {
 
   /** @throws GatewayError `invalid_request`, `not_found`. */
   async update(membership: Membership, fields: Partial<MemberFields>, names: FieldNames): Promise<void> {
-    check(membership, fields, names);
     const { scope, entityId: id } = membership;
+    this.#operator.checkMembers(scope, id);
+    check(membership, fields, names);
     await this.#transact(names, async (client) => {
       await bumpRevision(client, { scope, id });
       await write(client, membership, fields);
@@ -113,6 +127,7 @@ export class Members {
 
   /** @throws GatewayError `not_found`. */
   async remove({ scope, entityId, userId }: Membership): Promise<void> {
+    this.#operator.checkMembers(scope, entityId);
     await this.#postgres.transaction(async (client) => {
       await bumpRevision(client, { scope, id: entityId });
       const gone = await client.query(
@@ -133,7 +148,7 @@ export class Members {
     const rows = await this.#postgres.query<MemberRow>(
       `SELECT * FROM members WHERE scope = $1 AND ($2::text[] IS NULL OR entity_id = ANY ($2)) AND ($3::text IS NULL OR user_id = $3)
        ORDER BY added_at, user_id`,
-      [scope, filter.entityIds ?? null, filter.userId ?? null],
+      [scope, this.#operator.narrow(scope, filter.entityIds) ?? null, filter.userId ?? null],
     );
     const owners = rows.map((row) => ({ id: memberScopeId(row.entity_id, row.user_id), metadata: {} }));
     const asOf = { nowMs: this.#clock.nowMs(), timeZone: this.#timeZone };

@@ -17,7 +17,7 @@ import {
   openParams,
   writeModel,
 } from "./model-records.ts";
-import type { Postgres, Queryable } from "./postgres.ts";
+import type { Database, Queryable } from "./postgres.ts";
 import { maskedParams, merged, unmasked } from "./secret-params.ts";
 import type { Vault } from "./vault.ts";
 
@@ -28,7 +28,7 @@ export interface FileModels {
 
 /** What the administration of models is made of. */
 export interface ModelsParts {
-  readonly postgres: Postgres;
+  readonly postgres: Database;
   readonly vault: Vault;
   readonly clock: Clock;
   /** Whether models may be kept in the database (`store_model_in_db`). */

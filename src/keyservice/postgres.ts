@@ -14,6 +14,12 @@ export interface Queryable {
   query<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[], name?: string): Promise<Row[]>;
 }
 
+/** What runs whole transactions too. */
+export interface Database extends Queryable {
+  /** See Postgres. */
+  transaction<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result>;
+}
+
 /** What a Postgres is made of. */
 export interface PostgresParts {
   readonly databaseUrl: Secret;
@@ -40,7 +46,7 @@ const lostAgainstOthers = new Set(["40001", "40P01"]);
  * Its methods throw GatewayError keyservice_unavailable when the database cannot be reached or is not ready, and else what
  * the database says.
  */
-export class Postgres implements Queryable {
+export class Postgres implements Database {
   readonly #pool: pg.Pool;
   readonly #clock: Clock;
   readonly #random: Random;

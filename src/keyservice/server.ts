@@ -138,7 +138,7 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
       adminRoutes(router, administration);
     },
     services,
-    fallback: createManagementHandler({ ...administration, telemetry: { log } }),
+    fallback: createManagementHandler({ administration, telemetry: { log } }),
     ...{ health, clock },
     onBug: (error, facts) => log("error", "A call met a bug.", { ...facts, error }),
   });

@@ -17,7 +17,7 @@ import {
   writeLeaseAnswer,
   writePartyGrant,
 } from "./messages.ts";
-import { keyOfCaller } from "./operator.ts";
+import { keyOfCaller } from "./operators.ts";
 import type { Queryable } from "./postgres.ts";
 import { type Pepper, sameSecret } from "./secrets.ts";
 import type { Settlements } from "./settlements.ts";

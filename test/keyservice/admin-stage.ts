@@ -7,6 +7,7 @@ import type pg from "pg";
 import type { Clock } from "../../src/clock.ts";
 import { systemClock, systemRandom } from "../../src/clock.ts";
 import type { JsonObject } from "../../src/completion.ts";
+import { AuditAdminService } from "../../src/gen/tollgate/admin/v1/audit_pb.ts";
 import { BudgetAdminService, EntityAdminService } from "../../src/gen/tollgate/admin/v1/entities_pb.ts";
 import { KeyAdminService, SpendAdminService } from "../../src/gen/tollgate/admin/v1/keys_pb.ts";
 import { CredentialAdminService, ModelAdminService } from "../../src/gen/tollgate/admin/v1/models_pb.ts";
@@ -72,6 +73,7 @@ export class Stage {
   budgetAdmin!: Client<typeof BudgetAdminService>;
   modelAdmin!: Client<typeof ModelAdminService>;
   credentialAdmin!: Client<typeof CredentialAdminService>;
+  auditAdmin!: Client<typeof AuditAdminService>;
   /** The gRPC clients' key. */
   rpcKey = masterKey;
 
@@ -148,7 +150,7 @@ export class Stage {
       port: 0,
       routes: (router) => adminRoutes(router, parts),
       services: adminServices,
-      fallback: createManagementHandler({ ...parts, telemetry }),
+      fallback: createManagementHandler({ administration: parts, telemetry }),
       health: new Health([]),
       clock: systemClock,
       onBug: (error) => this.bugs.push(error),
@@ -170,5 +172,6 @@ export class Stage {
     this.budgetAdmin = createClient(BudgetAdminService, transport);
     this.modelAdmin = createClient(ModelAdminService, transport);
     this.credentialAdmin = createClient(CredentialAdminService, transport);
+    this.auditAdmin = createClient(AuditAdminService, transport);
   }
 }

@@ -208,7 +208,7 @@ test("odd queries are a 400 that names the parameter", async () => {
     }
   }
   assertError(await stage.http("GET", "/spend/logs?limit=0"), { status: 400, param: "limit" });
-  assertError(await stage.http("GET", "/spend/logs?start_date=2026-01-01"), { status: 400, param: "start_date" });
+  assertError(await stage.http("GET", "/spend/logs?start_date=2026-01-01"), { status: 400, param: "end_date" });
   for (const query of [
     "team_id=%00",
     "user_id=%FF%FE",
@@ -324,7 +324,7 @@ test("without its database it answers 503, and says only that", async () => {
       fileModels: undefined,
     },
   });
-  const server = createServer(createManagementHandler({ ...administration, telemetry })).listen(0, "127.0.0.1");
+  const server = createServer(createManagementHandler({ administration, telemetry })).listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;
   const headers = { authorization: `Bearer ${masterKey}` };

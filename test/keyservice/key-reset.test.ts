@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import { Code } from "@connectrpc/connect";
 import { Keys } from "../../src/keyservice/keys.ts";
+import { Operator } from "../../src/keyservice/operator.ts";
 import { assertFails, masterKey, Stage } from "./admin-stage.ts";
 import { BooksStage, leaseTtlMs, pepper, spend } from "./books-stage.ts";
 
@@ -19,7 +20,8 @@ after(async () => {
   assert.deepEqual(stage.bugs, []);
 });
 
-const keysOf = () => new Keys({ postgres: books.postgres, pepper, clock: books.clock, timeZone: "UTC" });
+const operator = new Operator({ name: "test", role: "proxy_admin" });
+const keysOf = () => new Keys({ operator, postgres: books.postgres, pepper, clock: books.clock, timeZone: "UTC" });
 /** The stage's ids have not the form of real ones, so the key is named by an alias. */
 async function key(max: bigint, duration?: string): Promise<string> {
   const keyId = await books.key(max, duration);

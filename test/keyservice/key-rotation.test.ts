@@ -136,7 +136,7 @@ test("what cannot be rotated is refused, with what to do", async () => {
     assert.ok(!JSON.stringify(answer.body).includes(made.key));
   }
   const as = { authorization: `Bearer ${made.key}` };
-  assert.equal((await stage.http("POST", "/key/regenerate", { key: made.key }, as)).status, 401);
+  assert.equal((await stage.http("POST", "/key/regenerate", { key: made.key }, as)).status, 403);
   assert.equal((await grantOf(made.key))?.keyId, made.key_id);
 });
 

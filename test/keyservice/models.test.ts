@@ -234,7 +234,7 @@ describe("LiteLLM's model endpoints", () => {
     assert.equal(all.find((row: JsonObject) => row.model_group === "of-file").supports_vision, true);
   });
 
-  it("answer the master key alone", async () => {
+  it("answer administrators alone", async () => {
     const { body: key } = await stage.http("POST", "/key/generate", {});
     for (const [method, path] of [
       ["POST", "/model/new"],
@@ -249,7 +249,7 @@ describe("LiteLLM's model endpoints", () => {
     ] as const) {
       const body = method === "GET" ? undefined : {};
       const answer = await stage.http(method, path, body, { authorization: `Bearer ${key.key}` });
-      assert.equal(answer.status, 401, path);
+      assert.equal(answer.status, 403, path);
     }
   });
 });

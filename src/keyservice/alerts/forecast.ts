@@ -58,16 +58,16 @@ export class AlertForecast {
 const forecastSql = `
   INSERT INTO alerts (kind, budget_id, period_start, scope, scope_id, model, duration, spent_nanos, max_nanos, soft_nanos, facts,
     created_at, next_attempt_at)
-  SELECT 'projected_limit', b.budget_id, p.period_start, b.scope, b.scope_id, b.model, b.duration, p.spent_nanos, b.max_nanos, b.soft_nanos,
+  SELECT 'projected_limit', b.budget_id, p.period_start, b.scope, b.scope_id, b.model, b.duration, (p.spent_nanos - p.forgiven_nanos), b.max_nanos, b.soft_nanos,
     jsonb_build_object(
-      'projected_spend_usd', round(p.spent_nanos::numeric * c.length_ms / c.elapsed_ms / 1000000000, 2)::text,
+      'projected_spend_usd', round((p.spent_nanos - p.forgiven_nanos)::numeric * c.length_ms / c.elapsed_ms / 1000000000, 2)::text,
       'projected_exceeded_date',
-        to_char((p.period_start + interval '1 millisecond' * (c.elapsed_ms * (b.max_nanos::numeric / p.spent_nanos))::float8) AT TIME ZONE 'UTC',
+        to_char((p.period_start + interval '1 millisecond' * (c.elapsed_ms * (b.max_nanos::numeric / (p.spent_nanos - p.forgiven_nanos)))::float8) AT TIME ZONE 'UTC',
           'YYYY-MM-DD"T"HH24:MI"Z"')),
     $6, $6
   FROM unnest($1::text[], $2::timestamptz[], $3::numeric[], $4::numeric[]) AS c (duration, period_start, length_ms, elapsed_ms)
     JOIN effective_budgets b ON b.duration = c.duration AND b.removed_at IS NULL
     JOIN budget_periods p ON p.budget_id = b.budget_id AND p.period_start = c.period_start
-  WHERE p.spent_nanos >= b.max_nanos * $5::numeric AND p.spent_nanos < b.max_nanos AND p.spent_nanos > 0
-    AND p.spent_nanos::numeric * c.length_ms > b.max_nanos::numeric * c.elapsed_ms
+  WHERE (p.spent_nanos - p.forgiven_nanos) >= b.max_nanos * $5::numeric AND (p.spent_nanos - p.forgiven_nanos) < b.max_nanos AND (p.spent_nanos - p.forgiven_nanos) > 0
+    AND (p.spent_nanos - p.forgiven_nanos)::numeric * c.length_ms > b.max_nanos::numeric * c.elapsed_ms
   ON CONFLICT DO NOTHING`;
