@@ -26,7 +26,7 @@ import type { KeyRecord } from "./key-records.ts";
 import { etagOf } from "./keys.ts";
 import type { SpendEntry } from "./spend-reader.ts";
 
-/** The fields as the messages call them. The last two are not in `Key`; `extra` has no field. */
+/** The fields as the messages call them. The last two are not in `Key`. */
 export const rpcNames: FieldNames = {
   alias: "key.alias",
   userId: "key.user_id",
@@ -81,6 +81,7 @@ const readers: Readonly<Record<string, (key: Key) => KeyChange>> = {
   team_id: (key) => ({ teamId: key.teamId ?? null }),
   metadata: (key) => ({ metadata: key.metadata ?? {} }),
   tags: (key) => ({ tags: key.tags }),
+  extra: (key) => ({ extra: key.extra ?? {} }),
   allowed_routes: (key) => ({ allowedRoutes: key.allowedRoutes }),
   enforced_params: (key) => ({ enforcedParams: key.enforcedParams }),
 };
@@ -117,6 +118,7 @@ export function messageOf(key: KeyRecord): Key {
     reservedUsd: formatUsd(key.reserved),
     metadata: key.metadata,
     tags: [...key.tags],
+    extra: key.extra,
     allowedRoutes: [...key.allowedRoutes],
     enforcedParams: [...key.enforcedParams],
     createTime: timestampFromMs(key.createdAtMs),

@@ -103,7 +103,7 @@ function windowOf(window: WindowRecord): JsonObject {
 
 /** A key's row with its id in the place of LiteLLM's token. */
 export function rowWithToken(key: KeyRecord): JsonObject {
-  return { token: key.keyId, ...rowOf(key) };
+  return { ...rowOf(key), token: key.keyId };
 }
 
 /** A moment as LiteLLM writes it. */

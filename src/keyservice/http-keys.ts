@@ -59,7 +59,7 @@ async function generate({ keys, masterKey, operator }: AdminParts, request: Rout
   });
   request.note("x-tollgate-inactive-fields", inactiveFields(change));
   const token = digestSecret(made.secret ?? "").toString("hex");
-  return { key: made.secret ?? null, token, token_id: token, duration: body.duration ?? null, ...rowOf(made.key) };
+  return { ...rowOf(made.key), key: made.secret ?? null, token, token_id: token, duration: body.duration ?? null };
 }
 
 async function regenerate({ keys, masterKey }: AdminParts, request: RouteRequest): Promise<JsonObject> {
@@ -81,7 +81,7 @@ async function regenerate({ keys, masterKey }: AdminParts, request: RouteRequest
   });
   request.note("x-tollgate-inactive-fields", inactiveFields(change));
   const token = digestSecret(made.secret).toString("hex");
-  return { key: made.secret, token, token_id: token, duration: body.duration ?? null, ...rowOf(made.key) };
+  return { ...rowOf(made.key), key: made.secret, token, token_id: token, duration: body.duration ?? null };
 }
 
 async function update({ keys }: AdminParts, request: RouteRequest): Promise<JsonObject> {
@@ -89,7 +89,7 @@ async function update({ keys }: AdminParts, request: RouteRequest): Promise<Json
   const change = changeOf(body);
   const key = await keys.update(referenceTo(body.key), { change, names: httpNames, etag: undefined });
   request.note("x-tollgate-inactive-fields", inactiveFields(change));
-  return { key: body.key, ...rowWithToken(key) };
+  return { ...rowWithToken(key), key: body.key };
 }
 
 async function resetSpend({ keys, masterKey }: AdminParts, request: RouteRequest): Promise<JsonObject> {

@@ -134,6 +134,27 @@ test("what GetKey returns can be sent to UpdateKey as it is", async () => {
   assert.deepEqual({ ...same, etag: "", updateTime: undefined }, { ...key, etag: "", updateTime: undefined });
 });
 
+test("fields that do not act are the same over gRPC and HTTP, and hide none that does", async () => {
+  const extra = { guardrails: ["pii"], permissions: { a: true }, allowed_cache_controls: ["no-cache"] };
+  const { key } = await stage.keyAdmin.createKey({
+    key: { rpmLimit: 7n, extra: { ...extra, rpm_limit: 1, token: "x" } },
+  });
+  const id = key?.id ?? "";
+  const { info } = (await stage.http("GET", `/key/info?key=${id}`)).body;
+  for (const [name, value] of Object.entries(extra)) assert.deepEqual(info[name], value, name);
+  assert.equal(info.rpm_limit, 7);
+  const row = (await stage.http("POST", "/key/update", { key: id, policies: ["p"] })).body;
+  assert.deepEqual([row.key, row.token], [id, id]);
+  const updated = await stage.keyAdmin.updateKey({ key: { id, extra: { guardrails: null } } });
+  assert.deepEqual(updated.key?.extra?.permissions, { a: true });
+  assert.deepEqual([updated.key?.extra?.guardrails, updated.key?.extra?.policies], [null, ["p"]]);
+  await assertFails(
+    stage.keyAdmin.updateKey({ key: { id, extra: { auto_rotate: true } } }),
+    Code.InvalidArgument,
+    "INVALID_REQUEST",
+  );
+});
+
 test("UpdateKey with an old etag is aborted", async () => {
   const { key } = await stage.keyAdmin.createKey({ key: { rpmLimit: 1n } });
   assert.ok(key !== undefined);
