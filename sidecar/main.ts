@@ -12,7 +12,7 @@ const usage = `tollgate: a per-pod LLM gateway whose budgets and limits hold exa
   tollgate version
 
   tollgate keys|teams|users|organizations|customers|tags VERB   administration of a running KeyService (KEYSERVICE_URL,
-  tollgate spend list|report                                    TOLLGATE_ADMIN_TOKEN); \`tollgate keys --help\` shows the verbs
+  tollgate spend list|report, tollgate audit list               TOLLGATE_ADMIN_TOKEN); \`tollgate keys --help\` shows the verbs
 
 The README's configuration table lists the environment variables.
 `;
@@ -34,7 +34,7 @@ const programs = new Map<string, () => Promise<(settings: Settings) => Promise<P
 ]);
 
 /** What can be administered; which verbs each has is told by what carries them out. */
-const resourceNames = new Set(["keys", "teams", "users", "organizations", "customers", "tags", "spend"]);
+const resourceNames = new Set(["keys", "teams", "users", "organizations", "customers", "tags", "spend", "audit"]);
 
 async function main(argv: readonly string[]): Promise<number> {
   const [command = "help", ...args] = argv;

@@ -5,6 +5,7 @@ import { createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { Secret } from "../../src/index.ts";
 import type { Settings } from "../settings.ts";
+import { audit } from "./audit.ts";
 import { type Answer, type Call, type Flags, type Resource, UsageError, type Verb } from "./command.ts";
 import { customers, organizations, tags, teams, users } from "./entities.ts";
 import { failureOf } from "./failure.ts";
@@ -14,7 +15,10 @@ import { spend } from "./spend.ts";
 import { jsonTextOf, textOf } from "./table.ts";
 
 /** Every resource; a further one is a line here and a file beside this one. */
-const resources: Readonly<Record<string, Resource>> = { keys, spend, teams, users, organizations, customers, tags };
+const resources: Readonly<Record<string, Resource>> = {
+  ...{ keys, spend, teams, users, organizations, customers, tags },
+  audit,
+};
 
 /** A call that takes longer hangs. */
 const timeoutMs = 30_000;

@@ -83,6 +83,30 @@ export const keys: Resource = {
         return { kind: "thing", thing: jsonOf(KeySchema, updated.key), first };
       },
     },
+    rotate: {
+      summary: "gives it another secret and prints that, this once",
+      args: [keyArg],
+      flags: {
+        grace: { value: "24h", meaning: "How long the secret of before still works (default: not at all)" },
+        duration: { value: "30d", meaning: "How long the key works from now (default: as before)" },
+      },
+      async run(call) {
+        const [key = ""] = call.args;
+        const asked = { key, gracePeriod: flagValue(call, "grace"), duration: flagValue(call, "duration") };
+        const { key: rotated, secret } = await service(call).rotateKey(asked);
+        return { kind: "thing", thing: { ...jsonOf(KeySchema, rotated), secret }, first: ["secret", ...first] };
+      },
+    },
+    "reset-spend": {
+      summary: "sets back what its budgets count as used; what was spent stays in the books",
+      args: [keyArg],
+      flags: { to: { value: "USD", meaning: "What counts as used from now on (default 0)" } },
+      async run(call) {
+        const [key = ""] = call.args;
+        const { key: reset } = await service(call).resetKeyBudget({ key, resetToUsd: flagValue(call, "to") });
+        return { kind: "thing", thing: jsonOf(KeySchema, reset), first };
+      },
+    },
     block: {
       summary: "refuses its calls, on every sidecar within a second",
       args: [keyArg],

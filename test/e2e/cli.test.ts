@@ -98,11 +98,28 @@ describe("tollgate keys, teams and spend", () => {
           ["7d", "10"],
         ],
         model_budgets: [{ model: "gpt-4o", budget_duration: "1d", max_budget_usd: "1.5" }],
+        ...{ rotation_count: 0, allowed_routes: [], enforced_params: [], extra: {} },
       },
     );
     const text = await cli("keys", "info", made.id);
     assert.match(text.out, /^id +key_\w+\nalias +ci\nmasked +sk-/);
     assert.match(text.out, /^max_budget_usd +25\.5$/m);
+  });
+
+  it("rotates a key, sets its spend back, and shows who did it", async () => {
+    const made = await json("keys", "create", "--alias", "turning");
+    const rotated = await json("keys", "rotate", "turning", "--grace", "1h");
+    assert.notEqual(rotated.secret, made.secret);
+    assert.equal(rotated.rotation_count, 1);
+    for (const secret of [made.secret, rotated.secret]) {
+      assert.equal((await stack.chat(0, secret, { model: "ok" })).status, 200);
+    }
+    assert.equal((await json("keys", "reset-spend", "turning", "--to", "0")).id, made.id);
+    const changes = await json("audit", "list", "--id", made.id, "--action", "updated");
+    assert.deepEqual([changes[0].changed_by, changes.at(-1).after.rotation_count], ["master_key", 1]);
+    const table = await cli("audit", "list", "--type", "key", "--limit", "3");
+    assert.match(table.out, /^WHEN +WHO +ACTION +WHAT +ID/);
+    assert.match((await cli("audit", "list", "--action", "x")).err, /none of created, updated, deleted/);
   });
 
   it("an update changes what its flags name, clears what it is told to, and nothing else", async () => {
