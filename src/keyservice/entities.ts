@@ -188,7 +188,7 @@ export class Entities {
   }
 
   /**
-   * Ends it. Its spend stays in the books. A deleted team's keys end with it.
+   * Ends it, and the memberships in it, or of it. Its spend stays in the books. Keys of a team or a user end with them.
    *
    * @throws GatewayError `not_found`.
    */
@@ -204,18 +204,18 @@ export class Entities {
         [kind, id, now, by, version],
       );
       await closeBudgets(client, { scope: kind, id }, nowMs);
-      if (kind === "team" || kind === "organization") {
-        const gone = await client.query<{ user_id: string }>(
-          "DELETE FROM members WHERE scope = $1 AND entity_id = $2 RETURNING user_id",
-          [kind, id],
-        );
-        for (const { user_id } of kind === "team" ? gone : []) {
-          await closeBudgets(client, { scope: "team_member", id: memberScopeId(id, user_id) }, nowMs);
-        }
+      const gone = await client.query<{ scope: string; entity_id: string; user_id: string }>(
+        `DELETE FROM members WHERE ${kind === "user" ? "user_id = $2 AND $1 = 'user'" : "scope = $1 AND entity_id = $2"}
+         RETURNING scope, entity_id, user_id`,
+        [kind, id],
+      );
+      for (const { scope, entity_id, user_id } of gone) {
+        if (scope !== "team") continue;
+        await closeBudgets(client, { scope: "team_member", id: memberScopeId(entity_id, user_id) }, nowMs);
       }
-      if (kind === "team") {
+      if (kind === "team" || kind === "user") {
         await client.query(
-          "UPDATE keys SET deleted_at = $2, updated_at = $2, version = $3 WHERE team_id = $1 AND deleted_at IS NULL",
+          `UPDATE keys SET deleted_at = $2, updated_at = $2, version = $3 WHERE ${kind}_id = $1 AND deleted_at IS NULL`,
           [id, now, version],
         );
       }

@@ -415,6 +415,30 @@ describe("roles", () => {
     );
   });
 
+  test("with a user end his keys and his memberships, and what they were is in the audit log", async () => {
+    const { key } = await made("/user/new", { user_id: "leaver", user_role: "internal_user" });
+    await made("/team/member_add", {
+      team_id: "t1",
+      member: { user_id: "leaver", role: "admin" },
+      max_budget_in_team: 4,
+    });
+    await made("/organization/member_add", { organization_id: "o1", member: { user_id: "leaver", role: "org_admin" } });
+    assert.equal((await post("/user/delete", { user_ids: ["leaver"] })).status, 200);
+    const as = { authorization: `Bearer ${key}` };
+    assert.equal((await stage.http("GET", "/key/info", undefined, as)).status, 401);
+    assert.deepEqual(await stage.sql("SELECT FROM members WHERE user_id = 'leaver'"), []);
+    assert.deepEqual(await stage.sql("SELECT FROM budgets WHERE scope_id LIKE 'leaver%' AND removed_at IS NULL"), []);
+    const { body } = await stage.http("GET", "/audit?action=deleted&page_size=4");
+    assert.deepEqual(
+      new Set(body.audit_logs.map((row: { table_name: string }) => row.table_name.replace("LiteLLM_", ""))),
+      new Set(["VerificationToken", "TeamMembership", "OrganizationMembership", "UserTable"]),
+    );
+    // Somebody who later gets the same id has none of it.
+    await made("/user/new", { user_id: "leaver", auto_create_key: false });
+    const { body: again } = await stage.http("GET", "/user/info?user_id=leaver");
+    assert.deepEqual([again.keys, again.teams], [[], []]);
+  });
+
   test("what is refused leaves no row", async () => {
     const count = async () => (await stage.http("GET", "/audit")).body.total;
     const before = await count();

@@ -2,7 +2,7 @@
 
 CREATE TABLE audit_log (
   audit_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  -- All that one transaction does to one thing is one row.
+  -- All that one transaction does to one thing is one row. In a database that was restored the numbers begin anew, hence the time as well.
   transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id(),
   changed_at timestamptz NOT NULL DEFAULT now(),
   -- The operator, or who is connected to the database.
@@ -15,7 +15,7 @@ CREATE TABLE audit_log (
   -- Null for what was created, or deleted; of an update only what it changed.
   before jsonb,
   after jsonb,
-  UNIQUE (object_type, object_id, transaction_id)
+  UNIQUE (object_type, object_id, changed_at, transaction_id)
 );
 CREATE INDEX audit_log_newest ON audit_log (changed_at DESC, audit_id DESC);
 CREATE INDEX audit_log_operator ON audit_log (changed_by, changed_at DESC);
@@ -40,7 +40,7 @@ CREATE FUNCTION audit_note(what text, type text, id text, before_image jsonb, af
   INSERT INTO audit_log AS a (changed_by, changed_by_key_id, action, object_type, object_id, before, after)
   VALUES (coalesce(nullif(current_setting('tollgate.operator', true), ''), session_user::text),
     nullif(current_setting('tollgate.operator_key_id', true), ''), what, type, id, before_image, after_image)
-  ON CONFLICT (object_type, object_id, transaction_id) DO UPDATE SET
+  ON CONFLICT (object_type, object_id, changed_at, transaction_id) DO UPDATE SET
     action = CASE WHEN excluded.action = 'updated' THEN a.action WHEN a.action = 'created' AND excluded.action = 'deleted' THEN 'deleted'
       WHEN a.action = 'updated' THEN excluded.action ELSE a.action END,
     before = CASE WHEN a.before IS NULL AND a.action = 'created' THEN NULL ELSE coalesce(excluded.before, '{}') || coalesce(a.before, '{}') END,
