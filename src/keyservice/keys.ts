@@ -136,7 +136,7 @@ export class Keys {
   async update(reference: KeyReference, asked: KeyUpdate): Promise<KeyRecord> {
     const fields = this.#check(asked);
     const current = await this.#getFor("/key/update", reference);
-    this.#checkMove(current, fields);
+    this.#checkChange(current, fields);
     const { keyId } = current;
     try {
       return await this.#write(keyId, fields, asked);
@@ -156,7 +156,7 @@ export class Keys {
     const graceMs = graceOf(asked);
     const secret = asked.secret ?? newSecret();
     const current = await this.#getFor("/key/regenerate", reference);
-    this.#checkMove(current, fields);
+    this.#checkChange(current, fields);
     const { keyId } = current;
     const nowMs = this.#parts.clock.nowMs();
     const endsAtMs = graceMs === undefined ? undefined : nowMs + graceMs;
@@ -271,8 +271,9 @@ export class Keys {
     return owned;
   }
 
-  /** Whoever moves a key must be allowed to make it where it goes. */
-  #checkMove(current: KeyRecord, fields: Partial<KeyFields>): void {
+  /** Whoever moves a key must be allowed to make it where it goes; and who may not unblock it cannot do so by changing it. */
+  #checkChange(current: KeyRecord, fields: Partial<KeyFields>): void {
+    if ((fields.blocked ?? current.blocked) !== current.blocked) this.#parts.operator.checkKey("/key/block", current);
     const { userId = current.userId, teamId = current.teamId, organizationId = current.organizationId } = fields;
     const isMoved = userId !== current.userId || teamId !== current.teamId || organizationId !== current.organizationId;
     if (isMoved) this.#parts.operator.checkKeyTarget({ userId, teamId, organizationId });

@@ -16,7 +16,7 @@ describe("roles", () => {
   let stage: Stage;
   const keys = {} as Record<Who, string>;
   /** Ids of keys things are done to. */
-  const victims = {} as Record<"nobodys" | "ofTeam1" | "ofTeam2" | "ofMember", string>;
+  const victims = {} as Record<"blocked" | "nobodys" | "ofTeam1" | "ofTeam2" | "ofMember", string>;
 
   const post = async (path: string, body: JsonObject, who: Who = "master") => {
     const answer = await stage.http("POST", path, body, { authorization: `Bearer ${keys[who]}` });
@@ -66,6 +66,7 @@ describe("roles", () => {
     keys.service = (await made("/key/generate", { team_id: "t1" })).key;
     for (const [name, fields] of [
       ["nobodys", {}],
+      ["blocked", { user_id: "member", blocked: true }],
       ["ofTeam1", { team_id: "t1" }],
       ["ofTeam2", { team_id: "t2" }],
       ["ofMember", { user_id: "member" }],
@@ -136,6 +137,7 @@ describe("roles", () => {
     ["look at one's own key", "GET", "/key/info", undefined, everybody],
     ["list keys", "GET", "/key/list", undefined, everybody],
     ["block a key", "POST", "/key/block", { key: victims.ofTeam1 }, admins],
+    ["unblock one's own key by changing it", "POST", "/key/update", { key: victims.blocked, blocked: false }, []],
     ["unblock a key", "POST", "/key/unblock", { key: victims.ofTeam1 }, admins],
     [
       "reset the spend of a key of team 1",
