@@ -159,7 +159,7 @@ async function bursts(scene: Scene, callers: number, times: number): Promise<str
   const budget = 10_000_000n;
   const passed: number[] = [];
   const usable: number[] = [];
-  let [bill, fits] = [0n, 0];
+  let bill = 0n;
   for (let time = 0; time < times; time++) {
     const key = await scene.key(`burst-${time}`, { max_budget: Number(budget) / 1e9 });
     let open = () => {};
@@ -182,16 +182,17 @@ async function bursts(scene: Scene, callers: number, times: number): Promise<str
     await quiesce(world, [key]);
     const result = await audit(world, key);
     assert.deepEqual(result.faults, []);
-    fits = Number(budget / ((await reserveOf(scene, key)) ?? budget));
+    // Longer names of keys cost more: how many fit differs from time to time.
+    const fits = Number(budget / ((await reserveOf(scene, key)) ?? budget));
+    assert.equal(served, fits, `${served} calls passed, and ${fits} fit`);
     passed.push(served);
     bill = bill > result.bill ? bill : result.bill;
     usable.push(await useRest(scene, key));
     assert.deepEqual((await quietAudit(scene, key)).faults, []);
   }
   const [least, most] = [Math.min(...passed), Math.max(...passed)];
-  assert.deepEqual([least, most], [fits, fits], `${least} to ${most} calls passed, and ${fits} fit`);
   return [
-    `${times} × ${callers} calls over ${world.pods.length} pods: ${fits} fit, ${least === most ? least : `${least} to ${most}`} passed; the highest bill ${usd(bill)} of ${usd(budget)}`,
+    `${times} × ${callers} calls over ${world.pods.length} pods: as many passed as fit, ${least === most ? least : `${least} or ${most}`}; the highest bill ${usd(bill)} of ${usd(budget)}`,
     `with what was left, ${Math.min(...usable)} to ${Math.max(...usable)} more calls were served, until less than one call's reservation was left`,
   ];
 }
