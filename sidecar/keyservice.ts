@@ -43,6 +43,7 @@ export async function startKeyServiceProgram(settings: Settings, given?: ConfigR
     port: settings.keyservicePort,
     leaseTtlMs: settings.leaseTtlMs,
     alertTargets: targets,
+    rotationTarget: settings.rotationTarget,
     graceMs: settings.graceMs,
     clock: systemClock,
     random: systemRandom,

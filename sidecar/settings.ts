@@ -1,9 +1,11 @@
 import { readFileSync } from "node:fs";
 import { parseRetention, retentionForm } from "../src/duration.ts";
 import type { AlertRouting } from "../src/index.ts";
+import type { RotationTarget } from "../src/keyservice/key-rotations.ts";
 import { Secret } from "../src/secret.ts";
 import { isTimeZone } from "../src/time-zone.ts";
 import { type AlertSinkSettings, readAlerting, wordsOf } from "./alert-settings.ts";
+import { readRotationTarget } from "./rotation-settings.ts";
 
 /** The variables of a process, as given; tests give a map instead of the environment. */
 export type Variables = Readonly<Record<string, string | undefined>>;
@@ -81,6 +83,15 @@ export const variables = {
     meaning:
       "KeyService: how long rows of the spend log are kept, `90d` for instance; `general_settings.maximum_spend_logs_retention_period` goes first. Sums by day stay.",
   },
+  TOLLGATE_KEY_ROTATION_URL: {
+    default: "",
+    meaning:
+      "KeyService: where the new secrets of keys with `auto_rotate` are posted as JSON; https, or http to this machine. Without it `auto_rotate` is refused.",
+  },
+  LITELLM_KEY_ROTATION_GRACE_PERIOD: {
+    default: "24h",
+    meaning: "KeyService: how long the secret of before still works once such a new one is delivered; `0`: not at all.",
+  },
   TOLLGATE_ALERTING: {
     default: "",
     meaning:
@@ -140,6 +151,7 @@ export interface Settings {
   readonly timeZone: string;
   /** Undefined: for ever. */
   readonly spendLogRetentionMs: number | undefined;
+  readonly rotationTarget: RotationTarget | undefined;
   /** Undefined: the environment does not say. */
   readonly alerting: AlertRouting | undefined;
   readonly alertSinks: AlertSinkSettings;
@@ -203,6 +215,11 @@ export function readSettings(env: Variables, hostName: string): Settings {
     spendLogRetentionMs: env.TOLLGATE_SPEND_LOG_RETENTION
       ? parseRetention(env.TOLLGATE_SPEND_LOG_RETENTION)
       : undefined,
+    rotationTarget: readRotationTarget(
+      secret("TOLLGATE_KEY_ROTATION_URL"),
+      text("LITELLM_KEY_ROTATION_GRACE_PERIOD"),
+      faults,
+    ),
     alerting: readAlerting(text("TOLLGATE_ALERTING"), faults),
     alertSinks: {
       slackUrl: secret("SLACK_WEBHOOK_URL"),

@@ -7,6 +7,7 @@ export { type ConfigReading, loadConfig, readConfigFile } from "./config/load.ts
 export { remarkText } from "./config/remarks.ts";
 export { type ConfigSummary, type DeploymentSummary, summarise } from "./config/summary.ts";
 export { createGateway, type GatewayOptions, type RunningGateway } from "./create-gateway.ts";
+export { durationMs, parseDuration } from "./duration.ts";
 export { GatewayError } from "./errors.ts";
 export { createAdminHandler, type Readiness } from "./front/admin-port.ts";
 export { openDataPort } from "./front/data-port.ts";

@@ -42,6 +42,7 @@ export function createAdministration(parts: {
   readonly timeZone: string;
   readonly vault: Vault;
   readonly storesModels: boolean;
+  readonly deliversSecrets?: boolean;
   readonly fileModels: FileModels | undefined;
 }): Administration {
   const { postgres: books, masterKey, clock, timeZone } = parts;

@@ -112,7 +112,6 @@ export function checkKeyChange(change: KeyChange, names: FieldNames): void {
   checkTime(change.expiresAtMs, names.expiresAtMs);
   checkJson(change.metadata, names.metadata);
   checkJson(change.extra, names.extra);
-  refuseAutoRotation(change.extra);
   if (change.duration !== undefined && change.expiresAtMs !== undefined) {
     throw invalid(names.duration, `cannot be given together with \`${names.expiresAtMs}\`. Send one of them.`);
   }
@@ -181,17 +180,6 @@ export function checkBudget(amount: Nanos | null | undefined, name: string): voi
   if (amount === null || amount === undefined) return;
   if (amount < 0n) throw invalid(name, "must not be negative. Send null for no limit.");
   if (amount > budgetNanosMax) throw invalid(name, "must be at most 1000000000 dollars. Send null for no limit.");
-}
-
-/** A secret that nobody is there to receive would be lost when the old one ends. */
-function refuseAutoRotation(extra: JsonObject | undefined): void {
-  const { auto_rotate } = extra ?? {};
-  if (auto_rotate === undefined || auto_rotate === null || auto_rotate === false) return;
-  throw invalid(
-    "auto_rotate",
-    "is not served: there is no secret manager the new secret could be delivered to. Let your own scheduler call " +
-      "/key/regenerate with a `grace_period`, and store what it answers.",
-  );
 }
 
 function checkTempBudget(budget: TempBudget | null | undefined, name: string): void {

@@ -3,6 +3,7 @@
 import type { Clock } from "../clock.ts";
 import { durationMs, parseDuration } from "../duration.ts";
 import { formatUsd, type Nanos } from "../money.ts";
+import { checkAutoRotation } from "./auto-rotation.ts";
 import { inBooks } from "./books.ts";
 import type { AsOf } from "./budget-records.ts";
 import { bumpRevision } from "./changes.ts";
@@ -20,6 +21,7 @@ import {
 } from "./key-fields.ts";
 import { type KeyPlace, type KeyRecord, readKeys } from "./key-records.ts";
 import { changedMeanwhile, noSuchKey, taken, violatedIndex } from "./key-refusals.ts";
+import type { KeyRotation, KeyUpdate, NewKey } from "./key-requests.ts";
 import { type KeyReference, maskSecret, newKeyId, newSecret } from "./key-secrets.ts";
 import { type KeyFilter, type KeyOrder, newestFirst, selectKeys, sortedBy } from "./key-selection.ts";
 import { checkWindows, windowsOf } from "./key-windows.ts";
@@ -28,6 +30,9 @@ import type { KeyAction, KeyOwner, Operator } from "./operator.ts";
 import type { Database, Queryable } from "./postgres.ts";
 import { digestSecret, hashSecret, type Pepper } from "./secrets.ts";
 
+/** When a secret ends whose successor nobody has yet: the year 9999. */
+const untilDeliveredMs = 253_370_764_800_000;
+
 /** What the administration of keys is made of. */
 export interface KeysParts {
   /** Who does it: what he may not, is refused, and what he may not see, is not in lists. */
@@ -35,38 +40,10 @@ export interface KeysParts {
   readonly postgres: Database;
   readonly pepper: Pepper;
   readonly clock: Clock;
+  /** Whether the secrets of keys that rotate by themselves are delivered to somebody. Default: no. */
+  readonly deliversSecrets?: boolean;
   /** An IANA name: where budget days begin at midnight. */
   readonly timeZone: string;
-}
-
-/** A key to be made. */
-export interface NewKey {
-  readonly change: KeyChange;
-  /** What the caller's face calls the fields. */
-  readonly names: FieldNames;
-  /** The operator's own secret, already checked by checkSecret; undefined: one is made. */
-  readonly secret: string | undefined;
-  /** A UUID; a repeated one returns the key of the first. */
-  readonly requestId: string | undefined;
-  readonly createdBy: string;
-}
-
-/** A change to a key that exists. */
-export interface KeyUpdate {
-  readonly change: KeyChange;
-  readonly names: FieldNames;
-  /** The etag the caller has seen; undefined: whatever it is now. */
-  readonly etag: string | undefined;
-}
-
-/** Another secret for a key, and changes with it. */
-export interface KeyRotation extends KeyUpdate {
-  /** The operator's own secret, already checked by checkSecret; undefined: one is made. */
-  readonly secret: string | undefined;
-  /** How long the secret of before still works, "24h" for instance; "" or "0": not at all. */
-  readonly gracePeriod: string;
-  /** What the caller's face calls that. */
-  readonly gracePeriodName: string;
 }
 
 /**
@@ -89,6 +66,7 @@ export class Keys {
    */
   async create(asked: NewKey): Promise<{ key: KeyRecord; secret: string | undefined }> {
     const fields = this.#owned(this.#check(asked));
+    this.#checkRotation(fields, undefined);
     const earlier = await this.#createdBefore(asked.requestId);
     if (earlier !== undefined) return { key: earlier, secret: undefined };
     const secret = asked.secret ?? newSecret();
@@ -170,6 +148,27 @@ export class Keys {
     } catch (error) {
       throw taken(error, asked.names);
     }
+  }
+
+  /**
+   * Gives a key that rotates by itself another secret; the one of before works on until somebody says when it ends.
+   *
+   * @param rotationCount how often it had rotated when it was due.
+   * @param keep keeps the new secret, in the same transaction.
+   * @throws GatewayError `conflict` if it has rotated meanwhile, `not_found`.
+   */
+  async rotateUndelivered(
+    keyId: string,
+    rotationCount: number,
+    keep: (client: Queryable, secret: string) => Promise<void>,
+  ): Promise<void> {
+    const secret = newSecret();
+    const nowMs = this.#parts.clock.nowMs();
+    await this.#write(keyId, {}, undefined, async (client) => {
+      if ((await this.#reread(client, keyId)).rotationCount !== rotationCount) changedMeanwhile();
+      await replaceSecret(client, keyId, this.#stored(secret), { nowMs, endsAtMs: untilDeliveredMs });
+      await keep(client, secret);
+    });
   }
 
   /**
@@ -271,8 +270,13 @@ export class Keys {
     return owned;
   }
 
+  #checkRotation({ extra }: Partial<KeyFields>, current: KeyRecord | undefined): void {
+    checkAutoRotation(extra, current?.extra, this.#parts.deliversSecrets === true);
+  }
+
   /** Whoever moves a key must be allowed to make it where it goes; and who may not unblock it cannot do so by changing it. */
   #checkChange(current: KeyRecord, fields: Partial<KeyFields>): void {
+    this.#checkRotation(fields, current);
     if ((fields.blocked ?? current.blocked) !== current.blocked) this.#parts.operator.checkKey("/key/block", current);
     const { userId = current.userId, teamId = current.teamId, organizationId = current.organizationId } = fields;
     const isMoved = userId !== current.userId || teamId !== current.teamId || organizationId !== current.organizationId;

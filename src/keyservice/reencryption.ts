@@ -4,6 +4,7 @@ import type { Clock, Random } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
 import type { Secret } from "../secret.ts";
 import { credentialOwner } from "./credentials.ts";
+import { rotationOwner } from "./key-rotations.ts";
 import { migrate } from "./migrations.ts";
 import { modelOwner } from "./model-records.ts";
 import { Postgres, type Queryable } from "./postgres.ts";
@@ -53,6 +54,14 @@ const tables: readonly Table[] = [
            WHERE credential_id = $1::uuid AND encryption_key_id <> $2 FOR UPDATE`,
     write: "UPDATE credentials SET secret_values = $2, encryption_key_id = $3 WHERE credential_id = $1::uuid",
     owner: credentialOwner,
+  },
+  {
+    word: "key rotation",
+    due: "SELECT rotation_id::text AS id FROM key_rotations WHERE encryption_key_id <> $1 ORDER BY rotation_id",
+    lock: `SELECT key_id AS name, secret_values AS bytes, encryption_key_id AS key_id FROM key_rotations
+           WHERE rotation_id = $1::uuid AND encryption_key_id <> $2 FOR UPDATE`,
+    write: "UPDATE key_rotations SET secret_values = $2, encryption_key_id = $3 WHERE rotation_id = $1::uuid",
+    owner: rotationOwner,
   },
 ];
 

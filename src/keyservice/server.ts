@@ -5,6 +5,7 @@ import type { Secret } from "../secret.ts";
 import { Health } from "../server/health.ts";
 import { type Listener, listen } from "../server/listen.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
+import type { Administration } from "./admin.ts";
 import { adminRoutes, adminServices, createAdministration } from "./administration.ts";
 import { AlertCourier } from "./alerts/courier.ts";
 import { AlertForecast } from "./alerts/forecast.ts";
@@ -12,10 +13,12 @@ import { ProviderWatch } from "./alerts/provider-watch.ts";
 import { type AlertTargets, createAlertSinks } from "./alerts/sinks.ts";
 import { ChangeFeed } from "./change-feed.ts";
 import { createManagementHandler } from "./http.ts";
+import { KeyRotations, type RotationTarget } from "./key-rotations.ts";
 import { Leases } from "./leases.ts";
 import { Lender } from "./lender.ts";
 import { migrate } from "./migrations.ts";
 import type { FileModels } from "./models.ts";
+import { Operator } from "./operator.ts";
 import { Postgres } from "./postgres.ts";
 import type { Pepper } from "./secrets.ts";
 import { createRuntimeService } from "./service.ts";
@@ -51,6 +54,8 @@ export interface KeyServiceOptions {
   readonly storesModels?: boolean;
   /** The models of this service's file, to be listed. */
   readonly fileModels?: FileModels | undefined;
+  /** Where the secrets of keys that rotate by themselves go; without one no key may. */
+  readonly rotationTarget?: RotationTarget | undefined;
   /** Where alerts go besides the log. */
   readonly alertTargets?: AlertTargets | undefined;
   /** How long calls in flight may take to finish at the end, in milliseconds. Default 5 s. */
@@ -129,7 +134,9 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
   const administration = createAdministration({
     ...{ postgres, pepper, masterKey, clock, timeZone },
     ...{ vault, storesModels, fileModels },
+    deliversSecrets: options.rotationTarget !== undefined,
   });
+  openRotations(options, { books: postgres, vault, administration }, closers);
   const listener = await listen({
     host: options.host,
     port: options.port,
@@ -159,6 +166,18 @@ function openAlerts(options: KeyServiceOptions, postgres: Postgres, closers: Clo
   const courier = new AlertCourier({ books, sinks, watches, clock, random, log });
   courier.start();
   closers.add("alerts", () => courier.close());
+}
+
+function openRotations(
+  { rotationTarget: target, clock, log }: KeyServiceOptions,
+  { books, vault, administration }: { books: Postgres; vault: Vault; administration: Administration },
+  closers: Closers,
+): void {
+  if (target === undefined) return;
+  const { keys } = administration.as(new Operator({ name: "auto_rotate", role: "proxy_admin" }));
+  const rotations = new KeyRotations({ books, keys, vault, target, clock, log });
+  rotations.start();
+  closers.add("key rotations", () => rotations.close());
 }
 
 /** Keeps the health service true to whether the books can be read, and logs when that changes. */

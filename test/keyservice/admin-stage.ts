@@ -37,6 +37,7 @@ export const encryptionKeys = [new Secret("encryption-key-of-the-tests")];
 interface StageOptions {
   readonly storesModels?: boolean;
   readonly fileModels?: FileModels;
+  readonly deliversSecrets?: boolean;
 }
 
 /** That a call fails, with which status and reason. */
@@ -136,6 +137,7 @@ export class Stage {
         vault: new Vault(encryptionKeys),
         storesModels: options.storesModels ?? true,
         fileModels: options.fileModels,
+        deliversSecrets: options.deliversSecrets ?? false,
       },
       masterKey: new Secret(masterKey),
     });
