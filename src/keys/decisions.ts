@@ -92,6 +92,8 @@ export class Decisions {
   #changeCount = 0;
   #version = 0n;
   #heardAtMs = Number.NEGATIVE_INFINITY;
+  /** Whether this watch has told everything that was missed before it. */
+  #caughtUp = false;
   #ready = false;
   #connected = false;
   #watching: Promise<void> | undefined;
@@ -235,6 +237,7 @@ export class Decisions {
       });
     };
     listenForSilence(silenceMaxMs);
+    this.#caughtUp = false;
     try {
       for await (const change of this.#authority.watch(this.#version, AbortSignal.any([closing, silent.signal]))) {
         spokenAtMs = this.#clock.monotonicMs();
@@ -246,7 +249,9 @@ export class Decisions {
   }
 
   #hear(change: KeyChange): void {
-    this.#heardAtMs = this.#clock.monotonicMs();
+    if (change.type === "heartbeat" || change.type === "reset") this.#caughtUp = true;
+    // While changes are still missing, what they are about is no fresher than it was.
+    if (this.#caughtUp) this.#heardAtMs = this.#clock.monotonicMs();
     // The first watch starts from now; what was read before it may have changed unheard.
     if (!this.#ready) this.#forgetAll();
     // A KeyService that is connected to anew may be able to read what the one before could not.

@@ -234,6 +234,38 @@ describe("decisions", () => {
     await clock.advance(100);
   });
 
+  it("what is stale stays so until everything that was missed has been told", async (t) => {
+    const { authority, clock, decisions, ask } = await setUp(t, {
+      wrap: (inner) => ({
+        resolve: (digest) => inner.resolve(digest),
+        resolveParties: (parties) => inner.resolveParties(parties),
+        acquire: (lease) => inner.acquire(lease),
+        renew: (ids) => inner.renew(ids),
+        giveBack: (returns) => inner.giveBack(returns),
+        settle: (records) => inner.settle(records),
+        close: () => inner.close(),
+        async *watch(since, signal) {
+          for await (const change of inner.watch(since, signal)) {
+            yield change;
+            // The network stops after the first of what was missed.
+            if (change.type === "key") await new Promise((resolve) => signal.addEventListener("abort", resolve));
+          }
+        },
+      }),
+    });
+    await ask(token);
+    authority.cut();
+    await clock.advance(100);
+    authority.change("key_other");
+    authority.change("key_a");
+    await clock.advance(decisionDefaults.staleMs);
+    authority.trouble.away = false;
+    await clock.advance(5_000);
+    assert.equal(decisions.connected, true);
+    assert.ok(decisions.resolve(token) instanceof Promise, "it is decided by what was known before the break");
+    await clock.advance(100);
+  });
+
   it("a silent watch is taken for dead and begun anew", async (t) => {
     let watches = 0;
     const { clock, decisions } = await setUp(t, {
