@@ -159,10 +159,15 @@ function getTypeParser(oid: number, format?: "text" | "binary") {
   return pg.types.getTypeParser(oid, format);
 }
 
-/** Says "not now" where the database is away, starting, stopping, read-only, full or too slow. */
+/** Says "not now" where the database is away, starting, stopping, read-only, full or too slow, and blames the caller for NULs. */
 function translate(error: unknown): unknown {
   if (error instanceof GatewayError) return error;
   const state = sqlState(error);
+  // Character not in repertoire, untranslatable character: something to look for that nothing stored can be.
+  if (state === "22021" || state === "22P05") {
+    const message = "A text has a NUL character, which no name and no id can have. Take it out.";
+    return new GatewayError("invalid_request", message, { cause: error });
+  }
   const away = state === "" ? isConnectionFailure(error) : /^(?:08|53|57|58|25006|55P03|40001|40P01)/.test(state);
   if (!away) return error;
   return new GatewayError("keyservice_unavailable", "The KeyService cannot reach its books.", { cause: error });
