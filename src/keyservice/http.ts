@@ -42,7 +42,8 @@ const managementRoutes: ManagementRoutes = {
   ...dailyActivityRoutes,
   ...auditRoutes,
 };
-const routes: ReadonlyMap<string, ManagementRoute> = new Map([
+/** Every route, by path; `{name}` in one stands for any text without a slash. */
+export const routes: ReadonlyMap<string, ManagementRoute> = new Map([
   ...Object.entries(managementRoutes),
   ["/health/liveliness", alive],
   ["/health/liveness", alive],
