@@ -50,8 +50,9 @@ function hintOf(
 ): string {
   const resource = command.split(" ").slice(0, 2).join(" ");
   switch (code) {
-    case Code.Unauthenticated:
     case Code.PermissionDenied:
+      return "Set TOLLGATE_ADMIN_TOKEN to a key that may do this, the master key for instance, or write --token-file FILE.";
+    case Code.Unauthenticated:
       return "Set TOLLGATE_ADMIN_TOKEN to the master key, or write --token-file FILE.";
     case Code.Unavailable:
     case Code.DeadlineExceeded:

@@ -8,7 +8,7 @@ import { sendError } from "./http-error.ts";
 
 /** LiteLLM's groups of management paths. The KeyService answers 404 for those it does not serve. */
 const prefixes =
-  /^(?:(?:\/v[12])?\/(?:key|team|user|customer|end_user|organization|budget|tag|spend|global|model|model_group|cost|credentials|audit)\/.|\/credentials$)/;
+  /^(?:(?:\/v[12])?\/(?:key|team|user|customer|end_user|organization|budget|tag|spend|global|model|model_group|cost|credentials|audit)\/.|\/(?:credentials|audit)$)/;
 
 /** Headers that speak of one connection only, and those we set ourselves. */
 const hopByHop = new Set([

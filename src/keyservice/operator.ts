@@ -99,14 +99,14 @@ export class Operator {
 
   /** May he come in at all? */
   checkAccess(access: Access): void {
-    if (access === "admin" && !this.isAdmin) throw denied("Only an administrator may do this");
+    if (access === "admin" && !this.isAdmin) throw denied("Only administrators may do this");
     if (access === "viewer" && !this.seesAll) throw denied("Only administrators and viewers may see this");
   }
 
   /** @throws also `team_member_permission_error`: a member of the key's team, without the permission. */
   checkKey(action: KeyAction, { keyId, userId, teamId }: KeyOwner): void {
     if (this.isAdmin) return;
-    if (action === "/key/block") throw denied("Only an administrator may block keys");
+    if (action === "/key/block") throw denied("Only administrators may block keys");
     if (action === "/key/info") {
       if (this.seesAll || (keyId !== undefined && keyId === this.keyId)) return;
       if (this.userId !== undefined && userId === this.userId) return;
@@ -192,6 +192,8 @@ export class Operator {
 /** Who has not said who he is. */
 export const nobody = new Operator({ name: "nobody", role: "none" });
 
+/** @param what nobody but some may do, or what is not the caller's. */
 function denied(what: string, param?: string): GatewayError {
-  return new GatewayError("permission_denied", `${what}. Ask an administrator.`, param === undefined ? {} : { param });
+  const cure = what.startsWith("Only") ? "Send a key of theirs, or ask them" : "Ask an administrator";
+  return new GatewayError("permission_denied", `${what}. ${cure}.`, param === undefined ? {} : { param });
 }
