@@ -148,12 +148,12 @@ export function spendAdmin({ keys, books, timeZone, operator }: AdminParts): Ser
       const place = readPageToken(pageToken, asked, [microseconds, uuidForm, attemptForm]);
       const after = place && { atUs: BigInt(place[0]), callId: place[1], attempt: Number(place[2]) };
       const days = daysOf(startDay, endDay);
-      const filter = {
+      const filter = operator.ownSpend({
         keyId: await payerOf(keys, key),
         callId: callId || undefined,
         userId: userId || undefined,
         days: days && { ...days, timeZone },
-      };
+      });
       const found = await readSpend(books, filter, { after, limit: size + 1 });
       const page = found.slice(0, size);
       const last = found.length > size ? page.at(-1)?.place : undefined;

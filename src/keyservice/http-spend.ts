@@ -27,7 +27,7 @@ export const spendRoutes: ManagementRoutes = {
 function spendRoute(answer: ManagementRoute["answer"]): ManagementRoute {
   return {
     method: "GET",
-    access: "viewer",
+    access: "scoped",
     answer(parts, request) {
       checkQuery(request.query);
       for (const name of notServed) {
@@ -75,7 +75,7 @@ async function pages(parts: AdminParts, request: RouteRequest): Promise<Json | T
   return { data: rows.map(rowOf), total, page, page_size: size, total_pages: Math.ceil(total / size) };
 }
 
-async function filterOf({ keys, timeZone }: AdminParts, query: URLSearchParams): Promise<SpendFilter> {
+async function filterOf({ keys, timeZone, operator }: AdminParts, query: URLSearchParams): Promise<SpendFilter> {
   const [from, to] = [day(query, "start_date"), day(query, "end_date")];
   let days: SpendDays | undefined;
   if (from !== undefined || to !== undefined) {
@@ -84,12 +84,12 @@ async function filterOf({ keys, timeZone }: AdminParts, query: URLSearchParams):
     if (from > to) throw invalid("start_date", "must not be after `end_date`.");
     days = { from, to, timeZone };
   }
-  return {
+  return operator.ownSpend({
     days,
     keyId: await payerOf(keys, query.get("api_key") ?? ""),
     callId: query.get("request_id") ?? undefined,
     userId: query.get("user_id") || undefined,
-  };
+  });
 }
 
 function wantsSummary(query: URLSearchParams): boolean {

@@ -184,6 +184,20 @@ export class Operator {
     return asked;
   }
 
+  /** Whose rows of the spend log he gets: what he asks for, or of that his own. */
+  ownSpend<Asked extends { readonly keyId?: string | undefined; readonly userId?: string | undefined }>(
+    asked: Asked,
+  ): Asked {
+    if (this.seesAll) return asked;
+    const [name, own] =
+      this.userId === undefined ? (["keyId", this.keyId] as const) : (["userId", this.userId] as const);
+    const isForeign = asked[name] !== undefined && asked[name] !== own;
+    if (isForeign || (asked.userId !== undefined && asked.userId !== this.userId)) {
+      throw denied("You may not see what others spent");
+    }
+    return { ...asked, [name]: own };
+  }
+
   #isOrganizationAdminOf(teamId: string): boolean {
     return this.role === "internal_user" && this.#teams.get(teamId)?.isOrganizationAdmin === true;
   }

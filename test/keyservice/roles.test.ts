@@ -201,7 +201,9 @@ describe("roles", () => {
     ["make a model", "POST", "/model/new", {}, []],
     ["list credentials", "GET", "/credentials", undefined, admins],
     ["report on all teams", "GET", `/global/spend/report?${days}&group_by=team`, undefined, seers],
-    ["look at all spend", "GET", "/spend/logs", undefined, seers],
+    ["look at what spend he sees", "GET", "/spend/logs", undefined, everybody],
+    ["look at a member's spend", "GET", "/spend/logs?user_id=member", undefined, [...seers, "member"]],
+    ["look at the spend of a key of nobody", "GET", `/spend/logs?api_key=${victims.nobodys}`, undefined, seers],
     ["a user's days", "GET", `/user/daily/activity?${days}&user_id=member`, undefined, [...seers, "member"]],
     ["one's own days", "GET", `/user/daily/activity?${days}`, undefined, everybody],
     [
@@ -316,7 +318,8 @@ describe("roles", () => {
         [...admins, "org", "lead"],
       ],
       ["list budgets", () => stage.budgetAdmin.listBudgets({}), seers],
-      ["all spend", () => stage.spendAdmin.listSpend({}), seers],
+      ["spend", () => stage.spendAdmin.listSpend({}), everybody],
+      ["a member's spend", () => stage.spendAdmin.listSpend({ userId: "member" }), [...seers, "member"]],
       [
         "a team's days",
         () =>
