@@ -84,7 +84,7 @@ export function adminRoutes(router: ConnectRouter, administration: Administratio
     ...{ createBudget: "admin", updateBudget: "admin", deleteBudget: "admin", listBudgets: "viewer" },
   });
   guard(ModelAdminService, modelAdmin, {
-    ...{ createModel: "admin", getModel: "viewer", updateModel: "admin", deleteModel: "admin", listModels: "viewer" },
+    ...{ createModel: "admin", getModel: "scoped", updateModel: "admin", deleteModel: "admin", listModels: "scoped" },
   });
   guard(CredentialAdminService, credentialAdmin, {
     ...{ createCredential: "admin", getCredential: "admin", updateCredential: "admin", deleteCredential: "admin" },

@@ -43,10 +43,10 @@ export const modelRoutes: ManagementRoutes = {
   "/model/update": { method: "POST", access: "admin", answer: updateModel },
   "/model/{model_id}/update": { method: ["PATCH", "POST"], access: "admin", answer: patchModel },
   "/model/delete": { method: "POST", access: "admin", answer: deleteModel },
-  "/model/info": { method: "GET", access: "viewer", answer: modelInfo },
-  "/v1/model/info": { method: "GET", access: "viewer", answer: modelInfo },
-  "/v2/model/info": { method: "GET", access: "viewer", answer: modelPage },
-  "/model_group/info": { method: "GET", access: "viewer", answer: modelGroups },
+  "/model/info": { method: "GET", access: "scoped", answer: modelInfo },
+  "/v1/model/info": { method: "GET", access: "scoped", answer: modelInfo },
+  "/v2/model/info": { method: "GET", access: "scoped", answer: modelPage },
+  "/model_group/info": { method: "GET", access: "scoped", answer: modelGroups },
 };
 
 async function newModel({ models, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {

@@ -6,6 +6,7 @@ import { checkEntry } from "../config/model-check.ts";
 import { remarkText } from "../config/remarks.ts";
 import type { StoredModel } from "../config/stored-models.ts";
 import { GatewayError } from "../errors.ts";
+import { listAllows } from "../model-list.ts";
 import { bumpRevision } from "./changes.ts";
 import { openCredentials } from "./credentials.ts";
 import { checkJson, checkName, refused, requireEtag } from "./key-fields.ts";
@@ -17,6 +18,7 @@ import {
   openParams,
   writeModel,
 } from "./model-records.ts";
+import type { Operator } from "./operator.ts";
 import type { Database, Queryable } from "./postgres.ts";
 import { maskedParams, merged, unmasked } from "./secret-params.ts";
 import type { Vault } from "./vault.ts";
@@ -28,6 +30,8 @@ export interface FileModels {
 
 /** What the administration of models is made of. */
 export interface ModelsParts {
+  /** Who does it. Whoever does not see everything sees what his key may use, and not all of its parameters. */
+  readonly operator: Operator;
   readonly postgres: Database;
   readonly vault: Vault;
   readonly clock: Clock;
@@ -66,6 +70,9 @@ export interface NewModel {
   /** A UUID; a repeated one returns the model of the first. */
   readonly requestId?: string | undefined;
 }
+
+/** Parameters that whoever may use a model may see: none that say where it is, or how it is reached. */
+const publicParam = /^model$|_cost_per_|^(?:max_tokens|rpm|tpm)$/;
 
 /** The models. A change is in force on every sidecar as soon as that has heard of it. Every method may throw `keyservice_unavailable`. */
 export class Models {
@@ -106,16 +113,39 @@ export class Models {
 
   /** One of the database or of the file. @throws GatewayError `not_found`. */
   async get(id: string): Promise<ModelRecord> {
-    const row = await findRow(this.#parts.postgres, id);
-    if (row !== undefined && this.#parts.storesModels) return modelRecordOf(row, this.#parts.vault);
-    const ofFile = (await this.#fileRecords()).find((model) => model.id === id);
-    if (ofFile !== undefined) return ofFile;
-    throw noSuchModel(id);
+    const [seen] = await this.#seen(await this.#records(id));
+    if (seen === undefined) throw noSuchModel(id);
+    return seen;
   }
 
   /** The file's first, then the database's, the oldest first: the order calls know them in. */
   async list(): Promise<ModelRecord[]> {
+    return this.#seen(await this.#records());
+  }
+
+  async #seen(models: readonly ModelRecord[]): Promise<ModelRecord[]> {
+    const { operator, postgres } = this.#parts;
+    if (operator.seesAll) return [...models];
+    const lists = await postgres.query<{ models: string[] }>(
+      "SELECT models FROM keys WHERE key_id = $1 UNION ALL SELECT models FROM key_rules WHERE key_id = $1",
+      [operator.keyId ?? ""],
+    );
+    return models
+      .filter(({ name }) => lists.every((list) => listAllows(list.models, [name])))
+      .map((model) => ({
+        ...model,
+        params: Object.fromEntries(Object.entries(model.params).filter(([name]) => publicParam.test(name))),
+      }));
+  }
+
+  /** All, or the one with an id. */
+  async #records(id?: string): Promise<ModelRecord[]> {
     const { postgres, vault, storesModels } = this.#parts;
+    if (id !== undefined) {
+      const row = storesModels ? await findRow(postgres, id) : undefined;
+      if (row !== undefined) return [modelRecordOf(row, vault)];
+      return (await this.#fileRecords()).filter((model) => model.id === id);
+    }
     const ofFile = await this.#fileRecords();
     return [
       ...ofFile,

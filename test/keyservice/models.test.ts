@@ -234,6 +234,34 @@ describe("LiteLLM's model endpoints", () => {
     assert.equal(all.find((row: JsonObject) => row.model_group === "of-file").supports_vision, true);
   });
 
+  it("show a virtual key the models it may use, without where they are", async () => {
+    const base = { api_base: "http://inside.example", api_key: "sk-provider-0123456789", input_cost_per_token: 0.5 };
+    for (const model_name of ["seen-1", "hidden-1", "seen-2"]) {
+      const { status } = await stage.http("POST", "/model/new", {
+        model_name,
+        litellm_params: { model: "openai/gpt-4o", ...base },
+      });
+      assert.equal(status, 200);
+    }
+    const { body: team } = await stage.http("POST", "/team/new", { models: ["seen-1", "hidden-1"] });
+    const { body: key } = await stage.http("POST", "/key/generate", { models: ["seen-*"], team_id: team.team_id });
+    const as = { authorization: `Bearer ${key.key}` };
+    for (const path of ["/model/info", "/v1/model/info", "/v2/model/info"]) {
+      const { status, body } = await stage.http("GET", path, undefined, as);
+      assert.deepEqual([status, body.data.map((row: JsonObject) => row.model_name)], [200, ["seen-1"]], path);
+      assert.deepEqual(body.data[0].litellm_params, { model: "openai/gpt-4o", input_cost_per_token: 0.5 });
+      assert.equal(body.data[0].model_info.input_cost_per_token, 0.5);
+    }
+    const groups = (await stage.http("GET", "/model_group/info", undefined, as)).body.data;
+    assert.deepEqual(
+      groups.map((row: JsonObject) => row.model_group),
+      ["seen-1"],
+    );
+    const all = (await stage.http("GET", "/model/info")).body.data as { model_name: string; model_info: JsonObject }[];
+    const hidden = all.find((row) => row.model_name === "hidden-1")?.model_info.id;
+    assert.equal((await stage.http("GET", `/model/info?litellm_model_id=${hidden}`, undefined, as)).status, 400);
+  });
+
   it("answer administrators alone", async () => {
     const { body: key } = await stage.http("POST", "/key/generate", {});
     for (const [method, path] of [
@@ -241,9 +269,6 @@ describe("LiteLLM's model endpoints", () => {
       ["POST", "/model/update"],
       ["PATCH", "/model/x/update"],
       ["POST", "/model/delete"],
-      ["GET", "/model/info"],
-      ["GET", "/v2/model/info"],
-      ["GET", "/model_group/info"],
       ["GET", "/credentials"],
       ["DELETE", "/credentials/x"],
     ] as const) {

@@ -197,7 +197,7 @@ describe("roles", () => {
     ["make a tag", "POST", "/tag/new", { name: "x" }, []],
     ["list budgets", "GET", "/budget/list", undefined, seers],
     ["make a budget", "POST", "/budget/new", { max_budget: 1 }, admins],
-    ["list models", "GET", "/model/info", undefined, seers],
+    ["list models", "GET", "/model/info", undefined, everybody],
     ["make a model", "POST", "/model/new", {}, []],
     ["list credentials", "GET", "/credentials", undefined, admins],
     ["report on all teams", "GET", `/global/spend/report?${days}&group_by=team`, undefined, seers],
