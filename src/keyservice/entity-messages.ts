@@ -74,6 +74,7 @@ const entityReaders: Readers<Entity, EntityChange> = {
   max_parallel_requests: ({ maxParallelRequests }) => ({ maxParallelRequests: countOf(maxParallelRequests) }),
   metadata: ({ metadata }) => ({ metadata: metadata ?? {} }),
   tags: ({ tags }) => ({ tags }),
+  extra: ({ extra }) => ({ extra: extra ?? {} }),
 };
 
 const memberReaders: Readers<Member, Partial<MemberFields>> = {
@@ -137,6 +138,7 @@ export function entityMessageOf(entity: EntityRecord): Entity {
     aliases: { ...entity.aliases },
     metadata: entity.metadata,
     tags: [...entity.tags],
+    extra: entity.extra,
     blocked: entity.blocked,
     spentUsd: formatUsd(entity.spent),
     reservedUsd: formatUsd(entity.reserved),

@@ -85,8 +85,7 @@ async function create(parts: AdminParts, request: RouteRequest): Promise<JsonObj
   const { id = randomUUID(), change } = readEntity(sent, body);
   const listed = readBody(z.looseObject({ members_with_roles: z.array(member).max(1_000).nullish() }), sent);
   const made = await parts.entities.create("team", { id, change, names, by: parts.operator.name });
-  const defaults = memberDefaults(made);
-  const members = (listed.members_with_roles ?? []).map((one) => memberOf(id, one, defaults));
+  const members = (listed.members_with_roles ?? []).map((one) => memberOf(id, one, {}));
   if (members.length > 0) await parts.members.add(members, names);
   return rowOf(parts, made);
 }
@@ -147,7 +146,7 @@ async function addMembers(parts: AdminParts, request: RouteRequest): Promise<Jso
   const read = bulk ?? readBody(memberAdd, sent);
   const listed: readonly z.output<typeof member>[] = bulk?.members ?? [read.member as z.output<typeof member>].flat();
   const found = await parts.entities.get("team", read.team_id);
-  const fields = { ...memberDefaults(found), ...fieldsOf(read) };
+  const fields = fieldsOf(read);
   const added = listed.map((one) => memberOf(found.id, one, fields));
   await parts.members.add(added, names);
   const members = await parts.members.list("team", { entityIds: [found.id] });
@@ -225,25 +224,4 @@ function fieldsOf(read: {
     ...(read.tpm_limit === undefined ? {} : { tpmLimit: read.tpm_limit }),
     ...(read.rpm_limit === undefined ? {} : { rpmLimit: read.rpm_limit }),
   };
-}
-
-/** What a team gives its new members: LiteLLM's team_member_budget and limits. */
-function memberDefaults({ extra, budgetDuration }: EntityRecord): Partial<MemberFields> {
-  const defaults = z
-    .looseObject({
-      team_member_budget: bodyFields.max_budget,
-      team_member_budget_duration: bodyFields.budget_duration,
-      team_member_rpm_limit: bodyFields.rpm_limit,
-      team_member_tpm_limit: bodyFields.tpm_limit,
-    })
-    .safeParse(extra);
-  if (!defaults.success) return {};
-  const { team_member_budget: max_budget_in_team, team_member_budget_duration, ...limits } = defaults.data;
-  const duration = max_budget_in_team == null ? undefined : (team_member_budget_duration ?? budgetDuration);
-  return fieldsOf({
-    max_budget_in_team: max_budget_in_team ?? undefined,
-    budget_duration: duration ?? undefined,
-    rpm_limit: limits.team_member_rpm_limit ?? undefined,
-    tpm_limit: limits.team_member_tpm_limit ?? undefined,
-  });
 }

@@ -1,8 +1,9 @@
 /** Users in teams and organizations. */
 
 import type { Clock } from "../clock.ts";
+import type { JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
-import type { Nanos } from "../money.ts";
+import { type Nanos, parseUsd, usdFromNumber } from "../money.ts";
 import { type BudgetRecord, readBudgets } from "./budget-records.ts";
 import { isUnknownTemplate, noSuchTemplate } from "./budget-templates.ts";
 import { closeBudgets, openBudget, updateBudget } from "./budget-writes.ts";
@@ -78,7 +79,8 @@ export class Members {
   }
 
   /**
-   * Makes users members, all or none; those that are already get the fields that are present.
+   * Makes users members, all or none; those that are already get the fields that are present. New ones of a team get besides what it has for
+   * new members.
    *
    * @throws GatewayError `invalid_request`.
    */
@@ -97,21 +99,30 @@ export class Members {
         const { scope, entityId: id } = membership;
         if (entities.delete(`${scope} ${id}`)) await bumpRevision(client, { scope, id });
       }
-      for (const { membership, fields } of memberships) await this.#add(client, membership, fields);
+      for (const { membership, fields } of memberships) await this.#add(client, membership, fields, names);
     });
   }
 
-  async #add(client: Queryable, membership: Membership, fields: Partial<MemberFields>): Promise<void> {
+  async #add(
+    client: Queryable,
+    membership: Membership,
+    fields: Partial<MemberFields>,
+    names: FieldNames,
+  ): Promise<void> {
     const { scope, entityId, userId } = membership;
     const added = await client.query(
       `INSERT INTO members (scope, entity_id, user_id, role, added_at) VALUES ($1, $2, $3, $4, $5)
        ON CONFLICT DO NOTHING RETURNING 1`,
       [scope, entityId, userId, fields.role ?? "user", new Date(this.#clock.nowMs())],
     );
-    if (added.length > 0 && scope === "team") {
-      await openBudget(client, { scope: "team_member", id: memberScopeId(entityId, userId) });
+    if (added.length === 0 || scope !== "team") {
+      await write(client, membership, fields);
+      return;
     }
-    await write(client, membership, fields);
+    await openBudget(client, { scope: "team_member", id: memberScopeId(entityId, userId) });
+    const all = { ...(await defaultsOf(client, entityId)), ...fields };
+    check(membership, all, names);
+    await write(client, membership, all);
   }
 
   /** @throws GatewayError `invalid_request`, `not_found`. */
@@ -173,6 +184,30 @@ export class Members {
     }
   }
 }
+
+/** What a team has for its new members: LiteLLM's `team_member_budget` and limits. What is not of their form is nothing. */
+async function defaultsOf(client: Queryable, teamId: string): Promise<Partial<MemberFields>> {
+  const [team] = await client.query<{ extra: JsonObject; duration: string | null }>(
+    `SELECT e.extra, coalesce(b.duration, t.duration) AS duration
+     FROM entities e
+       LEFT JOIN budgets b ON b.scope = 'team' AND b.scope_id = e.entity_id AND b.place = 0 AND b.removed_at IS NULL
+       LEFT JOIN budget_templates t USING (template_id)
+     WHERE e.scope = 'team' AND e.entity_id = $1`,
+    [teamId],
+  );
+  const { team_member_budget, team_member_budget_duration, ...limits } = team?.extra ?? {};
+  const budget = typeof team_member_budget === "number" ? usdFromNumber(team_member_budget) : usdOf(team_member_budget);
+  const duration = typeof team_member_budget_duration === "string" ? team_member_budget_duration : team?.duration;
+  const [rpmLimit, tpmLimit] = [countOf(limits.team_member_rpm_limit), countOf(limits.team_member_tpm_limit)];
+  return {
+    ...(budget === undefined ? {} : { maxBudget: budget, budgetDuration: duration ?? null }),
+    ...(rpmLimit === undefined ? {} : { rpmLimit }),
+    ...(tpmLimit === undefined ? {} : { tpmLimit }),
+  };
+}
+
+const usdOf = (value: unknown) => (typeof value === "string" ? parseUsd(value) : undefined);
+const countOf = (value: unknown) => (/^\d{1,15}$/.test(String(value)) ? Number(value) : undefined);
 
 function check({ userId }: Membership, { role, ...fields }: Partial<MemberFields>, names: FieldNames): void {
   checkKeyChange({ ...fields, userId }, names);
