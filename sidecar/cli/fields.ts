@@ -108,6 +108,14 @@ export const keyFields: Readonly<Record<string, FieldFlag>> = {
     ...{ field: "model_budgets", value: "gpt-4o=5/1d", multiple: true, read: modelBudgets },
     meaning: "What it may spend on one model",
   },
+  "allowed-routes": {
+    ...{ field: "allowed_routes", value: "A,B", read: words },
+    meaning: "What its calls may use: groups such as llm_api_routes, or paths",
+  },
+  "enforced-params": {
+    ...{ field: "enforced_params", value: "A,B", read: words },
+    meaning: "What its calls must have, such as user or metadata.project",
+  },
   user: { field: "user_id", value: "ID", meaning: "The user it belongs to", read: text },
   team: { field: "team_id", value: "ID", meaning: "The team it belongs to", read: text },
   expires: {

@@ -87,12 +87,12 @@ export const keys: Resource = {
       summary: "gives it another secret and prints that, this once",
       args: [keyArg],
       flags: {
-        grace: { value: "24h", meaning: "How long the secret of before still works (default: not at all)" },
+        "grace-period": { value: "24h", meaning: "How long the secret of before still works (default: not at all)" },
         duration: { value: "30d", meaning: "How long the key works from now (default: as before)" },
       },
       async run(call) {
         const [key = ""] = call.args;
-        const asked = { key, gracePeriod: flagValue(call, "grace"), duration: flagValue(call, "duration") };
+        const asked = { key, gracePeriod: flagValue(call, "grace-period"), duration: flagValue(call, "duration") };
         const { key: rotated, secret } = await service(call).rotateKey(asked);
         return { kind: "thing", thing: { ...jsonOf(KeySchema, rotated), secret }, first: ["secret", ...first] };
       },

@@ -108,7 +108,7 @@ describe("tollgate keys, teams and spend", () => {
 
   it("rotates a key, sets its spend back, and shows who did it", async () => {
     const made = await json("keys", "create", "--alias", "turning");
-    const rotated = await json("keys", "rotate", "turning", "--grace", "1h");
+    const rotated = await json("keys", "rotate", "turning", "--grace-period", "1h");
     assert.notEqual(rotated.secret, made.secret);
     assert.equal(rotated.rotation_count, 1);
     for (const secret of [made.secret, rotated.secret]) {
