@@ -391,42 +391,67 @@ for (const [path, route] of routes) {
   });
 }
 
-/** The JSON of a message, each field with a value it might have, or with one it must not have. */
+const masks = ["", "alias", "models,metadata", "maxBudgetUsd", "litellmParams", "values", "role", "*", "no.such"];
+const struct = { model: "openai/gpt-4o", api_key: "k" };
+
+/** The JSON of a message as it might be meant. */
 function messageOf(message: DescMessage, base: JsonObject, depth = 0): fc.Arbitrary<Record<string, unknown>> {
-  const fields = message.fields.map((field): [string, fc.Arbitrary<unknown>] => [
-    field.jsonName,
-    fc.oneof({ weight: 3, arbitrary: fieldValue(field, base, depth) }, { weight: 1, arbitrary: value }),
-  ]);
-  return fc.record(Object.fromEntries(fields), { requiredKeys: [] });
+  const fields = message.fields
+    .filter(({ name }) => !/^(?:etag|page_token|request_id|secret)$/.test(name))
+    .map((field): [string, fc.Arbitrary<unknown>] => {
+      const one = properValue(field, base, depth);
+      const many = field.fieldKind === "list" ? fc.array(one, { minLength: 1, maxLength: 2 }) : one;
+      // Whatever says which thing is meant is nearly always there.
+      const absent = /^(?:kind|dimension|id|key|name)$|_id$/.test(field.name) || message.fields.length < 4 ? 1 : 20;
+      const proper = field.fieldKind === "map" ? fc.constant({ name: "m" }) : many;
+      return [
+        field.jsonName,
+        fc.oneof({ weight: 8, arbitrary: proper }, { weight: absent, arbitrary: fc.constant(undefined) }),
+      ];
+    });
+  return fc.record(Object.fromEntries(fields));
 }
 
-function fieldValue(field: DescField, base: JsonObject, depth: number): fc.Arbitrary<unknown> {
-  const one = ((): fc.Arbitrary<unknown> => {
-    if (field.message !== undefined) {
-      const { typeName } = field.message;
-      if (typeName === "google.protobuf.FieldMask")
-        return fc.constantFrom("alias", "models,metadata", "id", "no.such", "key.alias", "");
-      if (typeName === "google.protobuf.Timestamp")
-        return fc.constantFrom("2026-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "x");
-      if (typeName === "google.protobuf.Struct")
-        return fc.dictionary(fc.constantFrom(...names, "model"), value, { maxKeys: 3 });
-      return depth > 3 ? fc.constant({}) : messageOf(field.message, base, depth + 1);
+function properValue(field: DescField, base: JsonObject, depth: number): fc.Arbitrary<unknown> {
+  if (field.message !== undefined) {
+    const { typeName } = field.message;
+    if (typeName === "google.protobuf.FieldMask") return fc.constantFrom(...masks);
+    if (typeName === "google.protobuf.Timestamp")
+      return fc.constantFrom("2026-01-01T00:00:00Z", "2099-01-01T00:00:00Z");
+    if (typeName === "google.protobuf.Struct") return fc.constant(struct);
+    return depth > 3 ? fc.constant({}) : messageOf(field.message, base, depth + 1);
+  }
+  if (field.enum !== undefined) return fc.constantFrom(...field.enum.values.map(({ number }) => number).slice(1));
+  if (field.scalar === ScalarType.BOOL) return fc.boolean();
+  if (field.scalar !== ScalarType.STRING) return fc.constantFrom(0, 1, 100);
+  if (/usd$/.test(field.name)) return fc.constantFrom("5", "0", "0.000000001");
+  if (/duration|period/.test(field.name)) return fc.constantFrom("1d", "1mo");
+  if (/day$/.test(field.name)) return fc.constantFrom("2026-11-01", "2026-11-30");
+  if (field.name === "role") return fc.constantFrom("admin", "user", "internal_user");
+  const known = [base[field.name], base[`${field.name}_id`], base[`${field.name}_name`]].filter(
+    (id) => id !== undefined,
+  );
+  const others = [base.key, base.team_id, base.user_id, base.organization_id];
+  const made = fc.nat(1_000_000).map((n) => `new-${n}`);
+  return fc.oneof(fc.constantFrom(...(known.length > 0 ? known : others)), fc.constantFrom(...others), made);
+}
+
+/** Puts other values in a few of the places of a message, however deep. */
+function spoil(message: Record<string, unknown>, spots: readonly { at: number; wrong: unknown }[]): object {
+  const copy = JSON.parse(JSON.stringify(message)) as Record<string, unknown>;
+  const places: [Record<string, unknown>, string][] = [];
+  const visit = (inside: Record<string, unknown>) => {
+    for (const [name, held] of Object.entries(inside)) {
+      places.push([inside, name]);
+      if (typeof held === "object" && held !== null) visit(held as Record<string, unknown>);
     }
-    if (field.enum !== undefined)
-      return fc.constantFrom<unknown>(...field.enum.values.map(({ number }) => number), 99, "NO_SUCH");
-    if (field.scalar === ScalarType.BOOL) return fc.boolean();
-    if (field.scalar === ScalarType.STRING) {
-      const usually = Object.values(base).filter((known) => typeof known === "string");
-      return fc.oneof(
-        fc.constantFrom(...usually),
-        textValue,
-        fc.constantFrom("5", "0.5", "1d", "24h", "v1", "2026-11-01"),
-      );
-    }
-    return fc.constantFrom<unknown>(0, 1, 7, -1, "9223372036854775807", "-9223372036854775808", 2 ** 31);
-  })();
-  if (field.fieldKind === "list") return fc.array(one, { maxLength: 3 });
-  return field.fieldKind === "map" ? fc.dictionary(textValue, fc.constant("x"), { maxKeys: 2 }) : one;
+  };
+  visit(copy);
+  for (const { at, wrong } of spots) {
+    const [inside, name] = places[at % places.length] ?? [copy, "key"];
+    inside[name] = wrong;
+  }
+  return copy;
 }
 
 describe("by gRPC's messages", () => {
@@ -435,9 +460,11 @@ describe("by gRPC's messages", () => {
       test(`whatever is sent to ${service.typeName}/${method.name}, the same holds`, async () => {
         const world = await makeWorld();
         const base = usual(world);
-        const json = messageOf(method.input, { ...base, ...world.ids }).map((body) =>
-          Buffer.from(JSON.stringify(body)),
-        );
+        const spot = fc.record({ at: fc.nat(1_000), wrong: value });
+        const spots = fc.oneof(fc.constant([]), fc.array(spot, { minLength: 1, maxLength: 2 }));
+        const json = fc
+          .tuple(messageOf(method.input, { ...base, ...world.ids, entity_id: world.ids.team_id ?? "" }), spots)
+          .map(([message, wrongs]) => Buffer.from(JSON.stringify(spoil(message, wrongs))));
         const bytes = fc.oneof(
           fc.uint8Array({ maxLength: 64 }).map((some) => Buffer.from(some)),
           // A text that is not UTF-8, in the first field.
