@@ -92,7 +92,8 @@ describe("tollgate keys, teams and spend", () => {
         ...{ id: made.id, alias: "ci", models: ["ok", "gpt-*"], aliases: { best: "ok" }, max_budget_usd: "25.5" },
         ...{ soft_budget_usd: "20", budget_duration: "30d", rpm_limit: "100", tpm_limit: "5000" },
         ...{ max_parallel_requests: "4", expire_time: "2099-01-31T00:00:00Z", blocked: false, user_id: "ann" },
-        ...{ metadata: { cost: { centre: 7 } }, tags: ["a", "b"] },
+        ...{ metadata: { cost: { centre: 7 } }, tags: ["a", "b"], extra: {}, rotation_count: 0 },
+        ...{ allowed_routes: [], enforced_params: [] },
         budget_windows: [
           ["1d", "5"],
           ["7d", "10"],
