@@ -1,5 +1,12 @@
 import { hash } from "node:crypto";
-import { type AlertRouting, type ConfigReading, type Secret, systemClock, systemRandom } from "../src/index.ts";
+import {
+  type AlertRouting,
+  type ConfigReading,
+  type KeyRules,
+  type Secret,
+  systemClock,
+  systemRandom,
+} from "../src/index.ts";
 import { createKeyService, type KeyService } from "../src/keyservice/server.ts";
 import { alertTargets } from "./alert-settings.ts";
 import { readConfig } from "./config-file.ts";
@@ -16,6 +23,8 @@ export interface KeyServiceFacts {
   readonly spendLogRetentionMs: number | undefined;
   readonly alerting: AlertRouting | undefined;
   readonly storesModels: boolean;
+  /** Undefined: there is no file. */
+  readonly keyRules: KeyRules | undefined;
   /** The newest first. */
   readonly encryptionKeys: readonly Secret[];
   /** The file, if there is one. */
@@ -24,19 +33,22 @@ export interface KeyServiceFacts {
 
 /**
  * `tollgate keyservice`: needs a database and a master key; of the config file it takes these two, the time zone, the retention of the
- * spend log, `store_model_in_db` and where alerts go, and shows its models beside those of the database.
+ * spend log, `store_model_in_db`, what holds for new keys and where alerts go, and shows its models beside those of the database.
  *
- * @param given the file, where somebody else has read it.
+ * @param given the file and its rules, where somebody else has read it.
  */
-export async function startKeyServiceProgram(settings: Settings, given?: ConfigReading): Promise<KeyService> {
-  const { reading = given, alerting, ...facts } = await keyServiceFacts(settings);
+export async function startKeyServiceProgram(
+  settings: Settings,
+  given: { readonly reading?: ConfigReading; readonly keyRules?: KeyRules } = {},
+): Promise<KeyService> {
+  const { reading = given.reading, keyRules = given.keyRules, alerting, ...facts } = await keyServiceFacts(settings);
   const { masterKey } = facts;
   const { targets, faults } = alertTargets(alerting, settings.alertSinks);
   if (faults.length > 0) throw new SettingsError(faults.join("\n"));
   const logger = createLogger(settings.logLevel, { service: "tollgate-keyservice" });
   return createKeyService({
     ...facts,
-    fileModels: reading,
+    ...{ fileModels: reading, keyRules },
     runtimeToken: settings.keyserviceToken ?? masterKey,
     pepper: pepperOf(settings.pepper ?? masterKey),
     host: settings.keyserviceHost,
@@ -66,8 +78,9 @@ export async function keyServiceFacts(settings: Settings): Promise<KeyServiceFac
     );
   }
   const encryptionKeys = encryptionKeysOf(settings.encryptionKeys, settings.pepper ?? masterKey);
-  const reading = config?.reading;
-  return { databaseUrl, masterKey, timeZone, spendLogRetentionMs, alerting, storesModels, encryptionKeys, reading };
+  const { reading, keyRules } = config ?? {};
+  const ofKeys = { masterKey, encryptionKeys, keyRules };
+  return { databaseUrl, timeZone, spendLogRetentionMs, alerting, storesModels, reading, ...ofKeys };
 }
 
 /** The salt key is the oldest; as one of the others it may be as short as it is. */

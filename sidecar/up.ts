@@ -39,9 +39,9 @@ export async function startUp(given: Settings): Promise<{ close(): Promise<void>
       databaseUrl = postgres.url;
     }
     const pepper = settings.pepper ?? keptSecret(dataDir, "pepper", randomText).secret;
-    const { timeZone, alerting, storesModels, reading } = config;
+    const { timeZone, alerting, storesModels, reading, keyRules } = config;
     const shared = { ...settings, masterKey, databaseUrl, pepper, timeZone, alerting, storesModels };
-    const keyService = await startKeyServiceProgram({ ...shared, configPath: "" }, reading);
+    const keyService = await startKeyServiceProgram({ ...shared, configPath: "" }, { reading, keyRules });
     closers.add("keyservice", () => keyService.close());
     const keyserviceUrl = `http://127.0.0.1:${keyService.port}`;
     const sidecar = await startSidecar({

@@ -2,7 +2,7 @@
 
 export { type Clock, type Random, systemClock, systemRandom } from "./clock.ts";
 export { isAlertChannel } from "./config/alerting.ts";
-export type { AlertChannel, AlertRouting, Config, Fault } from "./config/config.ts";
+export type { AlertChannel, AlertRouting, Config, Fault, KeyRules } from "./config/config.ts";
 export { type ConfigReading, loadConfig, readConfigFile } from "./config/load.ts";
 export { remarkText } from "./config/remarks.ts";
 export { type ConfigSummary, type DeploymentSummary, summarise } from "./config/summary.ts";

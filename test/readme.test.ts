@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { variables } from "../sidecar/settings.ts";
+import { keyBounds, keyDefaults } from "../src/config/key-rules.ts";
 import { errorTable, RpcCode } from "../src/errors.ts";
 
 const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
@@ -34,6 +35,14 @@ test("the README's error table is the code's, row by row", () => {
 
 test("the README's configuration table is the code's, row by row", () => {
   assert.deepEqual(rowsAfter("| variable | default |"), variableRows());
+});
+
+test("the README's table of what keys may have is the configuration's", () => {
+  const rows = rowsAfter("| key | default | bound |").map((row) => row.split(" | ").slice(0, 3).join(" | "));
+  assert.deepEqual(
+    rows,
+    Object.keys(keyDefaults.shape).map((name) => `| \`${name}\` | yes | ${name in keyBounds.shape ? "yes" : "no"}`),
+  );
 });
 
 /** The rows of the table with this head. */

@@ -54,6 +54,7 @@ export function sampleConfig(deployments: readonly Deployment[], facts: Partial<
     timeZone: undefined,
     alerting: undefined,
     environment: undefined,
+    keyRules: { defaults: {}, bounds: {} },
     forwardTraceparent: false,
     notices: [],
     digest: "0",

@@ -4,6 +4,7 @@ import { matchWildcard } from "../wildcard.ts";
 import { compileAlerting } from "./alerting.ts";
 import type { Config, Deployment, UnpricedModels } from "./config.ts";
 import { compileEntry, unsetText } from "./deployments.ts";
+import { compileKeyRules } from "./key-rules.ts";
 import { providerVariables } from "./providers.ts";
 import { compileRedis, redisVariables } from "./redis.ts";
 import type { ResolvedTree } from "./references.ts";
@@ -65,6 +66,7 @@ export async function compile(parts: Compilation): Promise<Config> {
     environment,
     timeZone: settings?.timezone,
     spendLogRetentionMs: general?.maximum_spend_logs_retention_period,
+    keyRules: compileKeyRules(settings, remarks),
     forwardTraceparent: settings?.forward_traceparent_to_llm_provider ?? false,
     notices: remarks.notices,
     digest: parts.digest,

@@ -1,6 +1,6 @@
 /** The configuration as the gateway uses it: compiled from LiteLLM's YAML once, then read-only. */
 
-import type { Wire } from "../completion.ts";
+import type { JsonObject, Wire } from "../completion.ts";
 import type { Secret } from "../secret.ts";
 
 /**
@@ -173,6 +173,31 @@ export interface RouterConfig {
   readonly retries: number;
 }
 
+/** Limits that keys may have. Absent: none is written. */
+interface KeyLimits {
+  /** Nano-dollars. */
+  readonly maxBudget?: bigint;
+  readonly budgetDuration?: string;
+  /** How long a key works. */
+  readonly duration?: string;
+  readonly rpmLimit?: number;
+  readonly tpmLimit?: number;
+  readonly maxParallelRequests?: number;
+}
+
+/** What holds for keys that are made. */
+export interface KeyRules {
+  /** What a key gets where its maker does not say (`litellm_settings.default_key_generate_params`). */
+  readonly defaults: KeyLimits & {
+    readonly models?: readonly string[];
+    readonly metadata?: JsonObject;
+    readonly userId?: string;
+    readonly teamId?: string;
+  };
+  /** The most a key may have, and what it gets if neither its maker nor the defaults say (`upperbound_key_generate_params`). */
+  readonly bounds: KeyLimits;
+}
+
 /** Everything a gateway needs to know. */
 export interface Config {
   /** Deployments by public name, each list in the file's order. Names may hold `*`. */
@@ -196,6 +221,7 @@ export interface Config {
   readonly alerting: AlertRouting | undefined;
   /** `general_settings.environment`, for the resource of traces and metrics. */
   readonly environment: string | undefined;
+  readonly keyRules: KeyRules;
   /** Whether providers are sent `traceparent` (`litellm_settings.forward_traceparent_to_llm_provider`). */
   readonly forwardTraceparent: boolean;
   /** What the reader should be told: unknown keys, keys that are understood but not served yet. */

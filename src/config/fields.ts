@@ -1,7 +1,8 @@
 /** The kinds of value a configuration is made of. Each says, when it meets another kind, what to write instead. */
 
 import { z } from "zod";
-import { parseRetention, retentionForm } from "../duration.ts";
+import { parseDuration, parseRetention, retentionForm } from "../duration.ts";
+import { usdFromNumber } from "../money.ts";
 import { Secret } from "../secret.ts";
 import { isTimeZone } from "../time-zone.ts";
 import { readApiBase, writeApiBase } from "./api-base.ts";
@@ -109,6 +110,17 @@ export const flag = field("true or false", (value) =>
   typeof value === "boolean" ? value : typeof value === "string" ? flags[value.toLowerCase()] : undefined,
 );
 
+/** An amount of money, kept in whole nano-dollars. A billion is the most the books take. */
+export const dollars = field("a number of dollars of at least 0, such as 25", (value) => {
+  const found = readNumber(value);
+  return found !== undefined && found >= 0 && found <= 1_000_000_000 ? usdFromNumber(found) : undefined;
+});
+
+/** A length of time as LiteLLM writes it; it stays a text. */
+export const duration = field("a number and a unit, one of s, m, h, d, w, mo, such as 30d", (value) =>
+  typeof value === "string" && parseDuration(value) !== undefined ? value : undefined,
+);
+
 /** Where calendar days begin at midnight. */
 export const timeZone = field("the IANA name of a time zone, such as Europe/Berlin", (value) =>
   typeof value === "string" && isTimeZone(value) ? value : undefined,
@@ -119,12 +131,12 @@ export function choice<const Word extends string>(words: readonly Word[]) {
   return field(`one of ${words.join(", ")}`, (value) => words.find((word) => word === value));
 }
 
-/** The address of a provider. */
 /** In milliseconds. */
 export const retention = field(retentionForm, (value) =>
   typeof value === "string" ? parseRetention(value) : undefined,
 );
 
+/** The address of a provider. */
 export const apiBase = field(writeApiBase, readApiBase, (value) => /[@?]/.test(String(value)));
 
 /** The address of a PostgreSQL database. */

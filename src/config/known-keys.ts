@@ -1,5 +1,6 @@
 /** The keys of LiteLLM's configuration, section by section: served, understood but not served yet, or unknown. */
 
+import { keyBounds, keyDefaults } from "./key-rules.ts";
 import { isPriceKey, priceNames } from "./price-keys.ts";
 import {
   cacheParams,
@@ -107,7 +108,7 @@ export const settingKeys = sectionKeys(
    json_logs allowed_fails fallbacks context_window_fallbacks content_policy_fallbacks default_fallbacks max_fallbacks
    max_budget budget_duration max_user_budget max_internal_user_budget internal_user_budget_duration max_end_user_budget
    max_end_user_budget_id default_max_internal_user_budget max_ui_session_budget default_soft_budget tag_budget_config
-   default_key_generate_params upperbound_key_generate_params key_generation_settings default_internal_user_params
+   key_generation_settings default_internal_user_params
    default_team_params default_team_settings priority_reservation priority_reservation_settings cost_discount_config
    cost_margin_config turn_off_message_logging redact_user_api_key_info redact_messages_in_exceptions
    langfuse_default_tags disable_end_user_cost_tracking disable_end_user_cost_tracking_prometheus_only
@@ -131,6 +132,14 @@ export const settingKeys = sectionKeys(
       /^(argilla|llamaguard|presidio|openai_moderations|langsmith|datadog|gcs_pub_sub|generic_api|aws_sqs|global)_/,
   },
 );
+
+export const keyDefaultKeys = sectionKeys(
+  "default_key_generate_params",
+  keyDefaults,
+  "organization_id soft_budget aliases tags guardrails permissions model_max_budget model_rpm_limit model_tpm_limit",
+);
+
+export const keyBoundKeys = sectionKeys("upperbound_key_generate_params", keyBounds, "");
 
 export const cacheKeys = sectionKeys(
   "cache_params",

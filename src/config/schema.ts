@@ -20,6 +20,7 @@ import {
   webhookUrls,
   whole,
 } from "./fields.ts";
+import { keyBounds, keyDefaults } from "./key-rules.ts";
 import { modelEntry } from "./schema-model.ts";
 
 const groupNames = list(z.union([text, map(anything)], { error: "the name of a model" }));
@@ -112,6 +113,8 @@ export const litellmSettings = section({
   json_logs: flag.optional(),
   forward_traceparent_to_llm_provider: flag.optional(),
   timezone: timeZone.optional(),
+  default_key_generate_params: keyDefaults.nullish(),
+  upperbound_key_generate_params: keyBounds.nullish(),
 });
 
 export const generalSettings = section({

@@ -5,6 +5,8 @@ import {
   entryKeys,
   generalKeys,
   infoKeys,
+  keyBoundKeys,
+  keyDefaultKeys,
   paramKeys,
   routerKeys,
   type SectionKeys,
@@ -47,8 +49,13 @@ export function noticeStrangers(tree: Tree, remarks: Remarks): void {
     visit(credentialKeys, credential, ["credential_list", index]);
   visit(routerKeys, tree.router_settings, ["router_settings"]);
   visit(settingKeys, tree.litellm_settings, ["litellm_settings"]);
-  if (isTree(tree.litellm_settings))
-    visit(cacheKeys, tree.litellm_settings.cache_params, ["litellm_settings", "cache_params"]);
+  for (const [name, keys] of [
+    ["cache_params", cacheKeys],
+    ["default_key_generate_params", keyDefaultKeys],
+    ["upperbound_key_generate_params", keyBoundKeys],
+  ] as const) {
+    if (isTree(tree.litellm_settings)) visit(keys, tree.litellm_settings[name], ["litellm_settings", name]);
+  }
   visit(generalKeys, tree.general_settings, ["general_settings"]);
   visit(tollgateKeys, tree.tollgate, ["tollgate"]);
   for (const { path, message, count } of strangers.values()) {

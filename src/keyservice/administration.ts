@@ -3,6 +3,7 @@
 import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
 import type { Clock } from "../clock.ts";
+import type { KeyRules } from "../config/config.ts";
 import { AuditAdminService } from "../gen/tollgate/admin/v1/audit_pb.ts";
 import { BudgetAdminService, EntityAdminService } from "../gen/tollgate/admin/v1/entities_pb.ts";
 import { KeyAdminService, SpendAdminService } from "../gen/tollgate/admin/v1/keys_pb.ts";
@@ -40,6 +41,7 @@ export function createAdministration(parts: {
   readonly masterKey: Secret;
   readonly clock: Clock;
   readonly timeZone: string;
+  readonly keyRules: KeyRules;
   readonly vault: Vault;
   readonly storesModels: boolean;
   readonly deliversSecrets?: boolean;

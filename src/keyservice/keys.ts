@@ -1,6 +1,7 @@
 /** Administration of virtual keys: what both faces, gRPC and HTTP, come down to. */
 
 import type { Clock } from "../clock.ts";
+import type { KeyRules } from "../config/config.ts";
 import { durationMs, parseDuration } from "../duration.ts";
 import { formatUsd, type Nanos } from "../money.ts";
 import { checkAutoRotation } from "./auto-rotation.ts";
@@ -22,6 +23,7 @@ import {
 import { type KeyPlace, type KeyRecord, readKeys } from "./key-records.ts";
 import { changedMeanwhile, noSuchKey, taken, violatedIndex } from "./key-refusals.ts";
 import type { KeyRotation, KeyUpdate, NewKey } from "./key-requests.ts";
+import { bounded, checkTempBound, withDefaults } from "./key-rules.ts";
 import { type KeyReference, maskSecret, newKeyId, newSecret } from "./key-secrets.ts";
 import { type KeyFilter, type KeyOrder, newestFirst, selectKeys, sortedBy } from "./key-selection.ts";
 import { checkWindows, windowsOf } from "./key-windows.ts";
@@ -44,6 +46,8 @@ export interface KeysParts {
   readonly deliversSecrets?: boolean;
   /** An IANA name: where budget days begin at midnight. */
   readonly timeZone: string;
+  /** What holds for keys that are made or changed. */
+  readonly keyRules: KeyRules;
 }
 
 /**
@@ -65,7 +69,9 @@ export class Keys {
    * @throws GatewayError `invalid_request`, `already_exists` (alias or secret).
    */
   async create(asked: NewKey): Promise<{ key: KeyRecord; secret: string | undefined }> {
-    const fields = this.#owned(this.#check(asked));
+    const change = withDefaults(this.#owned(asked.change), this.#parts.keyRules);
+    const fields = this.#check({ ...asked, change }, true);
+    this.#checkTemp(fields, asked.names);
     this.#checkRotation(fields, undefined);
     const earlier = await this.#createdBefore(asked.requestId);
     if (earlier !== undefined) return { key: earlier, secret: undefined };
@@ -115,6 +121,7 @@ export class Keys {
     const fields = this.#check(asked);
     const current = await this.#getFor("/key/update", reference);
     this.#checkChange(current, fields);
+    this.#checkTemp({ ...current, ...fields }, asked.names);
     const { keyId } = current;
     try {
       return await this.#write(keyId, fields, asked);
@@ -135,6 +142,7 @@ export class Keys {
     const secret = asked.secret ?? newSecret();
     const current = await this.#getFor("/key/regenerate", reference);
     this.#checkChange(current, fields);
+    this.#checkTemp({ ...current, ...fields }, asked.names);
     const { keyId } = current;
     const nowMs = this.#parts.clock.nowMs();
     const endsAtMs = graceMs === undefined ? undefined : nowMs + graceMs;
@@ -248,11 +256,13 @@ export class Keys {
     return Number(row?.count ?? 0n);
   }
 
-  /** Checks fields, and makes `expiresAtMs` of `duration`. */
-  #check({ change, names }: { readonly change: KeyChange; readonly names: FieldNames }): Partial<KeyFields> {
+  /** Checks fields, holds them to the configuration's bounds, and makes `expiresAtMs` of `duration`. */
+  #check(asked: { readonly change: KeyChange; readonly names: FieldNames }, isNew = false): Partial<KeyFields> {
+    const { change, names } = asked;
     checkKeyChange(change, names);
     checkWindows(change, names);
-    const { duration, ...fields } = change;
+    const { keyRules, clock } = this.#parts;
+    const { duration, ...fields } = bounded(change, keyRules, { names, isNew, nowMs: clock.nowMs() });
     if (duration === undefined) return fields;
     const length = duration === null ? undefined : parseDuration(duration);
     if (length === undefined) return { ...fields, expiresAtMs: null };
@@ -261,8 +271,12 @@ export class Keys {
     return { ...fields, expiresAtMs };
   }
 
+  #checkTemp(key: Partial<KeyFields>, names: FieldNames): void {
+    checkTempBound(key, this.#parts.keyRules, { names, nowMs: this.#parts.clock.nowMs() });
+  }
+
   /** A key of somebody who is no administrator is his own unless it says whose it is. */
-  #owned(fields: Partial<KeyFields>): Partial<KeyFields> {
+  #owned(fields: KeyChange): KeyChange {
     const { operator } = this.#parts;
     if (operator.isAdmin) return fields;
     const owned = { ...fields, userId: fields.userId ?? (fields.teamId ? fields.userId : operator.userId) ?? null };

@@ -1,4 +1,5 @@
 import type { Clock, Random } from "../clock.ts";
+import type { KeyRules } from "../config/config.ts";
 import { KeyService as KeyServiceDescription } from "../gen/tollgate/keys/v1/keys_pb.ts";
 import { Closers } from "../lifecycle.ts";
 import type { Secret } from "../secret.ts";
@@ -14,6 +15,7 @@ import { type AlertTargets, createAlertSinks } from "./alerts/sinks.ts";
 import { ChangeFeed } from "./change-feed.ts";
 import { createManagementHandler } from "./http.ts";
 import { KeyRotations, type RotationTarget } from "./key-rotations.ts";
+import { noKeyRules } from "./key-rules.ts";
 import { Leases } from "./leases.ts";
 import { Lender } from "./lender.ts";
 import { migrate } from "./migrations.ts";
@@ -56,6 +58,8 @@ export interface KeyServiceOptions {
   readonly fileModels?: FileModels | undefined;
   /** Where the secrets of keys that rotate by themselves go; without one no key may. */
   readonly rotationTarget?: RotationTarget | undefined;
+  /** What holds for keys that are made or changed. Default: nothing. */
+  readonly keyRules?: KeyRules | undefined;
   /** Where alerts go besides the log. */
   readonly alertTargets?: AlertTargets | undefined;
   /** How long calls in flight may take to finish at the end, in milliseconds. Default 5 s. */
@@ -133,7 +137,7 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
   const runtime = createRuntimeService({ ...options, books: postgres, lender, leases, settlements, feed, models });
   const administration = createAdministration({
     ...{ postgres, pepper, masterKey, clock, timeZone },
-    ...{ vault, storesModels, fileModels },
+    ...{ vault, storesModels, fileModels, keyRules: options.keyRules ?? noKeyRules },
     deliversSecrets: options.rotationTarget !== undefined,
   });
   openRotations(options, { books: postgres, vault, administration }, closers);

@@ -293,6 +293,32 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
       "amount-without-open.yaml:4: tollgate.keyservice_open_max_budget: acts only with keyservice_unavailable: open",
     ],
   },
+  "wrong-key-rules.yaml": {
+    ok: false,
+    remarks: [
+      "wrong-key-rules.yaml:3: litellm_settings.default_key_generate_params.max_budget: found -1; write a number of dollars of at least 0, such as 25",
+      'wrong-key-rules.yaml:4: litellm_settings.default_key_generate_params.models: found "gpt-4o"; write a list, a dash before each item',
+      'wrong-key-rules.yaml:6: litellm_settings.upperbound_key_generate_params.max_budget: found "lots"; write a number of dollars of at least 0, such as 25',
+      'wrong-key-rules.yaml:7: litellm_settings.upperbound_key_generate_params.budget_duration: found "soon"; write a number and a unit, one of s, m, h, d, w, mo, such as 30d',
+      "wrong-key-rules.yaml:8: litellm_settings.upperbound_key_generate_params.rpm_limit: found 1.5; write a whole number of at least 0, such as 100",
+    ],
+  },
+  "default-over-bound.yaml": {
+    ok: false,
+    remarks: [
+      "default-over-bound.yaml:4: litellm_settings.default_key_generate_params.max_budget: more than upperbound_key_generate_params allows: every key would be refused; write at most that",
+      "default-over-bound.yaml:6: litellm_settings.default_key_generate_params.budget_duration: more than upperbound_key_generate_params allows: every key would be refused; write at most that",
+    ],
+  },
+  "key-rules.yaml": {
+    ok: true,
+    remarks: [
+      "key-rules.yaml: no model can be called; write a model_list with a deployment that has a key",
+      "key-rules.yaml:5: litellm_settings.default_key_generate_params.guardrails: understood, but not served yet: it has no effect",
+      "key-rules.yaml:8: litellm_settings.upperbound_key_generate_params.models: unknown key: it has no effect",
+      "key-rules.yaml:9: litellm_settings.upperbound_key_generate_params.tpm_limt: unknown key: it has no effect; did you mean tpm_limit?",
+    ],
+  },
   "wrong-redis-mode.yaml": {
     ok: false,
     remarks: [

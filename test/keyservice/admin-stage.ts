@@ -7,12 +7,14 @@ import type pg from "pg";
 import type { Clock } from "../../src/clock.ts";
 import { systemClock, systemRandom } from "../../src/clock.ts";
 import type { JsonObject } from "../../src/completion.ts";
+import type { KeyRules } from "../../src/config/config.ts";
 import { AuditAdminService } from "../../src/gen/tollgate/admin/v1/audit_pb.ts";
 import { BudgetAdminService, EntityAdminService } from "../../src/gen/tollgate/admin/v1/entities_pb.ts";
 import { KeyAdminService, SpendAdminService } from "../../src/gen/tollgate/admin/v1/keys_pb.ts";
 import { CredentialAdminService, ModelAdminService } from "../../src/gen/tollgate/admin/v1/models_pb.ts";
 import { adminRoutes, adminServices, createAdministration } from "../../src/keyservice/administration.ts";
 import { createManagementHandler } from "../../src/keyservice/http.ts";
+import { noKeyRules } from "../../src/keyservice/key-rules.ts";
 import { migrate } from "../../src/keyservice/migrations.ts";
 import type { FileModels } from "../../src/keyservice/models.ts";
 import { Postgres } from "../../src/keyservice/postgres.ts";
@@ -38,6 +40,7 @@ interface StageOptions {
   readonly storesModels?: boolean;
   readonly fileModels?: FileModels;
   readonly deliversSecrets?: boolean;
+  readonly keyRules?: KeyRules;
 }
 
 /** That a call fails, with which status and reason. */
@@ -132,7 +135,7 @@ export class Stage {
     this.#closers.add("pool", () => this.postgres.close());
     const clock: Clock = { ...systemClock, nowMs: () => systemClock.nowMs() + this.aheadMs };
     const parts = createAdministration({
-      ...{ postgres: this.postgres, pepper, clock, timeZone: "UTC" },
+      ...{ postgres: this.postgres, pepper, clock, timeZone: "UTC", keyRules: options.keyRules ?? noKeyRules },
       ...{
         vault: new Vault(encryptionKeys),
         storesModels: options.storesModels ?? true,

@@ -9,6 +9,7 @@ import { systemClock, systemRandom } from "../../src/clock.ts";
 import type { JsonObject } from "../../src/completion.ts";
 import { createAdministration } from "../../src/keyservice/administration.ts";
 import { createManagementHandler, isManagementPath } from "../../src/keyservice/http.ts";
+import { noKeyRules } from "../../src/keyservice/key-rules.ts";
 import { Postgres } from "../../src/keyservice/postgres.ts";
 import { Vault } from "../../src/keyservice/vault.ts";
 import { Secret } from "../../src/secret.ts";
@@ -316,7 +317,7 @@ test("without its database it answers 503, and says only that", async () => {
   const logged: unknown[] = [];
   const telemetry = { log: (...line: unknown[]) => logged.push(line) };
   const administration = createAdministration({
-    ...{ postgres, pepper, clock: systemClock, timeZone: "UTC" },
+    ...{ postgres, pepper, clock: systemClock, timeZone: "UTC", keyRules: noKeyRules },
     ...{
       masterKey: new Secret(masterKey),
       vault: new Vault(encryptionKeys),

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import { Code } from "@connectrpc/connect";
+import { noKeyRules } from "../../src/keyservice/key-rules.ts";
 import { Keys } from "../../src/keyservice/keys.ts";
 import { Operator } from "../../src/keyservice/operator.ts";
 import { assertFails, masterKey, Stage } from "./admin-stage.ts";
@@ -21,7 +22,8 @@ after(async () => {
 });
 
 const operator = new Operator({ name: "test", role: "proxy_admin" });
-const keysOf = () => new Keys({ operator, postgres: books.postgres, pepper, clock: books.clock, timeZone: "UTC" });
+const parts = { operator, pepper, timeZone: "UTC", keyRules: noKeyRules };
+const keysOf = () => new Keys({ ...parts, postgres: books.postgres, clock: books.clock });
 /** The stage's ids have not the form of real ones, so the key is named by an alias. */
 async function key(max: bigint, duration?: string): Promise<string> {
   const keyId = await books.key(max, duration);
