@@ -64,7 +64,7 @@ const attemptForm = /^-?\d{1,9}$/;
 /** Makes the implementation of KeyAdminService. */
 export function keyAdmin({ keys, masterKey, operator }: AdminParts): ServiceImpl<typeof KeyAdminService> {
   return {
-    async createKey({ key, duration, secret, requestId }) {
+    async createKey({ key, duration, secret, requestId, ofService }) {
       if (secret !== "") checkSecret(secret, masterKey, rpcNames.secret);
       if (requestId !== "" && !uuidForm.test(requestId)) throw invalid("request_id", "must be a UUID.");
       const made = await keys.create({
@@ -73,6 +73,7 @@ export function keyAdmin({ keys, masterKey, operator }: AdminParts): ServiceImpl
         secret: secret === "" ? undefined : secret,
         requestId: requestId === "" ? undefined : requestId,
         createdBy: operator.name,
+        ofService,
       });
       return { key: messageOf(made.key), secret: made.secret ?? "" };
     },

@@ -22,6 +22,7 @@ import { requireEtag } from "./key-fields.ts";
 import { windowsOf } from "./key-windows.ts";
 import type { Operator } from "./operator.ts";
 import type { Database, Queryable } from "./postgres.ts";
+import { isPermissionsOnly } from "./team-permissions.ts";
 
 /** One entity. */
 export interface EntityRecord extends EntityFields, BudgetRecord {
@@ -173,7 +174,8 @@ export class Entities {
   /** Changes the fields that are present. @throws GatewayError `invalid_request`, `not_found`, `conflict`. */
   async update(kind: EntityKind, wish: EntityWish): Promise<EntityRecord> {
     const { id, change, names, etag } = wish;
-    this.#checkWrite(kind, id);
+    if (kind === "team" && isPermissionsOnly(change)) this.#operator.checkMembers("team", id);
+    else this.#checkWrite(kind, id);
     if (change.organizationId !== undefined) this.#operator.checkOrganization(change.organizationId);
     checkEntity(change, names);
     return this.#transact(names, async (client) => {

@@ -3,6 +3,7 @@
 import type { JsonObject } from "../completion.ts";
 import { checkKeyChange, type FieldNames, invalid, type KeyFields } from "./key-fields.ts";
 import { checkWindows } from "./key-windows.ts";
+import { checkPermissions } from "./team-permissions.ts";
 
 /** What an entity is. Customers are LiteLLM's end users. */
 export type EntityKind = "team" | "user" | "organization" | "end_user" | "tag";
@@ -68,6 +69,7 @@ export function checkEntity(change: EntityChange, names: EntityNames): void {
   checkKeyChange(fields, names);
   checkKeyChange({ userId: alias ?? null }, { ...names, userId: names.alias });
   checkWindows(fields, names);
+  checkPermissions(fields.extra);
   if (role !== undefined && role !== null && !userRoles.includes(role)) {
     throw invalid(names.role, `must be one of ${userRoles.join(", ")}.`);
   }

@@ -93,6 +93,7 @@ const templateReaders: Readers<Budget, Partial<TemplateFields>> = {
   rpm_limit: ({ rpmLimit }) => ({ rpmLimit: countOf(rpmLimit) }),
   tpm_limit: ({ tpmLimit }) => ({ tpmLimit: countOf(tpmLimit) }),
   max_parallel_requests: ({ maxParallelRequests }) => ({ maxParallelRequests: countOf(maxParallelRequests) }),
+  extra: ({ extra }) => ({ extra: extra ?? {} }),
 };
 
 /** What a message says of an entity. @throws as `changeOf` of keys. */
@@ -137,6 +138,7 @@ export function entityMessageOf(entity: EntityRecord): Entity {
     models: [...entity.models],
     aliases: { ...entity.aliases },
     metadata: entity.metadata,
+    extra: entity.extra,
     tags: [...entity.tags],
     extra: entity.extra,
     blocked: entity.blocked,
@@ -180,6 +182,7 @@ export function templateMessageOf(template: TemplateRecord): Budget {
   const { maxBudget, softBudget, budgetDuration } = template;
   return create(BudgetSchema, {
     id: template.budgetId,
+    extra: template.extra,
     ...(maxBudget === null ? {} : { maxBudgetUsd: formatUsd(maxBudget) }),
     ...(softBudget === null ? {} : { softBudgetUsd: formatUsd(softBudget) }),
     ...(budgetDuration === null ? {} : { budgetDuration }),

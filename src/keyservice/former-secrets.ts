@@ -1,6 +1,8 @@
 /** The secrets a key had before, while they still work. The statements run in a transaction that has called bumpRevision. */
 
+import { durationMs, parseDuration } from "../duration.ts";
 import { GatewayError } from "../errors.ts";
+import { durationForm, invalid } from "./key-fields.ts";
 import type { Queryable } from "./postgres.ts";
 
 /** What is stored of a secret. */
@@ -65,4 +67,24 @@ export async function replaceSecret(
 /** Ends all former secrets of a key. */
 export async function forgetSecrets(client: Queryable, keyId: string): Promise<void> {
   await client.query("DELETE FROM former_secrets WHERE key_id = $1", [keyId]);
+}
+
+/**
+ * How long a secret that is replaced goes on, in milliseconds.
+ *
+ * @param gracePeriod "24h" for instance; "" or "0": not at all.
+ * @returns undefined for none.
+ * @throws GatewayError `invalid_request`.
+ */
+export function graceOf({
+  gracePeriod,
+  gracePeriodName,
+}: {
+  readonly gracePeriod: string;
+  readonly gracePeriodName: string;
+}): number | undefined {
+  if (/^(?:0(?:s|m|h|d|w|mo)?)?$/.test(gracePeriod)) return undefined;
+  const length = parseDuration(gracePeriod);
+  if (length === undefined) throw invalid(gracePeriodName, `must be "0" or ${durationForm}`);
+  return durationMs(length);
 }

@@ -31,6 +31,8 @@ import { digestSecret, sameSecret } from "./secrets.ts";
 /** The routes, by path. */
 export const keyRoutes: ManagementRoutes = {
   "/key/generate": { method: "POST", access: "scoped", answer: generate },
+  "/key/service-account/generate": { method: "POST", access: "scoped", answer: generateForService },
+  "/key/health": { method: "POST", access: "scoped", answer: health },
   "/key/update": { method: "POST", access: "scoped", answer: update },
   "/key/regenerate": { method: "POST", access: "scoped", answer: regenerate },
   "/key/{key}/regenerate": { method: "POST", access: "scoped", answer: regenerate },
@@ -45,7 +47,8 @@ export const keyRoutes: ManagementRoutes = {
   "/key/list": { method: "GET", access: "scoped", answer: list },
 };
 
-async function generate({ keys, masterKey, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function generate(parts: AdminParts, request: RouteRequest, ofService = false): Promise<JsonObject> {
+  const { keys, masterKey, operator } = parts;
   const body = readBody(generateBody, await request.body());
   const secret = body.key ?? undefined;
   if (secret !== undefined) checkSecret(secret, masterKey, httpNames.secret);
@@ -56,10 +59,21 @@ async function generate({ keys, masterKey, operator }: AdminParts, request: Rout
     secret,
     requestId: undefined,
     createdBy: operator.name,
+    ofService,
   });
   request.note("x-tollgate-inactive-fields", inactiveFields(change));
   const token = digestSecret(made.secret ?? "").toString("hex");
   return { ...rowOf(made.key), key: made.secret ?? null, token, token_id: token, duration: body.duration ?? null };
+}
+
+/** A key of a team's service, which is no user's and outlives them all. */
+function generateForService(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  return generate(parts, request, true);
+}
+
+/** A key that was blocked or is over would not have come this far. Callbacks are not tried: keys have none here. */
+function health(): JsonObject {
+  return { key: "healthy", logging_callbacks: null };
 }
 
 async function regenerate({ keys, masterKey }: AdminParts, request: RouteRequest): Promise<JsonObject> {

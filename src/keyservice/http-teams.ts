@@ -13,6 +13,7 @@ import { wholeNumber } from "./http-query.ts";
 import type { ManagementRoutes, RouteRequest } from "./http-route.ts";
 import { invalid } from "./key-fields.ts";
 import type { MemberFields } from "./members.ts";
+import { allPermissions, teamPermissions, withPermissions } from "./team-permissions.ts";
 
 const body = { id: "team_id", alias: "team_alias", aliases: "model_aliases" } as const;
 const names = namesOf(body);
@@ -50,6 +51,17 @@ const teamsDelete = z.looseObject({ team_ids: z.array(team, "must be a list of i
 const teamBlock = z.looseObject({ team_id: team });
 const teamModels = z.looseObject({ team_id: team, models: z.array(z.string(), "must be a list of models.") });
 
+const userIds = z.array(z.string().min(1), "must be a list of users' ids.").max(1_000).nullish();
+const teamMembers = z.looseObject({
+  members_with_roles: z.array(member).max(1_000).nullish(),
+  members: userIds,
+  admins: userIds,
+});
+const permissions = z.looseObject({
+  team_id: team,
+  team_member_permissions: z.array(z.string(), "must be a list of paths."),
+});
+
 /** The routes, by path. */
 export const teamRoutes: ManagementRoutes = {
   "/team/new": { method: "POST", access: "scoped", answer: create },
@@ -68,6 +80,8 @@ export const teamRoutes: ManagementRoutes = {
   "/team/bulk_member_add": { method: "POST", access: "scoped", answer: addMembers },
   "/team/member_update": { method: "POST", access: "scoped", answer: updateMember },
   "/team/member_delete": { method: "POST", access: "scoped", answer: removeMember },
+  "/team/permissions_list": { method: "GET", access: "scoped", answer: listPermissions },
+  "/team/permissions_update": { method: "POST", access: "scoped", answer: updatePermissions },
   "/team/model/add": {
     method: "POST",
     access: "scoped",
@@ -83,9 +97,14 @@ export const teamRoutes: ManagementRoutes = {
 async function create(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const sent = await request.body();
   const { id = randomUUID(), change } = readEntity(sent, body);
-  const listed = readBody(z.looseObject({ members_with_roles: z.array(member).max(1_000).nullish() }), sent);
+  const listed = readBody(teamMembers, sent);
   const made = await parts.entities.create("team", { id, change, names, by: parts.operator.name });
-  const members = (listed.members_with_roles ?? []).map((one) => memberOf(id, one, {}));
+  const wished = [
+    ...(listed.members ?? []).map((user_id) => ({ user_id, role: "user" as const })),
+    ...(listed.admins ?? []).map((user_id) => ({ user_id, role: "admin" as const })),
+    ...(listed.members_with_roles ?? []),
+  ];
+  const members = wished.map((one) => memberOf(id, one, {}));
   if (members.length > 0) await parts.members.add(members, names);
   return rowOf(parts, made);
 }
@@ -190,6 +209,26 @@ async function changeModels(parts: AdminParts, request: RouteRequest, isAdded: b
   const change = { models: isAdded ? [...rest, ...models] : rest };
   const etag = `v${version}`;
   return rowOf(parts, await parts.entities.update("team", { id, change, names, by: parts.operator.name, etag }));
+}
+
+async function listPermissions({ entities }: AdminParts, { query }: RouteRequest): Promise<JsonObject> {
+  const id = query.get("team_id") ?? "";
+  if (id === "") throw invalid("team_id", "is missing: say which team, as in /team/permissions_list?team_id=...");
+  return permissionsRow(await entities.get("team", id));
+}
+
+async function updatePermissions({ entities, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const { team_id: id, team_member_permissions } = readBody(permissions, await request.body());
+  const change = { extra: withPermissions(team_member_permissions) };
+  return permissionsRow(await entities.update("team", { id, change, names, by: operator.name }));
+}
+
+function permissionsRow({ id, extra }: EntityRecord): JsonObject {
+  return {
+    team_id: id,
+    team_member_permissions: teamPermissions(extra),
+    all_available_permissions: [...allPermissions],
+  };
 }
 
 async function rowOf(parts: AdminParts, entity: EntityRecord): Promise<JsonObject> {

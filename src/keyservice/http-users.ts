@@ -3,6 +3,7 @@
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import type { Json, JsonObject } from "../completion.ts";
+import { GatewayError } from "../errors.ts";
 import type { AdminParts } from "./admin.ts";
 import type { EntityRecord } from "./entities.ts";
 import { namesOf, readEntity } from "./http-entity-body.ts";
@@ -31,11 +32,25 @@ const orgMembers = z.looseObject({
 });
 const oneOrgMember = orgMember.extend({ organization_id: z.string("must be the organization's id.").min(1) });
 
+const bulkUpdate = z.looseObject({
+  users: z
+    .array(
+      z.custom<JsonObject>(
+        (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+        "must be a list of changes, each with the `user_id` it is for.",
+      ),
+      "must be a list of changes, each with the `user_id` it is for.",
+    )
+    .min(1, "must have a change.")
+    .max(500, "must have at most 500 entries."),
+});
+
 /** The routes, by path. */
 export const userRoutes: ManagementRoutes = {
   "/user/new": { method: "POST", access: "admin", answer: newUser },
   "/user/info": { method: "GET", access: "scoped", answer: userInfo },
   "/user/update": { method: "POST", access: "admin", answer: updateUser },
+  "/user/bulk_update": { method: "POST", access: "admin", answer: updateUsers },
   "/user/delete": { method: "POST", access: "admin", answer: deleteUsers },
   "/user/list": { method: "GET", access: "viewer", answer: listUsers },
   "/organization/new": { method: "POST", access: "admin", answer: newOrganization },
@@ -115,6 +130,44 @@ async function updateUser(parts: AdminParts, request: RouteRequest): Promise<Jso
   if (id === undefined) throw invalid("user_id", "is missing.");
   const changed = await parts.entities.update("user", { id, change, names: userNames, by: parts.operator.name });
   return { user_id: id, data: userRow(changed, await teamsOf(parts, id)) };
+}
+
+/** Each change is made or refused for itself. */
+async function updateUsers(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const { users } = readBody(bulkUpdate, await request.body());
+  const results: JsonObject[] = [];
+  for (const sent of users) {
+    const named = { user_id: textOrNull(sent.user_id), user_email: textOrNull(sent.user_email) };
+    try {
+      const id = named.user_id ?? (await idOfEmail(parts, named.user_email));
+      const { change } = readEntity(sent, user);
+      const changed = await parts.entities.update("user", { id, change, names: userNames, by: parts.operator.name });
+      const row = userRow(changed, await teamsOf(parts, id));
+      results.push({ user_id: id, user_email: changed.email, success: true, error: null, updated_user: row });
+    } catch (thrown) {
+      const error = GatewayError.from(thrown);
+      if (error.kind.httpStatus >= 500) throw error;
+      results.push({ ...named, success: false, error: error.message, updated_user: null });
+    }
+  }
+  const failed = results.filter(({ success }) => success === false).length;
+  const counts = { successful_updates: results.length - failed, failed_updates: failed };
+  return { results, total_requested: users.length, ...counts };
+}
+
+function textOrNull(value: unknown): string | null {
+  return typeof value === "string" && value !== "" ? value : null;
+}
+
+/** The user with an address. @throws GatewayError `invalid_request`, `not_found`. */
+async function idOfEmail({ entities }: AdminParts, email: string | null): Promise<string> {
+  if (email === null) throw invalid("user_id", "is missing; or give the `user_email` of one user.");
+  const found = await entities.list("user", { email }, { limit: 2, offset: 0 });
+  const [one] = found.entities;
+  if (one === undefined)
+    throw new GatewayError("not_found", "There is no user with this address.", { param: "user_email" });
+  if (found.entities.length > 1) throw invalid("user_email", "is that of several users: name one by `user_id`.");
+  return one.id;
 }
 
 async function deleteUsers({ entities, operator }: AdminParts, request: RouteRequest): Promise<Json> {

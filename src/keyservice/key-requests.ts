@@ -12,6 +12,8 @@ export interface NewKey {
   /** A UUID; a repeated one returns the key of the first. */
   readonly requestId: string | undefined;
   readonly createdBy: string;
+  /** Whether it is for a service of its team, and no user's. Default: no. */
+  readonly ofService?: boolean;
 }
 
 /** A change to a key that exists. */

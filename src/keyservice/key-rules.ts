@@ -3,15 +3,20 @@
 import type { KeyRules } from "../config/config.ts";
 import { durationMs, parseDuration } from "../duration.ts";
 import { formatUsd } from "../money.ts";
-import { type FieldNames, invalid, type KeyChange, type KeyFields } from "./key-fields.ts";
+import { checkName, type FieldNames, invalid, type KeyChange, type KeyFields } from "./key-fields.ts";
+import type { Queryable } from "./postgres.ts";
 
 /** Where the configuration says nothing. */
 export const noKeyRules: KeyRules = { defaults: {}, bounds: {} };
 
 const source = "`litellm_settings.upperbound_key_generate_params` says so";
 
-/** A new key's fields, with the defaults for those that its maker leaves out. As in LiteLLM, null and empty are left out too. */
-export function withDefaults(change: KeyChange, { defaults }: KeyRules): KeyChange {
+/**
+ * A new key's fields, with the defaults for those that its maker leaves out. As in LiteLLM, null and empty are left out too.
+ *
+ * @param ofService whether it is no user's, so that none is filled in.
+ */
+export function withDefaults(change: KeyChange, { defaults }: KeyRules, ofService = false): KeyChange {
   const asked = Object.entries(change).filter(([, value]) => !isEmpty(value));
   const { duration, ...others } = defaults;
   const isTimed = change.expiresAtMs !== undefined && change.expiresAtMs !== null;
@@ -20,7 +25,21 @@ export function withDefaults(change: KeyChange, { defaults }: KeyRules): KeyChan
     ...others,
     ...(duration === undefined || isTimed ? {} : { duration, expiresAtMs: undefined }),
     ...Object.fromEntries(asked),
+    ...(ofService ? { userId: null } : {}),
   } as KeyChange;
+}
+
+/** What a key of a service must be: a team's that there is, and nobody's. @throws GatewayError `invalid_request`. */
+export async function checkService(books: Queryable, change: KeyChange, names: FieldNames): Promise<void> {
+  const { teamId, userId } = change;
+  if (typeof userId === "string") throw invalid(names.userId, "must be left out: a service's key is no user's.");
+  if (typeof teamId !== "string") throw invalid(names.teamId, "is missing: a service's key belongs to a team.");
+  checkName(teamId, names.teamId);
+  const found = await books.query(
+    "SELECT 1 FROM entities WHERE scope = 'team' AND entity_id = $1 AND deleted_at IS NULL",
+    [teamId],
+  );
+  if (found.length === 0) throw invalid(names.teamId, "names no team. Make it first.");
 }
 
 function isEmpty(value: unknown): boolean {

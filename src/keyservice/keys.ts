@@ -9,12 +9,11 @@ import { inBooks } from "./books.ts";
 import type { AsOf } from "./budget-records.ts";
 import { bumpRevision } from "./changes.ts";
 import { forgiveSpend } from "./forgiveness.ts";
-import { forgetSecrets, refuseFormerSecret, replaceSecret, type StoredSecret } from "./former-secrets.ts";
+import { forgetSecrets, graceOf, refuseFormerSecret, replaceSecret, type StoredSecret } from "./former-secrets.ts";
 import {
   checkBudget,
   checkKeyChange,
   checkTime,
-  durationForm,
   type FieldNames,
   invalid,
   type KeyChange,
@@ -23,7 +22,7 @@ import {
 import { type KeyPlace, type KeyRecord, readKeys } from "./key-records.ts";
 import { changedMeanwhile, noSuchKey, taken, violatedIndex } from "./key-refusals.ts";
 import type { KeyRotation, KeyUpdate, NewKey } from "./key-requests.ts";
-import { bounded, checkTempBound, withDefaults } from "./key-rules.ts";
+import { bounded, checkService, checkTempBound, withDefaults } from "./key-rules.ts";
 import { type KeyReference, maskSecret, newKeyId, newSecret } from "./key-secrets.ts";
 import { type KeyFilter, type KeyOrder, newestFirst, selectKeys, sortedBy } from "./key-selection.ts";
 import { checkWindows, windowsOf } from "./key-windows.ts";
@@ -69,7 +68,9 @@ export class Keys {
    * @throws GatewayError `invalid_request`, `already_exists` (alias or secret).
    */
   async create(asked: NewKey): Promise<{ key: KeyRecord; secret: string | undefined }> {
-    const change = withDefaults(this.#owned(asked.change), this.#parts.keyRules);
+    const wanted = this.#owned(asked.change);
+    const change = withDefaults(wanted, this.#parts.keyRules, asked.ofService);
+    if (asked.ofService === true) await checkService(this.#parts.postgres, wanted, asked.names);
     const fields = this.#check({ ...asked, change }, true);
     this.#checkTemp(fields, asked.names);
     this.#checkRotation(fields, undefined);
@@ -382,14 +383,6 @@ export class Keys {
   #asOf(): AsOf {
     return { nowMs: this.#parts.clock.nowMs(), timeZone: this.#parts.timeZone };
   }
-}
-
-/** @returns undefined for none. @throws GatewayError `invalid_request`. */
-function graceOf({ gracePeriod, gracePeriodName }: KeyRotation): number | undefined {
-  if (/^(?:0(?:s|m|h|d|w|mo)?)?$/.test(gracePeriod)) return undefined;
-  const length = parseDuration(gracePeriod);
-  if (length === undefined) throw invalid(gracePeriodName, `must be "0" or ${durationForm}`);
-  return durationMs(length);
 }
 
 function ownerOf({ userId = null, teamId = null }: Partial<KeyFields>): KeyOwner {

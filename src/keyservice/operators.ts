@@ -7,6 +7,7 @@ import type { Keys } from "./keys.ts";
 import { Operator, type Role, type TeamPlace } from "./operator.ts";
 import type { Queryable } from "./postgres.ts";
 import { digestSecret, sameSecret } from "./secrets.ts";
+import { permissionsOf } from "./team-permissions.ts";
 
 /** `created_by` of what is made with the master key. */
 const masterName = "master_key";
@@ -17,8 +18,6 @@ const bearer = /^bearer\s+/i;
 /** Whom the holder of the master key acts for, as LiteLLM has it. */
 const actorHeader = "litellm-changed-by";
 const actorCharsMax = 256;
-/** What members of a team may do unless it says otherwise. */
-const memberPermissions = ["/key/info", "/key/health"];
 const roles: ReadonlySet<string> = new Set([
   "proxy_admin",
   "proxy_admin_viewer",
@@ -145,7 +144,7 @@ async function readTeams(books: Queryable, userId: string): Promise<ReadonlyMap<
       {
         isAdmin: is_admin || isOrganizationAdmin,
         isOrganizationAdmin,
-        permissions: new Set<string>(Array.isArray(permissions) ? permissions : memberPermissions),
+        permissions: new Set<string>(permissionsOf(permissions)),
       },
     ]),
   );

@@ -3,6 +3,7 @@ import { after, before, test } from "node:test";
 import { systemClock } from "../../src/clock.ts";
 import { findGrant } from "../../src/keyservice/grants.ts";
 import { KeyRotations } from "../../src/keyservice/key-rotations.ts";
+import { noKeyRules } from "../../src/keyservice/key-rules.ts";
 import { Keys } from "../../src/keyservice/keys.ts";
 import { Operator } from "../../src/keyservice/operator.ts";
 import { digestSecret } from "../../src/keyservice/secrets.ts";
@@ -33,7 +34,15 @@ function replica(): KeyRotations {
   const operator = new Operator({ name: "auto_rotate", role: "proxy_admin" });
   const books = stage.postgres;
   const postgres = new SignedDatabase({ database: books, operator });
-  const keys = new Keys({ operator, postgres, pepper, clock, timeZone: "UTC", deliversSecrets: true });
+  const keys = new Keys({
+    operator,
+    postgres,
+    pepper,
+    clock,
+    timeZone: "UTC",
+    deliversSecrets: true,
+    keyRules: noKeyRules,
+  });
   const target = { url: new Secret(`${receiver.origin}/rotated`), graceMs };
   const log = (...line: unknown[]) => void logged.push(JSON.stringify(line));
   return new KeyRotations({ books, keys, vault: new Vault(encryptionKeys), target, clock, log });
