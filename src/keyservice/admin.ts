@@ -3,6 +3,7 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Clock } from "../clock.ts";
 import type {
+  EstimateCostRequest,
   GetSpendReportRequest,
   KeyAdminService,
   ListDailyActivityRequest,
@@ -14,6 +15,7 @@ import type { Secret } from "../secret.ts";
 import { changeOf, messageOf, nanosOf, rpcNames, spendMessageOf } from "./admin-messages.ts";
 import type { AuditLog } from "./audit-log.ts";
 import type { BudgetTemplates } from "./budget-templates.ts";
+import { estimateCost } from "./cost-estimates.ts";
 import type { Credentials } from "./credentials.ts";
 import { readDailyActivity, seenActivity } from "./daily-activity.ts";
 import type { Entities } from "./entities.ts";
@@ -141,8 +143,33 @@ export function keyAdmin({ keys, masterKey, operator }: AdminParts): ServiceImpl
 }
 
 /** Makes the implementation of SpendAdminService. */
-export function spendAdmin({ keys, books, timeZone, operator }: AdminParts): ServiceImpl<typeof SpendAdminService> {
+export function spendAdmin(parts: AdminParts): ServiceImpl<typeof SpendAdminService> {
+  const { keys, books, timeZone, operator, models, clock } = parts;
   return {
+    async estimateCost(request: EstimateCostRequest) {
+      const { provider, price, ...found } = await estimateCost(models, {
+        model: request.model,
+        tokens: {
+          inputTokens: Number(request.inputTokens),
+          outputTokens: Number(request.outputTokens),
+          cacheReadInputTokens: Number(request.cacheReadInputTokens),
+          cacheWriteInputTokens: Number(request.cacheWriteInputTokens),
+        },
+        names: {
+          ...{ model: "model", inputTokens: "input_tokens", outputTokens: "output_tokens" },
+          cacheReadInputTokens: "cache_read_input_tokens",
+          cacheWriteInputTokens: "cache_write_input_tokens",
+        },
+        nowMs: clock.nowMs(),
+      });
+      return {
+        provider: provider ?? "",
+        costUsd: formatUsd(found.cost),
+        inputCostUsd: formatUsd(found.input),
+        outputCostUsd: formatUsd(found.output),
+        priceVersion: price.version,
+      };
+    },
     async listSpend({ pageSize, pageToken, key, callId, userId, startDay, endDay }: ListSpendRequest) {
       const size = pageSizeOf(pageSize);
       const asked = [key, callId, userId, startDay, endDay];

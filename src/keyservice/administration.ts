@@ -76,7 +76,12 @@ export function adminRoutes(router: ConnectRouter, administration: Administratio
     ...{ createKey: "scoped", getKey: "scoped", updateKey: "scoped", rotateKey: "scoped", deleteKey: "scoped" },
     ...{ resetKeyBudget: "scoped", listKeys: "scoped", blockKey: "scoped", unblockKey: "scoped" },
   });
-  guard(SpendAdminService, spendAdmin, { listSpend: "scoped", getSpendReport: "viewer", listDailyActivity: "scoped" });
+  guard(SpendAdminService, spendAdmin, {
+    listSpend: "scoped",
+    getSpendReport: "viewer",
+    estimateCost: "viewer",
+    listDailyActivity: "scoped",
+  });
   guard(EntityAdminService, entityAdmin, {
     ...{ createEntity: "scoped", getEntity: "scoped", updateEntity: "scoped", deleteEntity: "scoped" },
     ...{ listEntities: "scoped", blockEntity: "scoped", unblockEntity: "scoped" },

@@ -138,7 +138,6 @@ export function entityMessageOf(entity: EntityRecord): Entity {
     models: [...entity.models],
     aliases: { ...entity.aliases },
     metadata: entity.metadata,
-    extra: entity.extra,
     tags: [...entity.tags],
     extra: entity.extra,
     blocked: entity.blocked,

@@ -7,6 +7,7 @@ import { requestIdFrom } from "../server/request-id.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { Administration, AdminParts } from "./admin.ts";
 import { auditRoutes } from "./http-audit.ts";
+import { costRoutes } from "./http-costs.ts";
 import { credentialRoutes } from "./http-credentials.ts";
 import { customerAndBudgetRoutes } from "./http-customers.ts";
 import { dailyActivityRoutes } from "./http-daily-activity.ts";
@@ -41,6 +42,7 @@ const managementRoutes: ManagementRoutes = {
   ...credentialRoutes,
   ...dailyActivityRoutes,
   ...auditRoutes,
+  ...costRoutes,
 };
 /** Every route, by path; `{name}` in one stands for any text without a slash. */
 export const routes: ReadonlyMap<string, ManagementRoute> = new Map([

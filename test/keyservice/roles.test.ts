@@ -257,6 +257,20 @@ describe("roles", () => {
       undefined,
       [...seers, "org"],
     ],
+    [
+      "what an answer cost",
+      "POST",
+      "/spend/calculate",
+      { completion_response: { model: "openai/gpt-4o", usage: { prompt_tokens: 1, completion_tokens: 1 } } },
+      seers,
+    ],
+    [
+      "what a call would cost",
+      "POST",
+      "/cost/estimate",
+      { model: "openai/gpt-4o", input_tokens: 1, output_tokens: 1 },
+      seers,
+    ],
     ["the audit log", "GET", "/audit", undefined, seers],
   ];
 
