@@ -28,6 +28,7 @@ export const reportRoutes: ManagementRoutes = {
   "/global/activity": master(activity),
   "/global/activity/model": master(activityByModel),
   "/spend/tags": master((parts, request) => tags(parts, request, "ever")),
+  "/tag/summary": master(tagSummary),
   "/spend/keys": master((parts, request) => top(parts, request, "key_id", "ever")),
   "/spend/users": master((parts, request) => top(parts, request, "user_id", "ever")),
 };
@@ -195,6 +196,27 @@ async function tags(parts: AdminParts, request: RouteRequest, otherwise: Otherwi
     total_spend: usdNumber(sum.cost),
     spend: usdNumber(sum.cost),
   }));
+}
+
+/** Each tag's calls and users; of the last 30 days unless it says otherwise. */
+async function tagSummary(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const { query } = request;
+  const wanted = [query.get("tag_filter"), query.get("tag_filters")].flatMap((text) => text?.split(",") ?? []);
+  const only = wanted.length === 0 ? {} : { tag: wanted };
+  const sums = await readSums(parts.books, ["tag", "user_id"], { ...daysOf(request, parts, "recent"), only });
+  const results = [...Map.groupBy(sums, ({ tag }) => tag)].map(([tag, ofTag]) => {
+    const all = addUp(ofTag);
+    return {
+      tag,
+      unique_users: ofTag.filter(({ user_id }) => user_id !== "").length,
+      total_requests: Number(all.successes + all.failures),
+      successful_requests: Number(all.successes),
+      failed_requests: Number(all.failures),
+      total_tokens: tokensOf(all),
+      total_spend: usdNumber(all.cost),
+    };
+  });
+  return { results: results.sort((a, b) => b.total_spend - a.total_spend || (a.tag < b.tag ? -1 : 1)) };
 }
 
 async function tagNames({ books }: AdminParts): Promise<JsonObject> {

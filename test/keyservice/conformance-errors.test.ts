@@ -223,3 +223,39 @@ test("a member without the permission is a 401 of its own type; a budget in use 
   const inUse = await stage.http("POST", "/budget/delete", { id: "taken" });
   assert.deepEqual([inUse.status, inUse.body.error.type], [409, "conflict_error"]);
 });
+
+test("an id no database can hold is refused, and blames nobody else", async () => {
+  const nul = "a\u0000b";
+  const lines: readonly Line[] = [
+    ["GET", "/team/info?team_id=%00"],
+    ["GET", "/team/permissions_list?team_id=%00"],
+    ["POST", "/team/permissions_update", { team_id: nul, team_member_permissions: [] }],
+    ["POST", "/team/update", { team_id: nul }],
+    ["POST", "/team/delete", { team_ids: [nul] }],
+    ["POST", "/team/member_add", { team_id: nul, member: { user_id: "u", role: "user" } }],
+    ["POST", "/team/member_delete", { team_id: "taken", user_id: nul }],
+    ["POST", "/team/new", { team_id: "fresh", members: [nul] }],
+    ["GET", "/user/info?user_id=%00"],
+    ["POST", "/user/bulk_update", { users: [{ user_email: nul }, { user_id: nul }] }],
+    ["POST", "/user/delete", { user_ids: [nul] }],
+    ["GET", "/user/list?user_email=%00"],
+    ["GET", "/organization/info?organization_id=%00"],
+    ["GET", "/customer/info?end_user_id=%00"],
+    ["POST", "/customer/block", { user_ids: [nul] }],
+    ["POST", "/tag/info", { names: [nul] }],
+    ["POST", "/tag/delete", { name: nul }],
+    ["POST", "/budget/info", { budgets: [nul] }],
+    ["POST", "/budget/delete", { id: nul }],
+    ["GET", "/budget/settings?budget_id=%00"],
+    ["GET", "/team/list?user_id=%00"],
+    ["GET", "/tag/summary?tag_filter=%00"],
+    ["POST", "/key/service-account/generate", { team_id: nul }],
+    ["POST", "/cost/estimate", { model: nul, input_tokens: 1, output_tokens: 1 }],
+  ];
+  const wrong: string[] = [];
+  for (const [method, path, body] of lines) {
+    const answer = await stage.http(method, path, body);
+    if (answer.status >= 500) wrong.push(`${method} ${path} ${JSON.stringify(body)}: ${answer.status}`);
+  }
+  assert.deepEqual(wrong, []);
+});

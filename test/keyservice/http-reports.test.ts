@@ -74,6 +74,37 @@ test("LiteLLM's guide: the spend report by team, day by day, with keys and model
   assert.equal(days[0].teams.length, 2, "what belongs to no team is a group of its own");
 });
 
+test("the summary of tags counts each tag's calls and users, over gRPC too", async () => {
+  const { results } = await get(`/tag/summary?${march}`);
+  const red = { total_requests: 2, successful_requests: 2, failed_requests: 0, total_tokens: 60 };
+  assert.deepEqual(results, [
+    { tag: "red", unique_users: 1, ...red, total_spend: 2 },
+    {
+      tag: "blue",
+      unique_users: 1,
+      ...red,
+      total_requests: 1,
+      successful_requests: 1,
+      total_tokens: 30,
+      total_spend: 1.5,
+    },
+  ]);
+  const filtered = await get(`/tag/summary?${march}&tag_filters=blue,green`);
+  assert.deepEqual(
+    filtered.results.map(({ tag }: { tag: string }) => tag),
+    ["blue"],
+  );
+  const groupBy = [SpendDimension.TAG, SpendDimension.USER];
+  const { sums } = await stage.spendAdmin.getSpendReport({ groupBy, startDay: "2026-03-01", endDay: "2026-03-31" });
+  assert.deepEqual(
+    sums.map(({ tag, userId, costUsd }) => [tag, userId, costUsd]),
+    [
+      ["red", "ada", "2"],
+      ["blue", "ada", "1.5"],
+    ],
+  );
+});
+
 const groups: readonly [string, string, string, Record<string, number>][] = [
   ["customer", "customers", "customer", { anna: 1.500000001 }],
   ["api_key", "api_keys", "api_key", { team: 2.250000001, solo: 0.000000001 }],

@@ -241,6 +241,7 @@ describe("roles", () => {
     ["look at what spend he sees", "GET", "/spend/logs", undefined, everybody],
     ["look at a member's spend", "GET", "/spend/logs?user_id=member", undefined, [...seers, "member"]],
     ["look at the spend of a key of nobody", "GET", `/spend/logs?api_key=${victims.nobodys}`, undefined, seers],
+    ["a summary of tags", "GET", `/tag/summary?${days}`, undefined, seers],
     ["a user's days", "GET", `/user/daily/activity?${days}&user_id=member`, undefined, [...seers, "member"]],
     ["one's own days", "GET", `/user/daily/activity?${days}`, undefined, everybody],
     [
