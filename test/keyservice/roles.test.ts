@@ -362,6 +362,20 @@ describe("roles", () => {
       ],
       ["block a key", () => stage.keyAdmin.blockKey({ key: victims.ofTeam2 }), admins],
       ["list keys", () => stage.keyAdmin.listKeys({}), everybody],
+      ["ask for a price", () => stage.spendAdmin.estimateCost({ model: "openai/gpt-4o" }), seers],
+      [
+        "say what members of team 1 may do",
+        () =>
+          stage.entityAdmin.updateEntity({
+            entity: { kind: EntityKind.TEAM, id: "t1", extra: { team_member_permissions: ["/key/info"] } },
+          }),
+        [...admins, "org", "lead"],
+      ],
+      [
+        "keep something else with team 1",
+        () => stage.entityAdmin.updateEntity({ entity: { kind: EntityKind.TEAM, id: "t1", extra: { a: 1 } } }),
+        [...admins, "org"],
+      ],
       ["make a team", () => stage.entityAdmin.createEntity({ entity: { kind: EntityKind.TEAM } }), admins],
       ["look at team 2", () => stage.entityAdmin.getEntity({ kind: EntityKind.TEAM, id: "t2" }), [...seers, "helper"]],
       [
