@@ -15,8 +15,8 @@ export interface ChangeFeedParts {
   readonly onLook: (reachable: boolean) => void;
 }
 
-/** How often the books are looked at unasked, in milliseconds: should a notification be lost, it is late by no more. */
-const lookMs = 1_000;
+/** How often the books are looked at unasked, in milliseconds: a lost notification is late by no more, and the promised second still holds. */
+const lookMs = 500;
 /** How often watchers hear something, in milliseconds. */
 const heartbeatMs = 5_000;
 /** Pause before listening again after the connection broke, in milliseconds, up to twice that. */
