@@ -159,6 +159,12 @@ function getTypeParser(oid: number, format?: "text" | "binary") {
   return pg.types.getTypeParser(oid, format);
 }
 
+/** Whether an error says that the database is away, starting, stopping, read-only, full or too slow: later it may do. */
+export function isAway(error: unknown): boolean {
+  const state = sqlState(error);
+  return state === "" ? isConnectionFailure(error) : /^(?:08|53|57|58|25006|55P03|40001|40P01)/.test(state);
+}
+
 /** Says "not now" where the database is away, starting, stopping, read-only, full or too slow, and blames the caller for NULs. */
 function translate(error: unknown): unknown {
   if (error instanceof GatewayError) return error;
@@ -168,8 +174,7 @@ function translate(error: unknown): unknown {
     const message = "A text has a NUL character, which no name and no id can have. Take it out.";
     return new GatewayError("invalid_request", message, { cause: error });
   }
-  const away = state === "" ? isConnectionFailure(error) : /^(?:08|53|57|58|25006|55P03|40001|40P01)/.test(state);
-  if (!away) return error;
+  if (!isAway(error)) return error;
   return new GatewayError("keyservice_unavailable", "The KeyService cannot reach its books.", { cause: error });
 }
 

@@ -1,5 +1,6 @@
 import type { Clock, Random } from "../clock.ts";
 import type { KeyRules } from "../config/config.ts";
+import { GatewayError } from "../errors.ts";
 import { KeyService as KeyServiceDescription } from "../gen/tollgate/keys/v1/keys_pb.ts";
 import { Closers } from "../lifecycle.ts";
 import type { Secret } from "../secret.ts";
@@ -21,7 +22,7 @@ import { Lender } from "./lender.ts";
 import { migrate } from "./migrations.ts";
 import type { FileModels } from "./models.ts";
 import { Operator } from "./operator.ts";
-import { Postgres } from "./postgres.ts";
+import { isAway, Postgres } from "./postgres.ts";
 import type { Pepper } from "./secrets.ts";
 import { createRuntimeService } from "./service.ts";
 import { Settlements } from "./settlements.ts";
@@ -62,6 +63,8 @@ export interface KeyServiceOptions {
   readonly keyRules?: KeyRules | undefined;
   /** Where alerts go besides the log. */
   readonly alertTargets?: AlertTargets | undefined;
+  /** How long the start waits for a database that is away, in milliseconds. Default 60 s. */
+  readonly startPatienceMs?: number;
   /** How long calls in flight may take to finish at the end, in milliseconds. Default 5 s. */
   readonly graceMs?: number;
 }
@@ -76,6 +79,7 @@ export interface KeyService {
 
 const defaultLeaseTtlMs = 60_000;
 const defaultGraceMs = 5_000;
+const startRetryMs = 500;
 /** The longest a lease that has run out waits to be charged, in milliseconds. */
 const sweepIntervalMaxMs = 10_000;
 
@@ -91,7 +95,7 @@ export async function createKeyService(options: KeyServiceOptions): Promise<KeyS
     closers.close((part, error) => log("warn", "A part of the KeyService failed to close.", { part, error }));
   try {
     const { databaseUrl, clock } = options;
-    const migrations = await migrate({ databaseUrl, clock });
+    const migrations = await onceThere(options, () => migrate({ databaseUrl, clock }));
     if (migrations.length > 0) log("info", "The database was brought up to date.", { migrations });
     const listener = await open(options, closers);
     log("info", "The KeyService listens.", { host: listener.host, port: listener.port });
@@ -99,6 +103,26 @@ export async function createKeyService(options: KeyServiceOptions): Promise<KeyS
   } catch (error) {
     await close();
     throw error;
+  }
+}
+
+/** Does a part of the start; for a database that is away, or goes away meanwhile, it waits. */
+async function onceThere<Result>(
+  { clock, log, startPatienceMs = 60_000 }: Pick<KeyServiceOptions, "clock" | "log" | "startPatienceMs">,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  const untilMs = clock.monotonicMs() + startPatienceMs;
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      const away = isAway(error) || GatewayError.from(error).code === "keyservice_unavailable";
+      if (!away || clock.monotonicMs() >= untilMs) throw error;
+      log("warn", "The database cannot be reached yet; that is tried again.", { error });
+      await new Promise<void>((resolve) => {
+        clock.after(startRetryMs, resolve);
+      });
+    }
   }
 }
 
@@ -128,7 +152,7 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
   const health = new Health(services.map(({ typeName }) => typeName));
   const feed = new ChangeFeed({ ...options, postgres, onLook: reachability(health, log) });
   closers.add("change feed", () => feed.close());
-  await feed.start();
+  await onceThere(options, () => feed.start());
 
   const settlements = new Settlements({ postgres, clock, timeZone });
   const { storesModels = false, fileModels } = options;

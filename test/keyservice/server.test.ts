@@ -18,7 +18,11 @@ import {
 } from "../../src/gen/tollgate/keys/v1/keys_pb.ts";
 import { createClient as createDatabaseClient } from "../../src/keyservice/postgres.ts";
 import { digestSecret } from "../../src/keyservice/secrets.ts";
-import { createKeyService, type KeyService as RunningKeyService } from "../../src/keyservice/server.ts";
+import {
+  createKeyService,
+  type KeyServiceOptions,
+  type KeyService as RunningKeyService,
+} from "../../src/keyservice/server.ts";
 import { Secret } from "../../src/secret.ts";
 import { errorInfo } from "../../src/server/rpc-error.ts";
 import { type TestDatabase, testDatabaseUrl } from "../postgres.ts";
@@ -27,11 +31,12 @@ import { pepper } from "./books-stage.ts";
 const masterKey = "sk-master-0123456789abcdef";
 const runtimeToken = "token of the sidecars";
 
-function start(databaseUrl: string): Promise<RunningKeyService> {
+function start(databaseUrl: string, options: Partial<KeyServiceOptions> = {}): Promise<RunningKeyService> {
   return createKeyService({
     ...{ host: "127.0.0.1", port: 0, databaseUrl: new Secret(databaseUrl), pepper },
     ...{ masterKey: new Secret(masterKey), runtimeToken: new Secret(runtimeToken) },
     ...{ clock: systemClock, random: systemRandom, log: () => {}, graceMs: 1_000 },
+    ...options,
   });
 }
 
@@ -304,6 +309,27 @@ async function openRoad(databaseUrl: string) {
 }
 
 describe("a KeyService whose database goes away", () => {
+  it("waits for it at the start, and says so; but not for ever", async (test) => {
+    const database = await testDatabaseUrl();
+    test.after(() => database.drop());
+    const road = await openRoad(database.url);
+    await road.cut();
+    const lines: string[] = [];
+    const log = (level: string, message: string) => void lines.push(`${level} ${message}`);
+    const starting = start(road.url, { log });
+    await sleep(700);
+    await road.mend();
+    const service = await starting;
+    assert.ok((await operatorOf(service).createKey({ key: {} })).secret !== "");
+    assert.ok(
+      lines.some((line) => line.startsWith("warn The database cannot be reached yet")),
+      lines.join(),
+    );
+    await service.close();
+    await road.cut();
+    await assert.rejects(start(road.url, { startPatienceMs: 600 }), { code: "ECONNREFUSED" });
+  });
+
   it("lives on, says so, and serves again when it is back", async (test) => {
     const database = await testDatabaseUrl();
     test.after(() => database.drop());
