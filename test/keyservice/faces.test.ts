@@ -579,6 +579,8 @@ const operations: readonly Operation[] = [
 const otherWays = new Set([
   ...["/key/bulk_update", "/key/{key}/regenerate", "/team/bulk_member_add", "/team/model/add", "/team/model/delete"],
   ...["/end_user/new", "/end_user/update", "/end_user/delete", "/end_user/block", "/end_user/unblock", "/model/update"],
+  ...["/key/service-account/generate", "/key/health", "/team/permissions_update", "/user/bulk_update"],
+  ...["/spend/calculate", "/cost/estimate"],
   ...["/v2/key/info", "/tag/info", "/budget/info", "/global/spend/end_users", "/credentials/by_name/{credential_name}"],
 ]);
 
@@ -610,7 +612,7 @@ test("the same sequence of operations by HTTP, by gRPC and from the command line
     assert.deepEqual(unused, []);
     const code = operations.map(({ rpc }) => String(rpc)).join("\n") + [created, updated, deleted].join("\n");
     const methods = adminServices.flatMap((service) => service.methods.map(({ localName }) => localName));
-    const unasked = methods.filter((name) => !/^(?:get|list)/.test(name) && !code.includes(`.${name}(`));
+    const unasked = methods.filter((name) => !/^(?:get|list|estimate)/.test(name) && !code.includes(`.${name}(`));
     assert.deepEqual(unasked, []);
   });
 });
