@@ -1,4 +1,4 @@
-import type { Clock, Random } from "../clock.ts";
+import { type Clock, keepProcessAlive, type Random } from "../clock.ts";
 import type { KeyRules } from "../config/config.ts";
 import { GatewayError } from "../errors.ts";
 import { KeyService as KeyServiceDescription } from "../gen/tollgate/keys/v1/keys_pb.ts";
@@ -112,17 +112,23 @@ async function onceThere<Result>(
   work: () => Promise<Result>,
 ): Promise<Result> {
   const untilMs = clock.monotonicMs() + startPatienceMs;
-  for (;;) {
-    try {
-      return await work();
-    } catch (error) {
-      const away = isAway(error) || GatewayError.from(error).code === "keyservice_unavailable";
-      if (!away || clock.monotonicMs() >= untilMs) throw error;
-      log("warn", "The database cannot be reached yet; that is tried again.", { error });
-      await new Promise<void>((resolve) => {
-        clock.after(startRetryMs, resolve);
-      });
+  // At the start nothing else does.
+  const letEnd = keepProcessAlive();
+  try {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        const away = isAway(error) || GatewayError.from(error).code === "keyservice_unavailable";
+        if (!away || clock.monotonicMs() >= untilMs) throw error;
+        log("warn", "The database cannot be reached yet; that is tried again.", { error });
+        await new Promise<void>((resolve) => {
+          clock.after(startRetryMs, resolve);
+        });
+      }
     }
+  } finally {
+    letEnd();
   }
 }
 

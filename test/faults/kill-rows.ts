@@ -45,7 +45,7 @@ async function kills(scene: Scene, times: number | undefined): Promise<string[]>
       await restart();
       await pause(200 + Math.random() * 1200);
     }
-    assert.ok(!world.keyService.ended, "the KeyService has ended of itself");
+    assert.ok(!world.keyService.ended, `the KeyService has ended of itself:\n${world.keyService.output.slice(-2000)}`);
     await world.keyServiceReady();
     await Promise.all(world.pods.map(ready));
     await pause(1000);

@@ -330,6 +330,22 @@ describe("a KeyService whose database goes away", () => {
     await assert.rejects(start(road.url, { startPatienceMs: 600 }), { code: "ECONNREFUSED" });
   });
 
+  it("comes up whenever in its start that was", async (test) => {
+    const database = await testDatabaseUrl();
+    test.after(() => database.drop());
+    const road = await openRoad(database.url);
+    for (let delayMs = 0; delayMs < 240; delayMs += 12) {
+      const starting = start(road.url);
+      await sleep(delayMs);
+      await road.cut();
+      await sleep(20);
+      await road.mend();
+      const service = await starting;
+      await service.close();
+    }
+    await road.cut();
+  });
+
   it("lives on, says so, and serves again when it is back", async (test) => {
     const database = await testDatabaseUrl();
     test.after(() => database.drop());
