@@ -1,0 +1,56 @@
+import type { CompletionRequest } from "../completion.ts";
+import type { Deployment } from "../config/config.ts";
+
+/** How busy and how quick a deployment is, over all pods, as far as this one knows. */
+export interface Load {
+  /** Attempts under way. */
+  readonly inFlight: number;
+  /** Attempts begun in the last minute. */
+  readonly requests: number;
+  /** Tokens of the last minute. */
+  readonly tokens: number;
+  /** A decaying average, milliseconds; undefined: nobody has measured it lately. */
+  readonly msPerOutputToken: number | undefined;
+  /** A decaying average of streams, milliseconds; undefined: nobody has measured it lately. */
+  readonly firstTokenMs: number | undefined;
+}
+
+/** A deployment a call may be tried at. */
+export interface Candidate {
+  readonly deployment: Deployment;
+  readonly load: Load;
+  /** It has just been down: one attempt at a time may find out whether it is well again. */
+  readonly isProbe: boolean;
+}
+
+/** Why a deployment is not tried, in a word. */
+export type ExclusionReason =
+  | "cooling"
+  | "probing"
+  | "tags"
+  | "region"
+  | "context_window"
+  | "unsupported"
+  | "limit"
+  | "budget"
+  | "unhealthy";
+
+/** A deployment that is not tried, and why. */
+export interface Exclusion {
+  readonly deployment: Deployment;
+  readonly reason: ExclusionReason;
+  /** For people, such as "cooling until 12:00:05 after 429". */
+  readonly detail: string;
+  /** When it may be tried again, in milliseconds from now; undefined: not as long as the call is what it is. */
+  readonly retryAfterMs?: number;
+}
+
+/** What a call asks for, as far as the choice of a deployment depends on it. */
+export interface Ask {
+  readonly request: CompletionRequest;
+  /** Of the call, its key and its team, without repeats. */
+  readonly tags: readonly string[];
+}
+
+/** Says why a deployment does not fit a call; undefined: it fits. */
+export type Check = (deployment: Deployment, ask: Ask) => Exclusion | undefined;
