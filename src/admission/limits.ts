@@ -48,6 +48,7 @@ export async function takeLimits(
   const verdict = await counters.take(claims);
   if (verdict.ok) return holdOf(payer, verdict.hold, verdict.remaining);
   const { refused, retryAfterMs } = verdict;
+  if (refused === undefined) throw new Error("alternatives are full that nobody asked for");
   const index = claims.indexOf(refused);
   const limit = limits[index];
   if (limit !== undefined) throw rateLimited(limit, retryAfterMs);

@@ -1,4 +1,4 @@
-import type { Claim } from "./counters.ts";
+import type { Alternatives, Claim, Full, Shortage } from "./counters.ts";
 
 /** Into how many buckets a window is cut: what has aged is forgotten at most this fraction of the window too late. */
 const bucketsPerWindow = 60;
@@ -21,11 +21,18 @@ export function counterKey(claim: Claim): string {
 }
 
 /**
- * Stops a claim no limit can be made of, before it spoils the counters of others.
+ * Stops a take with a claim no limit can be made of, before it spoils the counters of others.
  *
  * @throws RangeError naming the claim and the number at fault.
  */
-export function checkClaims(claims: readonly Claim[]): void {
+export function checkTake(claims: readonly Claim[], alternatives: Alternatives | undefined): void {
+  checkClaims(claims);
+  if (alternatives === undefined) return;
+  if (alternatives.length === 0) throw new RangeError("A take has no alternatives to choose from; leave them out.");
+  for (const alternative of alternatives) checkClaims(alternative);
+}
+
+function checkClaims(claims: readonly Claim[]): void {
   for (const claim of claims) {
     const spanMs = claim.kind === "window" ? claim.windowMs : claim.ttlMs;
     if (!Number.isSafeInteger(amountOf(claim)) || amountOf(claim) < 0) fault(claim, "amount", amountOf(claim));
@@ -44,4 +51,15 @@ function fault(claim: Claim, what: string, value: number): never {
 export function correctionOf(claim: Claim, used: number | undefined): number {
   if (claim.kind === "slot" || used === undefined || !Number.isFinite(used)) return 0;
   return Math.max(0, Math.ceil(used)) - claim.amount;
+}
+
+/** The answer when no alternative has room. */
+export function allFull(full: readonly Shortage[], remaining: readonly number[]): Full {
+  return {
+    ok: false,
+    refused: undefined,
+    full,
+    retryAfterMs: Math.min(...full.map(({ retryAfterMs }) => retryAfterMs)),
+    remaining,
+  };
 }

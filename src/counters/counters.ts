@@ -25,30 +25,58 @@ export interface SlotClaim {
   readonly ttlMs: number;
 }
 
-/** How much of one claim's limit is left after the decision; never negative. */
-export type Remaining = readonly number[];
+/** Lists of claims, one of which is enough: the best first. */
+export type Alternatives = readonly (readonly Claim[])[];
 
-/** The answer to a claim, about all of them at once. */
-export type Verdict =
-  | { readonly ok: true; readonly hold: Hold; readonly remaining: Remaining }
-  | {
-      readonly ok: false;
-      /** The first claim without room. */
-      readonly refused: Claim;
-      /**
-       * When all claims will have room if nobody else asks, in milliseconds from now, at least 1. A guess for a slot; the whole
-       * window for an amount over the ceiling, which never has room.
-       */
-      readonly retryAfterMs: number;
-      readonly remaining: Remaining;
-    };
+/** The answer to a take. */
+export type Verdict = Granted | Refused | Full;
+
+/** All claims had room, and so had one of the alternatives, if there were any. */
+export interface Granted {
+  readonly ok: true;
+  readonly hold: Hold;
+  /** Which alternative was taken with the claims; undefined when none were given. */
+  readonly chosen: number | undefined;
+  /** How much of each limit is left after the decision, never negative: of the claims, then of the chosen alternative's. */
+  readonly remaining: readonly number[];
+}
+
+/** Who had no room, and until when. */
+export interface Shortage {
+  /** The first claim without room. */
+  readonly refused: Claim;
+  /**
+   * When all claims will have room if nobody else asks, in milliseconds from now, at least 1. A guess for a slot; the whole
+   * window for an amount over the ceiling, which never has room.
+   */
+  readonly retryAfterMs: number;
+}
+
+/** One of the claims had no room; the alternatives were not looked at. */
+export interface Refused extends Shortage {
+  readonly ok: false;
+  readonly remaining: readonly number[];
+}
+
+/** All claims had room, and none of the alternatives. */
+export interface Full {
+  readonly ok: false;
+  readonly refused: undefined;
+  /** What each alternative lacked, in their order. */
+  readonly full: readonly Shortage[];
+  /** When the first of the alternatives will have room. */
+  readonly retryAfterMs: number;
+  /** Of the claims. */
+  readonly remaining: readonly number[];
+}
 
 /** What a granted claim holds. */
 export interface Hold {
   /**
    * Ends it, once: slots are free again, and windows are corrected to what was really used.
    *
-   * @param used real amounts, in the order of the claims; undefined keeps what was claimed. Slots ignore theirs.
+   * @param used real amounts, in the order of the claims and then of the chosen alternative's; undefined keeps what was claimed.
+   * Slots ignore theirs.
    * Never rejects: a counter that cannot be corrected ages out of its window.
    */
   release(used: readonly (number | undefined)[]): Promise<void>;
@@ -57,17 +85,22 @@ export interface Hold {
 /**
  * The promises every implementation keeps (`test/counters/contract.ts` holds them to it):
  *
- * - `take` is all or nothing over all claims, atomic against every other pod. Refused work costs nothing.
+ * - `take` is all or nothing over all claims and one alternative, atomic against every other pod. Refused work costs nothing.
  * - In no span of `windowMs` does more than `ceiling` fit. Windows age by the counter's own clock, not the pod's.
  * - A slot whose pod died is free again within its `ttlMs`; a held slot is renewed by itself.
  * - `take` rejects with CountersUnavailable when the store cannot be asked within its time.
  */
 export interface Counters {
   /**
+   * Takes all of `claims`, and with them the first of `alternatives` that fits wholly: a caller's limits, and those of one of the
+   * deployments that could serve him. One round trip, also when it is the last alternative that fits.
+   *
+   * @param alternatives at least one, and one without claims always fits; if absent, `claims` are all there is to take.
    * @throws CountersUnavailable when the store cannot be asked.
-   * @throws RangeError when an amount or a ceiling is no whole number from 0, or a time no whole number of milliseconds.
+   * @throws RangeError when an amount or a ceiling is no whole number from 0, or a time no whole number of milliseconds; or when
+   * there are no alternatives to choose from.
    */
-  take(claims: readonly Claim[]): Promise<Verdict>;
+  take(claims: readonly Claim[], alternatives?: Alternatives): Promise<Verdict>;
   /** Whether the store answers now. */
   ping(): Promise<boolean>;
   close(): Promise<void>;

@@ -1,7 +1,13 @@
 import type { Clock } from "../clock.ts";
-import { amountOf, checkClaims, correctionOf, counterKey } from "./claims.ts";
-import type { Claim, Counters, Hold, Verdict } from "./counters.ts";
+import { allFull, amountOf, checkTake, correctionOf, counterKey } from "./claims.ts";
+import type { Alternatives, Claim, Counters, Granted, Hold, Shortage, Verdict } from "./counters.ts";
 import { SlidingWindow } from "./sliding-window.ts";
+
+/** A claim and where it is counted. */
+interface Place {
+  readonly claim: Claim;
+  readonly key: string;
+}
 
 /** Nobody knows when a slot is given back. */
 const slotWaitMs = 1000;
@@ -26,27 +32,23 @@ export class MemoryCounters implements Counters {
     return this.#windows.size + this.#slots.size;
   }
 
-  async take(claims: readonly Claim[]): Promise<Verdict> {
-    checkClaims(claims);
+  async take(claims: readonly Claim[], alternatives?: Alternatives): Promise<Verdict> {
+    checkTake(claims, alternatives);
     const nowMs = this.#clock.monotonicMs();
-    this.#forgetSome(2 * claims.length, nowMs);
-    const keys = claims.map(counterKey);
+    this.#forgetSome(2 * (claims.length + (alternatives?.flat().length ?? 0)), nowMs);
+    const places = claims.map(placeOf);
     const asked = new Map<string, number>();
-    let refused: Claim | undefined;
-    let retryAfterMs = 1;
-    claims.forEach((claim, index) => {
-      const key = keys[index] ?? "";
-      const wanted = (asked.get(key) ?? 0) + amountOf(claim);
-      asked.set(key, wanted);
-      const excess = this.#used(claim, key, nowMs) + wanted - claim.ceiling;
-      if (claim.ceiling > 0 && excess <= 0) return;
-      refused ??= claim;
-      retryAfterMs = Math.max(retryAfterMs, this.#waitMs(claim, key, nowMs, excess));
-    });
-    if (refused !== undefined)
-      return { ok: false, refused, retryAfterMs, remaining: this.#remaining(claims, keys, nowMs) };
-    const buckets = claims.map((claim, index) => this.#add(claim, keys[index] ?? "", nowMs));
-    return { ok: true, hold: this.#hold(claims, keys, buckets), remaining: this.#remaining(claims, keys, nowMs) };
+    const shortage = this.#shortageOf(places, asked, nowMs);
+    if (shortage !== undefined) return { ok: false, ...shortage, remaining: this.#remaining(places, nowMs) };
+    if (alternatives === undefined) return this.#grant(places, undefined, nowMs);
+    const full: Shortage[] = [];
+    for (const [index, alternative] of alternatives.entries()) {
+      const further = alternative.map(placeOf);
+      const lack = this.#shortageOf(further, new Map(asked), nowMs);
+      if (lack === undefined) return this.#grant([...places, ...further], index, nowMs);
+      full.push(lack);
+    }
+    return allFull(full, this.#remaining(places, nowMs));
   }
 
   async ping(): Promise<boolean> {
@@ -63,8 +65,28 @@ export class MemoryCounters implements Counters {
     return this.#windows.get(key)?.used(nowMs) ?? 0;
   }
 
-  #remaining(claims: readonly Claim[], keys: readonly string[], nowMs: number): number[] {
-    return claims.map((claim, index) => Math.max(0, claim.ceiling - this.#used(claim, keys[index] ?? "", nowMs)));
+  #remaining(places: readonly Place[], nowMs: number): number[] {
+    return places.map(({ claim, key }) => Math.max(0, claim.ceiling - this.#used(claim, key, nowMs)));
+  }
+
+  /** @param asked of each counter by the same take before; what is asked now is added. */
+  #shortageOf(places: readonly Place[], asked: Map<string, number>, nowMs: number): Shortage | undefined {
+    let refused: Claim | undefined;
+    let retryAfterMs = 1;
+    for (const { claim, key } of places) {
+      const wanted = (asked.get(key) ?? 0) + amountOf(claim);
+      asked.set(key, wanted);
+      const excess = this.#used(claim, key, nowMs) + wanted - claim.ceiling;
+      if (claim.ceiling > 0 && excess <= 0) continue;
+      refused ??= claim;
+      retryAfterMs = Math.max(retryAfterMs, this.#waitMs(claim, key, nowMs, excess));
+    }
+    return refused && { refused, retryAfterMs };
+  }
+
+  #grant(places: readonly Place[], chosen: number | undefined, nowMs: number): Granted {
+    const buckets = places.map((place) => this.#add(place, nowMs));
+    return { ok: true, chosen, hold: this.#hold(places, buckets), remaining: this.#remaining(places, nowMs) };
   }
 
   #waitMs(claim: Claim, key: string, nowMs: number, excess: number): number {
@@ -74,25 +96,23 @@ export class MemoryCounters implements Counters {
   }
 
   /** Returns the bucket a window's share went to. */
-  #add(claim: Claim, key: string, nowMs: number): number {
+  #add({ claim, key }: Place, nowMs: number): number {
     if (claim.kind === "slot") {
       this.#slots.set(key, (this.#slots.get(key) ?? 0) + 1);
       return 0;
     }
-    if (claim.amount === 0) return 0;
     const window = this.#windows.get(key) ?? new SlidingWindow(claim.windowMs);
     this.#windows.set(key, window);
     return window.add(nowMs, claim.amount);
   }
 
-  #hold(claims: readonly Claim[], keys: readonly string[], buckets: readonly number[]): Hold {
+  #hold(places: readonly Place[], buckets: readonly number[]): Hold {
     let isHeld = true;
     return {
       release: async (used) => {
         if (!isHeld) return;
         isHeld = false;
-        claims.forEach((claim, index) => {
-          const key = keys[index] ?? "";
+        places.forEach(({ claim, key }, index) => {
           if (claim.kind === "slot") this.#freeSlot(key);
           else this.#windows.get(key)?.correct(buckets[index] ?? 0, correctionOf(claim, used[index]));
         });
@@ -118,6 +138,10 @@ export class MemoryCounters implements Counters {
       if (window.isEmpty(nowMs)) this.#windows.delete(key);
     }
   }
+}
+
+function placeOf(claim: Claim): Place {
+  return { claim, key: counterKey(claim) };
 }
 
 /** Makes counters that live in this process; see MemoryCounters. */

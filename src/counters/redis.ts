@@ -1,12 +1,14 @@
 import type { Clock, Random } from "../clock.ts";
 import type { RedisAddress } from "../config/config.ts";
-import { checkClaims } from "./claims.ts";
+import { allFull, checkTake } from "./claims.ts";
 import { Connection, type ConnectionParts, loadScript } from "./connection.ts";
-import type { Claim, Counters, Hold, Verdict } from "./counters.ts";
-import { HeldSlots, type Slot } from "./held-slots.ts";
+import type { Alternatives, Claim, Counters, Verdict } from "./counters.ts";
+import { Grants } from "./grant.ts";
+import { GroupTakes } from "./group-takes.ts";
+import { HeldSlots } from "./held-slots.ts";
 import { LivePods } from "./live-pods.ts";
 import { ScriptBatch } from "./script-batch.ts";
-import { type Decision, GivingBack, remainingWithout, Share } from "./share.ts";
+import { type Decision, Share } from "./share.ts";
 
 const takeScript = loadScript("./take.lua");
 const releaseScript = loadScript("./release.lua", true);
@@ -18,10 +20,8 @@ const defaultTimeoutMs = 50;
 /**
  * Counters in Redis, shared by every pod.
  *
- * All claims of a take are decided in one script by the server's clock, and all takes of one turn of the event loop travel in
- * one call. In a Redis Cluster there is one script per group of claims, since groups live on different nodes: if one group
- * refuses, what the others granted is given back before the answer. In that moment somebody else may be refused too early;
- * nobody is ever granted too much.
+ * All claims of a take, and its alternatives, are decided in one script by the server's clock, and all takes of one turn of the
+ * event loop travel in one call. In a Redis Cluster see GroupTakes.
  *
  * When an answer is lost, the take may have happened all the same. If the answer still comes, it is given back; if not, windows
  * age out and slots expire.
@@ -29,7 +29,9 @@ const defaultTimeoutMs = 50;
 export class RedisCounters implements Counters {
   readonly #connection: Connection;
   readonly #takes: ScriptBatch;
-  readonly #releases: ScriptBatch;
+  readonly #grants: Grants;
+  readonly #groupTakes: GroupTakes;
+  readonly #undoLate = ({ grant }: Decision) => void this.#grants.undo(grant === undefined ? [] : [grant]);
   readonly #heldSlots: HeldSlots;
   readonly #livePods: LivePods;
   readonly #isCluster: boolean;
@@ -40,9 +42,11 @@ export class RedisCounters implements Counters {
     const connection = new Connection(parts);
     this.#connection = connection;
     this.#takes = new ScriptBatch({ connection, script: takeScript });
-    this.#releases = new ScriptBatch({ connection, script: releaseScript });
+    const releases = new ScriptBatch({ connection, script: releaseScript });
     const renewals = new ScriptBatch({ connection, script: renewScript });
     this.#heldSlots = new HeldSlots({ clock: parts.clock, renewals });
+    this.#grants = new Grants({ releases, heldSlots: this.#heldSlots });
+    this.#groupTakes = new GroupTakes({ takes: this.#takes, grants: this.#grants });
     this.#livePods = new LivePods({ ...parts, connection });
     this.#isCluster = parts.isCluster;
     this.#processId = Array.from({ length: 3 }, () => Math.floor(parts.random() * 2 ** 32).toString(36)).join("");
@@ -63,25 +67,24 @@ export class RedisCounters implements Counters {
     return this.#livePods.count();
   }
 
-  async take(claims: readonly Claim[]): Promise<Verdict> {
-    checkClaims(claims);
-    const shares = this.#sharesOf(claims);
-    for (const share of shares) this.#takes.add(share.shard, share);
-    const decisions = await this.#decisionsOf(shares);
-    const remaining = new Array<number>(claims.length).fill(0);
-    for (const { share, remaining: left } of decisions) {
-      share.places.forEach(({ index }, at) => {
-        remaining[index] = left[at] ?? 0;
-      });
+  async take(claims: readonly Claim[], alternatives?: Alternatives): Promise<Verdict> {
+    checkTake(claims, alternatives);
+    if (claims.length === 0 && (alternatives?.[0] ?? []).length === 0) {
+      return { ok: true, chosen: alternatives && 0, hold: this.#grants.hold([]), remaining: [] };
     }
-    const refusals = decisions.flatMap(({ refusedIndex }) => (refusedIndex === undefined ? [] : [refusedIndex]));
-    const refused = claims[Math.min(...refusals)];
-    if (refused === undefined) return { ok: true, hold: this.#hold(decisions), remaining };
-    await this.#undo(decisions);
-    for (const { share } of decisions.filter(isGranted)) {
-      for (const { claim, index } of share.places) remaining[index] = remainingWithout(claim, remaining[index] ?? 0);
-    }
-    const retryAfterMs = Math.max(...decisions.map((decision) => decision.retryAfterMs));
+    const id = `${this.#processId}:${(this.#takeCount++).toString(36)}`;
+    if (this.#isCluster) return this.#groupTakes.take(id, claims, alternatives);
+    const share = new Share({ shard: "", id, onLate: this.#undoLate });
+    claims.forEach((claim, index) => {
+      share.add(claim, index);
+    });
+    if (alternatives !== undefined) share.choose(alternatives);
+    this.#takes.add(share.shard, share);
+    const { grant, chosen, refusedIndex, retryAfterMs, full, remaining } = await share.decision;
+    if (grant !== undefined) return { ok: true, chosen, hold: this.#grants.hold([grant]), remaining };
+    if (full !== undefined) return allFull(full, remaining);
+    const refused = claims[refusedIndex ?? -1];
+    if (refused === undefined) throw new Error("Redis refused a take for nothing");
     return { ok: false, refused, retryAfterMs, remaining };
   }
 
@@ -96,70 +99,6 @@ export class RedisCounters implements Counters {
     await new Promise((resolve) => setImmediate(resolve));
     await this.#connection.close();
   }
-
-  #sharesOf(claims: readonly Claim[]): Share[] {
-    const id = `${this.#processId}:${(this.#takeCount++).toString(36)}`;
-    const onLate = (decision: Decision) => void this.#undo([decision]);
-    const shares = new Map<string, Share>();
-    claims.forEach((claim, index) => {
-      const shard = this.#isCluster ? claim.group : "";
-      const share = shares.get(shard) ?? new Share({ shard, id, onLate });
-      shares.set(shard, share);
-      share.add(claim, index);
-    });
-    return [...shares.values()];
-  }
-
-  /** @throws CountersUnavailable if any share could not be decided; what others were granted is given back. */
-  async #decisionsOf(shares: readonly Share[]): Promise<Decision[]> {
-    const [share] = shares;
-    if (share !== undefined && shares.length === 1) return [await share.decision];
-    const outcomes = await Promise.allSettled(shares.map(({ decision }) => decision));
-    const decisions = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
-    const failure = outcomes.find((outcome) => outcome.status === "rejected");
-    if (failure === undefined) return decisions;
-    await this.#undo(decisions);
-    throw failure.reason;
-  }
-
-  #hold(decisions: readonly Decision[]): Hold {
-    const slots = decisions.map(({ share }) => share.slots());
-    for (const slot of slots.flat()) this.#heldSlots.add(slot);
-    let isHeld = true;
-    return {
-      release: async (used) => {
-        if (!isHeld) return;
-        isHeld = false;
-        for (const slot of slots.flat()) this.#heldSlots.delete(slot);
-        await Promise.all(
-          decisions.map((decision, index) => this.#giveBack(decision, (at) => used[at], slots[index] ?? [])),
-        );
-      },
-    };
-  }
-
-  /** As if the granted shares had never been asked for. */
-  async #undo(decisions: readonly Decision[]): Promise<void> {
-    const granted = decisions.filter(isGranted);
-    await Promise.all(granted.map((decision) => this.#giveBack(decision, () => 0, decision.share.slots())));
-  }
-
-  async #giveBack(
-    { share, takenAtMs }: Decision,
-    usedOf: (index: number) => number | undefined,
-    slots: readonly Slot[],
-  ): Promise<void> {
-    const corrections = share.corrections(takenAtMs, usedOf);
-    if (corrections.length + slots.length === 0) return;
-    const givingBack = new GivingBack({ slots, corrections });
-    // A slot must be free before the caller has the answer's last byte, or its next call may be refused by another pod.
-    this.#releases.add(share.shard, givingBack, slots.length > 0);
-    await givingBack.done;
-  }
-}
-
-function isGranted(decision: Decision): boolean {
-  return decision.refusedIndex === undefined;
 }
 
 /**

@@ -1,41 +1,31 @@
-import { amountOf, bucketWidthMs, correctionOf, counterKey } from "./claims.ts";
-import type { Claim } from "./counters.ts";
-import type { Slot } from "./held-slots.ts";
+import { bucketWidthMs, counterKey } from "./claims.ts";
+import type { Alternatives, Claim, Shortage } from "./counters.ts";
+import { Grant, holderOf, type Place } from "./grant.ts";
 import type { Reply, Task } from "./script-batch.ts";
 
 /** What Redis decided about a share. */
 export interface Decision {
-  readonly share: Share;
-  /** The server's time, milliseconds. */
-  readonly takenAtMs: number;
-  /** Where in the take the first refused claim is; undefined: all are granted. */
+  /** Where in the take the first of the share's claims without room is; undefined: they had room. */
   readonly refusedIndex: number | undefined;
+  /** Of a refusal. */
   readonly retryAfterMs: number;
-  /** In the order of the share's claims. */
+  /** What each of its alternatives lacked; undefined: one had room, or none was looked at. */
+  readonly full: readonly Shortage[] | undefined;
+  readonly chosen: number | undefined;
+  /** Undefined: nothing was granted. */
+  readonly grant: Grant | undefined;
+  /** Of the share's claims, then of the chosen alternative's. */
   readonly remaining: readonly number[];
 }
 
-/** A claim and where in its take it is. */
-interface Place {
-  readonly claim: Claim;
-  readonly index: number;
-  readonly key: string;
-}
-
-/** A change to one bucket of a window. */
-export interface Correction {
-  readonly key: string;
-  readonly bucket: number;
-  readonly change: number;
-}
-
-/** Those claims of one take that are decided in one step. */
+/** What of one take is decided in one step: claims, and alternatives of which one is enough. */
 export class Share implements Task {
   readonly shard: string;
   readonly decision: Promise<Decision>;
   readonly places: Place[] = [];
   readonly #id: string;
   readonly #onLate: (decision: Decision) => void;
+  #alternatives: readonly (readonly Place[])[] = [];
   #resolve: (decision: Decision) => void = () => {};
   #reject: (error: unknown) => void = () => {};
 
@@ -57,24 +47,22 @@ export class Share implements Task {
     this.places.push({ claim, index, key: counterKey(claim) });
   }
 
+  /** Whichever is chosen, its claims come after all others in the take. */
+  choose(alternatives: Alternatives): void {
+    const first = this.places.length;
+    this.#alternatives = alternatives.map((alternative) =>
+      alternative.map((claim, at) => ({ claim, index: first + at, key: counterKey(claim) })),
+    );
+  }
+
   encode(keys: string[], args: (string | number)[]): void {
-    args.push(this.places.length);
-    for (const { claim, index, key } of this.places) {
-      keys.push(key);
-      if (claim.kind === "slot") args.push(this.#holder(index), claim.ceiling, claim.ttlMs, 0);
-      else args.push(claim.amount, claim.ceiling, claim.windowMs, bucketWidthMs(claim.windowMs));
-    }
+    args.push(this.#alternatives.length);
+    this.#encodeList(this.places, keys, args);
+    for (const alternative of this.#alternatives) this.#encodeList(alternative, keys, args);
   }
 
   answer(reply: Reply, isLate: boolean): void {
-    const refused = reply.next();
-    const decision = {
-      share: this,
-      takenAtMs: reply.nowMs,
-      refusedIndex: this.places[refused - 1]?.index,
-      retryAfterMs: reply.next(),
-      remaining: this.places.map(() => reply.next()),
-    };
+    const decision = this.#decision(reply);
     if (isLate) this.#onLate(decision);
     else this.#resolve(decision);
   }
@@ -83,68 +71,37 @@ export class Share implements Task {
     this.#reject(error);
   }
 
-  /** The slots it has, once granted. */
-  slots(): Slot[] {
-    const slots: Slot[] = [];
-    for (const { claim, index, key } of this.places) {
-      if (claim.kind === "slot")
-        slots.push({ shard: this.shard, key, holder: this.#holder(index), ttlMs: claim.ttlMs });
+  #encodeList(places: readonly Place[], keys: string[], args: (string | number)[]): void {
+    args.push(places.length);
+    for (const { claim, index, key } of places) {
+      keys.push(key);
+      if (claim.kind === "slot") args.push(holderOf(this.#id, index), claim.ceiling, claim.ttlMs, 0);
+      else args.push(claim.amount, claim.ceiling, claim.windowMs, bucketWidthMs(claim.windowMs));
     }
-    return slots;
   }
 
-  /** The changes that are due when `usedOf` each of the take's claims came of what was taken at `takenAtMs`. */
-  corrections(takenAtMs: number, usedOf: (index: number) => number | undefined): Correction[] {
-    const corrections: Correction[] = [];
-    for (const { claim, index, key } of this.places) {
-      const change = correctionOf(claim, usedOf(index));
-      if (claim.kind === "slot" || change === 0) continue;
-      corrections.push({ key, bucket: Math.floor(takenAtMs / bucketWidthMs(claim.windowMs)), change });
-    }
-    return corrections;
+  #decision(reply: Reply): Decision {
+    const { places } = this;
+    const refusedIndex = places[reply.next() - 1]?.index;
+    const retryAfterMs = reply.next();
+    const remaining = places.map(() => reply.next());
+    const decision = { refusedIndex, retryAfterMs, full: undefined, chosen: undefined, grant: undefined, remaining };
+    if (refusedIndex !== undefined) return decision;
+    if (this.#alternatives.length === 0) return { ...decision, grant: this.#grant(places, reply) };
+    const chosen = reply.next() - 1;
+    const alternative = this.#alternatives[chosen];
+    if (alternative === undefined) return { ...decision, full: this.#alternatives.map((each) => lackOf(each, reply)) };
+    for (const _ of alternative) remaining.push(reply.next());
+    return { ...decision, chosen, grant: this.#grant([...places, ...alternative], reply) };
   }
 
-  #holder(index: number): string {
-    return `${this.#id}:${index}`;
+  #grant(places: readonly Place[], { nowMs }: Reply): Grant {
+    return new Grant({ shard: this.shard, id: this.#id, places, takenAtMs: nowMs });
   }
 }
 
-/** What remains of a claim's limit once it has been given back. */
-export function remainingWithout(claim: Claim, remaining: number): number {
-  return Math.min(claim.ceiling, remaining + amountOf(claim));
-}
-
-/** Gives back. Its end can be awaited, not its success: what is not given back ages out. */
-export class GivingBack implements Task {
-  readonly done: Promise<void>;
-  readonly #slots: readonly Slot[];
-  readonly #corrections: readonly Correction[];
-  #resolve: () => void = () => {};
-
-  constructor(parts: { slots: readonly Slot[]; corrections: readonly Correction[] }) {
-    this.#slots = parts.slots;
-    this.#corrections = parts.corrections;
-    this.done = new Promise((resolve) => {
-      this.#resolve = resolve;
-    });
-  }
-
-  encode(keys: string[], args: (string | number)[]): void {
-    for (const { key, bucket, change } of this.#corrections) {
-      keys.push(key);
-      args.push(bucket, change);
-    }
-    for (const { key, holder } of this.#slots) {
-      keys.push(key);
-      args.push(holder, "free");
-    }
-  }
-
-  answer(): void {
-    this.#resolve();
-  }
-
-  fail(): void {
-    this.#resolve();
-  }
+function lackOf(alternative: readonly Place[], reply: Reply): Shortage {
+  const refused = alternative[reply.next() - 1]?.claim;
+  if (refused === undefined) throw new Error("the script refused an alternative for nothing");
+  return { refused, retryAfterMs: reply.next() };
 }

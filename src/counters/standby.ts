@@ -1,7 +1,15 @@
 import type { Clock } from "../clock.ts";
 import type { RedisUnavailable } from "../config/config.ts";
-import { checkClaims } from "./claims.ts";
-import { type Claim, type Counters, CountersUnavailable, type Hold, type Verdict } from "./counters.ts";
+import { checkTake } from "./claims.ts";
+import {
+  type Alternatives,
+  type Claim,
+  type Counters,
+  CountersUnavailable,
+  type Granted,
+  type Hold,
+  type Verdict,
+} from "./counters.ts";
 import { createMemoryCounters, type MemoryCounters } from "./memory.ts";
 
 /** What StandbyCounters are made of. */
@@ -40,16 +48,17 @@ export class StandbyCounters implements Counters {
     return this.#decidedAlone;
   }
 
-  async take(claims: readonly Claim[]): Promise<Verdict> {
+  async take(claims: readonly Claim[], alternatives?: Alternatives): Promise<Verdict> {
     const { store, mode } = this.#parts;
     let verdict: Verdict;
     try {
-      verdict = await store.take(claims);
+      verdict = await store.take(claims, alternatives);
     } catch (thrown) {
       if (!(thrown instanceof CountersUnavailable) || mode === "closed") throw thrown;
-      return this.#takeAlone(claims, thrown);
+      return this.#takeAlone(claims, alternatives, thrown);
     }
-    return verdict.ok && mode === "local_share" ? this.#noted(claims, verdict) : verdict;
+    if (!verdict.ok || mode !== "local_share") return verdict;
+    return this.#noted(takenBy(verdict, claims, alternatives), verdict);
   }
 
   ping(): Promise<boolean> {
@@ -61,23 +70,38 @@ export class StandbyCounters implements Counters {
     await this.#own.close();
   }
 
-  async #takeAlone(claims: readonly Claim[], cause: CountersUnavailable): Promise<Verdict> {
-    checkClaims(claims);
-    if (this.#parts.mode === "open") {
+  async #takeAlone(
+    claims: readonly Claim[],
+    alternatives: Alternatives | undefined,
+    cause: CountersUnavailable,
+  ): Promise<Verdict> {
+    const { mode, livePods } = this.#parts;
+    checkTake(claims, alternatives);
+    if (mode === "open") {
       this.#decidedAlone += 1;
-      return { ok: true, hold: nothingHeld, remaining: claims.map(({ ceiling }) => ceiling) };
+      const chosen = alternatives && 0;
+      const taken = takenBy({ chosen }, claims, alternatives);
+      return { ok: true, chosen, hold: nothingHeld, remaining: taken.map(({ ceiling }) => ceiling) };
     }
-    const pods = await this.#parts.livePods();
+    const pods = await livePods();
     // A limit divided by nobody knows how much is no promise.
     if (pods === undefined) throw cause;
     this.#decidedAlone += 1;
     const shares = claims.map((claim) => shareOf(claim, pods));
-    const verdict = await this.#own.take(shares);
-    return verdict.ok ? verdict : { ...verdict, refused: claims[shares.indexOf(verdict.refused)] ?? verdict.refused };
+    const shareLists = alternatives?.map((alternative) => alternative.map((claim) => shareOf(claim, pods)));
+    const verdict = await this.#own.take(shares, shareLists);
+    if (verdict.ok) return verdict;
+    // The caller knows his claims, not the shares of them.
+    if (verdict.refused !== undefined) return { ...verdict, refused: inPlaceOf(verdict.refused, shares, claims) };
+    const full = verdict.full.map((shortage, index) => ({
+      ...shortage,
+      refused: inPlaceOf(shortage.refused, shareLists?.[index] ?? [], alternatives?.[index] ?? []),
+    }));
+    return { ...verdict, full };
   }
 
   /** Also counts here what the store has granted, whatever this pod's share would be. */
-  async #noted(claims: readonly Claim[], verdict: Verdict & { ok: true }): Promise<Verdict> {
+  async #noted(claims: readonly Claim[], verdict: Granted): Promise<Verdict> {
     if (claims.length === 0) return verdict;
     const note = await this.#own.take(claims.map(noteOf));
     if (!note.ok) throw new Error("a limit without end refused");
@@ -100,13 +124,28 @@ class BothHolds implements Hold {
   }
 }
 
-/** Longer windows are not noted here, in milliseconds: they would fill the memory of every pod. */
+/** Longer windows are noted here for a moment only, in milliseconds: they would fill the memory of every pod. */
 const notedMaxMs = 600_000;
 
 /** What is counted here of a claim that the store has granted. */
 function noteOf(claim: Claim): Claim {
   const note = { ...claim, ceiling: Number.MAX_SAFE_INTEGER };
-  return note.kind === "window" && note.windowMs > notedMaxMs ? { ...note, amount: 0 } : note;
+  return note.kind === "window" && note.windowMs > notedMaxMs ? { ...note, windowMs: 1 } : note;
+}
+
+/** The claims that were granted, in the order of a grant's amounts. */
+function takenBy(
+  { chosen }: Pick<Granted, "chosen">,
+  claims: readonly Claim[],
+  alternatives: Alternatives | undefined,
+): readonly Claim[] {
+  if (chosen === undefined) return claims;
+  return [...claims, ...(alternatives?.[chosen] ?? [])];
+}
+
+/** @returns that of `claims` which has the place of `share` among `shares`. */
+function inPlaceOf(share: Claim, shares: readonly Claim[], claims: readonly Claim[]): Claim {
+  return claims[shares.indexOf(share)] ?? share;
 }
 
 const nothingHeld: Hold = { release: async () => {} };

@@ -1,10 +1,12 @@
--- Decides takes in the order given, each all or nothing.
+-- Decides takes in the order given, each all or nothing: its claims, and the first of its alternatives that fits with them.
 --
--- KEYS: one per claim. ARGV: per take the number of its claims, then four per claim:
+-- KEYS: one per claim. ARGV: per take the number of its alternatives, then its list of claims and each alternative's. A list is
+-- the number of its claims, then four per claim:
 --   window: amount, ceiling, windowMs, bucket widthMs
 --   slot:   holder, ceiling, ttlMs, 0
--- Reply: the server's time in ms, then per take: the refused claim's number (0: granted), retryAfterMs, and what remains
--- of each claim.
+-- Reply: the server's time in ms, then per take: the refused claim's number (0: none), retryAfterMs, and what remains of each
+-- claim. If there are alternatives and no claim was refused, also: the chosen one's number and what remains of its claims; or 0,
+-- and each alternative's refused claim and retryAfterMs.
 --
 -- A window is a hash: bucket number -> amount, s -> sum of all buckets, h -> oldest bucket. A bucket is counted in full until
 -- its youngest entry is older than the window. Slots are a sorted set: holder -> when it expires.
@@ -78,12 +80,15 @@ local function wait_for(meter, amount, ceiling)
   return window_wait(meter, meter.used + amount - ceiling)
 end
 
-local reply = { now }
+-- How many of KEYS and of ARGV have been read.
 local keys, args = 0, 0
-while args < #ARGV do
+
+-- Reads a list of claims and counts them at once, so that a second claim on the same key sees the first; what is not granted in
+-- the end is forgotten.
+local function ask()
+  local list = { refused = 0, wait = 0 }
   local count = tonumber(ARGV[args + 1])
   args = args + 1
-  local claims, refused, wait = {}, 0, 0
   for i = 1, count do
     local key, first, ceiling = KEYS[keys + i], ARGV[args + 1], tonumber(ARGV[args + 2])
     local span, width = tonumber(ARGV[args + 3]), tonumber(ARGV[args + 4])
@@ -92,32 +97,81 @@ while args < #ARGV do
     meters[key] = meter
     local amount = width > 0 and tonumber(first) or 1
     if ceiling <= 0 or meter.used + amount > ceiling then
-      if refused == 0 then refused = i end
-      wait = math.max(wait, wait_for(meter, amount, ceiling))
+      if list.refused == 0 then list.refused = i end
+      list.wait = math.max(list.wait, wait_for(meter, amount, ceiling), 1)
     end
-    -- Counted at once, so that a second claim on the same key sees it; taken back below if any claim is refused.
     meter.used = meter.used + amount
-    claims[i] = { meter = meter, amount = amount, ceiling = ceiling, holder = first }
+    list[i] = { meter = meter, amount = amount, ceiling = ceiling, holder = first }
   end
   keys = keys + count
-  for _, claim in ipairs(claims) do
+  return list
+end
+
+local function skip()
+  local count = tonumber(ARGV[args + 1])
+  keys, args = keys + count, args + 1 + 4 * count
+end
+
+local function forget(list)
+  for _, claim in ipairs(list) do claim.meter.used = claim.meter.used - claim.amount end
+end
+
+local function grant(list)
+  for _, claim in ipairs(list) do
     local meter = claim.meter
-    if refused > 0 then
-      meter.used = meter.used - claim.amount
+    meter.granted = meter.granted + 1
+    if meter.entries then
+      table.insert(meter.entries, now + meter.span)
+      table.insert(meter.entries, claim.holder)
     else
-      meter.granted = meter.granted + 1
-      if meter.entries then
-        table.insert(meter.entries, now + meter.span)
-        table.insert(meter.entries, claim.holder)
+      meter.amount = meter.amount + claim.amount
+    end
+  end
+end
+
+local reply = { now }
+
+local function tell_remaining(list)
+  for _, claim in ipairs(list) do reply[#reply + 1] = math.max(0, claim.ceiling - claim.meter.used) end
+end
+
+while args < #ARGV do
+  local count = tonumber(ARGV[args + 1])
+  args = args + 1
+  local claims = ask()
+  local chosen, chosen_number, full = nil, 0, {}
+  for number = 1, count do
+    if claims.refused > 0 or chosen then
+      skip()
+    else
+      local alternative = ask()
+      if alternative.refused == 0 then
+        chosen, chosen_number = alternative, number
       else
-        meter.amount = meter.amount + claim.amount
+        forget(alternative)
+        full[#full + 1] = alternative
       end
     end
   end
-  reply[#reply + 1] = refused
-  reply[#reply + 1] = refused > 0 and math.max(1, wait) or 0
-  for _, claim in ipairs(claims) do
-    reply[#reply + 1] = math.max(0, claim.ceiling - claim.meter.used)
+  if claims.refused > 0 or (count > 0 and not chosen) then
+    forget(claims)
+  else
+    grant(claims)
+    if chosen then grant(chosen) end
+  end
+  reply[#reply + 1] = claims.refused
+  reply[#reply + 1] = claims.wait
+  tell_remaining(claims)
+  if count > 0 and claims.refused == 0 then
+    reply[#reply + 1] = chosen_number
+    if chosen then
+      tell_remaining(chosen)
+    else
+      for _, alternative in ipairs(full) do
+        reply[#reply + 1] = alternative.refused
+        reply[#reply + 1] = alternative.wait
+      end
+    end
   end
 end
 

@@ -2,49 +2,9 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { systemRandom } from "../../src/clock.ts";
-import type { Claim, Counters, Hold, SlotClaim, Verdict, WindowClaim } from "../../src/counters/counters.ts";
-
-/** Several pods' view of one set of counters. */
-export interface Pods {
-  readonly counters: readonly [Counters, Counters, Counters];
-  close(): Promise<void>;
-}
-
-let claimCount = 0;
-
-/** A claim on a counter of its own, except where `facts` say otherwise. */
-export function windowClaim(facts: Partial<WindowClaim> = {}): WindowClaim {
-  claimCount += 1;
-  return {
-    kind: "window",
-    group: "key:contract",
-    name: `w${claimCount}`,
-    amount: 1,
-    ceiling: 10,
-    windowMs: 60_000,
-    ...facts,
-  };
-}
-
-/** The same for a slot. */
-export function slotClaim(facts: Partial<SlotClaim> = {}): SlotClaim {
-  claimCount += 1;
-  return { kind: "slot", group: "key:contract", name: `s${claimCount}`, ceiling: 1, ttlMs: 30_000, ...facts };
-}
-
-/** The hold of a take that must be granted. */
-export async function granted(counters: Counters, ...claims: Claim[]): Promise<Hold> {
-  const verdict = await counters.take(claims);
-  assert.ok(verdict.ok, `refused: ${JSON.stringify(verdict)}`);
-  return verdict.hold;
-}
-
-/** The refusal of a take that must be refused. */
-export async function refused(counters: Counters, ...claims: Claim[]): Promise<Verdict & { ok: false }> {
-  const verdict = await counters.take(claims);
-  assert.ok(!verdict.ok, "granted");
-  return verdict;
-}
+import type { Counters, WindowClaim } from "../../src/counters/counters.ts";
+import { choosesAmongAlternatives } from "./alternatives.ts";
+import { granted, type Pods, refused, slotClaim, windowClaim } from "./sample-claims.ts";
 
 /** What is left of a claim's limit, asked without taking any of it. */
 async function left(counters: Counters, claim: WindowClaim): Promise<number | undefined> {
@@ -263,6 +223,8 @@ export function keepsThePromises(name: string, open: () => Promise<Pods>): void 
       await assert.rejects(a.take([slotClaim({ ttlMs: Number.POSITIVE_INFINITY })]), RangeError);
       await assert.rejects(a.take([slotClaim({ ceiling: Number.NaN })]), /key:contract:s\d+" has the ceiling NaN/);
     });
+
+    choosesAmongAlternatives(() => pods);
 
     test("it answers", async () => {
       assert.equal(await a.ping(), true);

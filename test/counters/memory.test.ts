@@ -4,7 +4,8 @@ import fc from "fast-check";
 import { systemClock } from "../../src/clock.ts";
 import { createMemoryCounters } from "../../src/counters/memory.ts";
 import { HandClock } from "../keys/hand-clock.ts";
-import { granted, keepsThePromises, refused, windowClaim } from "./contract.ts";
+import { keepsThePromises } from "./contract.ts";
+import { granted, refused, windowClaim } from "./sample-claims.ts";
 
 keepsThePromises("counters in memory", async () => {
   const counters = createMemoryCounters({ clock: systemClock });

@@ -7,8 +7,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { CountersUnavailable } from "../../src/counters/counters.ts";
 import { type RedisServer, startRedis } from "../redis.ts";
-import { granted, keepsThePromises, windowClaim } from "./contract.ts";
+import { keepsThePromises } from "./contract.ts";
 import { connect } from "./redis-pod.ts";
+import { granted, windowClaim } from "./sample-claims.ts";
 
 const slotCount = 16_384;
 let directory: string;

@@ -5,9 +5,9 @@ import { inspect } from "node:util";
 import { Redis } from "ioredis";
 import { type Counters, CountersUnavailable } from "../../src/counters/counters.ts";
 import { type RedisServer, startRedis } from "../redis.ts";
-import { granted, refused, slotClaim, windowClaim } from "./contract.ts";
 import { connect, type Log } from "./redis-pod.ts";
 import { startRelay } from "./relay.ts";
+import { granted, refused, slotClaim, windowClaim } from "./sample-claims.ts";
 
 describe("counters when Redis fails", () => {
   const timeoutMs = 50;

@@ -7,9 +7,10 @@ import { fileURLToPath } from "node:url";
 import { Redis } from "ioredis";
 import type { Counters } from "../../src/counters/counters.ts";
 import { type TestRedis, testRedis } from "../redis.ts";
-import { granted, keepsThePromises, refused, slotClaim, windowClaim } from "./contract.ts";
+import { keepsThePromises } from "./contract.ts";
 import type { PodOrder } from "./pod-process.ts";
 import { connect } from "./redis-pod.ts";
+import { granted, refused, slotClaim, windowClaim } from "./sample-claims.ts";
 
 keepsThePromises("counters in Redis", async () => {
   const redis = await testRedis();

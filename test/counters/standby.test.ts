@@ -9,8 +9,9 @@ import type { RedisCounters } from "../../src/counters/redis.ts";
 import { StandbyCounters } from "../../src/counters/standby.ts";
 import { HandClock } from "../keys/hand-clock.ts";
 import { type RedisServer, startRedis, testRedis } from "../redis.ts";
-import { granted, keepsThePromises, refused, slotClaim, windowClaim } from "./contract.ts";
+import { keepsThePromises } from "./contract.ts";
 import { connect } from "./redis-pod.ts";
+import { granted, refused, slotClaim, windowClaim } from "./sample-claims.ts";
 
 const away: Counters = {
   take: () => Promise.reject(new CountersUnavailable(new Error("away"))),

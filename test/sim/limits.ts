@@ -1,4 +1,5 @@
 import {
+  type Alternatives,
   type Claim,
   type Counters,
   CountersUnavailable,
@@ -22,18 +23,19 @@ export class SimCounters implements Counters {
     this.#trouble = parts.trouble;
   }
 
-  async take(claims: readonly Claim[]): Promise<Verdict> {
+  async take(claims: readonly Claim[], alternatives?: Alternatives): Promise<Verdict> {
     await this.#wait(1);
     if (this.#trouble() === "away") {
       await this.#wait(50);
       throw new CountersUnavailable(new Error("away"));
     }
-    const verdict = await this.#store.take(claims);
+    const verdict = await this.#store.take(claims, alternatives);
     if (!verdict.ok) return verdict;
-    const hold = this.#outlive(claims, verdict.hold);
+    const taken = [...claims, ...(alternatives?.[verdict.chosen ?? -1] ?? [])];
+    const hold = this.#outlive(taken, verdict.hold);
     if (this.#trouble() === "mute") {
       await this.#wait(50);
-      this.#world.after(slotTtlOf(claims), "slot ends", () => void hold.release([]));
+      this.#world.after(slotTtlOf(taken), "slot ends", () => void hold.release([]));
       throw new CountersUnavailable(new Error("no answer"));
     }
     await this.#wait(1);

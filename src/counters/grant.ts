@@ -1,0 +1,132 @@
+import { bucketWidthMs, correctionOf } from "./claims.ts";
+import type { Claim, Hold } from "./counters.ts";
+import type { HeldSlots, Slot } from "./held-slots.ts";
+import type { ScriptBatch, Task } from "./script-batch.ts";
+
+/** A claim and where in its take it is. */
+export interface Place {
+  readonly claim: Claim;
+  readonly index: number;
+  readonly key: string;
+}
+
+/** Who holds the slot that is claimed there. */
+export function holderOf(takeId: string, index: number): string {
+  return `${takeId}:${index}`;
+}
+
+/** What a share was granted. */
+export class Grant {
+  readonly shard: string;
+  readonly places: readonly Place[];
+  readonly #id: string;
+  readonly #takenAtMs: number;
+
+  constructor(parts: { shard: string; id: string; places: readonly Place[]; takenAtMs: number }) {
+    this.shard = parts.shard;
+    this.places = parts.places;
+    this.#id = parts.id;
+    this.#takenAtMs = parts.takenAtMs;
+  }
+
+  slots(): Slot[] {
+    const slots: Slot[] = [];
+    for (const { claim, index, key } of this.places) {
+      if (claim.kind === "slot")
+        slots.push({ shard: this.shard, key, holder: holderOf(this.#id, index), ttlMs: claim.ttlMs });
+    }
+    return slots;
+  }
+
+  /** The changes that are due when `usedOf` each of the take's claims came of what was taken. */
+  corrections(usedOf: (index: number) => number | undefined): Correction[] {
+    const corrections: Correction[] = [];
+    for (const { claim, index, key } of this.places) {
+      const change = correctionOf(claim, usedOf(index));
+      if (claim.kind === "slot" || change === 0) continue;
+      corrections.push({ key, bucket: Math.floor(this.#takenAtMs / bucketWidthMs(claim.windowMs)), change });
+    }
+    return corrections;
+  }
+}
+
+/** A change to one bucket of a window. */
+interface Correction {
+  readonly key: string;
+  readonly bucket: number;
+  readonly change: number;
+}
+
+/** Gives back. Its end can be awaited, not its success: what is not given back ages out. */
+class GivingBack implements Task {
+  readonly done: Promise<void>;
+  readonly #slots: readonly Slot[];
+  readonly #corrections: readonly Correction[];
+  #resolve: () => void = () => {};
+
+  constructor(parts: { slots: readonly Slot[]; corrections: readonly Correction[] }) {
+    this.#slots = parts.slots;
+    this.#corrections = parts.corrections;
+    this.done = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+  }
+
+  encode(keys: string[], args: (string | number)[]): void {
+    for (const { key, bucket, change } of this.#corrections) {
+      keys.push(key);
+      args.push(bucket, change);
+    }
+    for (const { key, holder } of this.#slots) {
+      keys.push(key);
+      args.push(holder, "free");
+    }
+  }
+
+  answer(): void {
+    this.#resolve();
+  }
+
+  fail(): void {
+    this.#resolve();
+  }
+}
+
+/** Keeps what was granted, and gives it back. */
+export class Grants {
+  readonly #releases: ScriptBatch;
+  readonly #heldSlots: HeldSlots;
+
+  constructor(parts: { releases: ScriptBatch; heldSlots: HeldSlots }) {
+    this.#releases = parts.releases;
+    this.#heldSlots = parts.heldSlots;
+  }
+
+  hold(grants: readonly Grant[]): Hold {
+    const slots = grants.map((grant) => grant.slots());
+    for (const slot of slots.flat()) this.#heldSlots.add(slot);
+    let isHeld = true;
+    return {
+      release: async (used) => {
+        if (!isHeld) return;
+        isHeld = false;
+        for (const slot of slots.flat()) this.#heldSlots.delete(slot);
+        await Promise.all(grants.map((grant, index) => this.#giveBack(grant, (at) => used[at], slots[index] ?? [])));
+      },
+    };
+  }
+
+  /** As if it had never been asked for. */
+  async undo(grants: readonly Grant[]): Promise<void> {
+    await Promise.all(grants.map((grant) => this.#giveBack(grant, () => 0, grant.slots())));
+  }
+
+  async #giveBack(grant: Grant, usedOf: (index: number) => number | undefined, slots: readonly Slot[]): Promise<void> {
+    const corrections = grant.corrections(usedOf);
+    if (corrections.length + slots.length === 0) return;
+    const givingBack = new GivingBack({ slots, corrections });
+    // A slot must be free before the caller has the answer's last byte, or its next call may be refused by another pod.
+    this.#releases.add(grant.shard, givingBack, slots.length > 0);
+    await givingBack.done;
+  }
+}
