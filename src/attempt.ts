@@ -1,6 +1,6 @@
-import type { AttemptResult, Booked, Ticket } from "./admission/ticket.ts";
+import type { AttemptResult, Booked, Spending } from "./admission/ticket.ts";
 import type { Clock } from "./clock.ts";
-import type { AcceptedEvent, CompletionEvent, EndEvent } from "./completion.ts";
+import type { CompletionEvent, EndEvent } from "./completion.ts";
 import type { Deployment } from "./config/config.ts";
 import { GatewayError, ProviderFailure } from "./errors.ts";
 import type { SpendStatus } from "./keys/authority.ts";
@@ -9,22 +9,20 @@ import { roughTokens } from "./wires/rough-tokens.ts";
 
 /** One attempt at one deployment: what came of it, counted, and booked exactly once. */
 export class Attempt {
-  readonly #ticket: Ticket;
+  readonly #spending: Spending;
   readonly #trace: AttemptTrace;
   readonly #clock: Clock;
   readonly deployment: Deployment;
-  readonly number: number;
   #outputTokens = 0;
   #firstOutputAtMs: number | undefined;
   #responseId: string | undefined;
   #booked = false;
 
-  constructor(parts: { ticket: Ticket; trace: AttemptTrace; clock: Clock; deployment: Deployment; number: number }) {
-    this.#ticket = parts.ticket;
+  constructor(parts: { spending: Spending; trace: AttemptTrace; clock: Clock }) {
+    this.#spending = parts.spending;
     this.#trace = parts.trace;
     this.#clock = parts.clock;
-    this.deployment = parts.deployment;
-    this.number = parts.number;
+    this.deployment = parts.spending.place.deployment;
   }
 
   /** Whether the provider has begun to answer; from then on the attempt cannot be repeated. */
@@ -32,18 +30,10 @@ export class Attempt {
     return this.#firstOutputAtMs !== undefined;
   }
 
-  /** What the door puts into its head when the answer begins. */
-  begin(call: { readonly callId: string; readonly route: { readonly modelGroup: string } }): AcceptedEvent {
+  /** The provider has begun to answer. */
+  begin(): void {
     this.#firstOutputAtMs = this.#clock.nowMs();
     this.#trace.firstOutput();
-    return {
-      type: "accepted",
-      callId: call.callId,
-      deploymentId: this.deployment.id,
-      modelGroup: call.route.modelGroup,
-      attempts: this.number,
-      limits: this.#ticket.limits,
-    };
   }
 
   /** Counts output as it passes, in case the provider never says how much it was. @returns the event. */
@@ -91,7 +81,7 @@ export class Attempt {
     const responseId = this.#responseId;
     let booked: Booked | undefined;
     try {
-      booked = this.#ticket.settle({
+      booked = this.#spending.settle({
         ...outcome,
         status,
         responseId,

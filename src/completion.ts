@@ -25,6 +25,33 @@ export interface RawBody {
   readonly spans: ReadonlyMap<string, Span>;
 }
 
+/** Another model to try a call at. */
+export interface FallbackTarget {
+  readonly model: string;
+  /** Fields of the body that differ there. */
+  readonly overrides?: JsonObject;
+}
+
+/** What a call says about its own repetition; what it does not say is as configured. */
+export interface RepeatWishes {
+  /** Further attempts in the same group after the first. */
+  readonly retries?: number | undefined;
+  /** How long the caller waits for the answer, or for its beginning if it is a stream, in milliseconds. */
+  readonly timeoutMs?: number | undefined;
+  /** Go before the configured ones. */
+  readonly fallbacks?: readonly FallbackTarget[] | undefined;
+  readonly disablesFallbacks?: boolean | undefined;
+  /** The first attempt is to fail so without being made: applications try their fallbacks with it. */
+  readonly pretends?: PretendedFailure | undefined;
+}
+
+/** Failures an application may ask for. */
+export type PretendedFailure =
+  | "provider_error"
+  | "provider_rate_limited"
+  | "context_length_exceeded"
+  | "content_policy_violation";
+
 /** A request for a completion, as a door has decoded it. */
 export interface CompletionRequest {
   readonly operation: "chat";
@@ -52,6 +79,8 @@ export interface CompletionRequest {
   readonly endUser: string | undefined;
   /** Tags the caller wants the spend booked under. */
   readonly tags: readonly string[];
+  /** Absent: everything as configured. */
+  readonly repeat?: RepeatWishes;
   /** The body in OpenAI's chat shape, which is the neutral form; parsed when a codec first asks. */
   chat(): JsonObject;
 }
@@ -154,6 +183,10 @@ export interface AcceptedEvent {
   readonly modelGroup: string;
   /** Provider attempts so far. */
   readonly attempts: number;
+  /** Of them, changes of the group, or of its deployments after the retries. */
+  readonly fallbacks: number;
+  /** How long the attempt may take, or a stream to begin, in milliseconds. */
+  readonly timeoutMs: number;
   /** The caller's limits after this call, for `x-ratelimit-*`. */
   readonly limits: readonly LimitState[];
 }
@@ -191,6 +224,8 @@ export interface Caller {
   readonly tracestate: string | undefined;
   /** Tags from headers. */
   readonly tags: readonly string[];
+  /** From headers; goes before what the body says. */
+  readonly repeat: Pick<RepeatWishes, "retries" | "timeoutMs">;
   /** Of calls with the same one, one is made; undefined: each call is its own. */
   readonly idempotencyKey: string | undefined;
   /** Aborts when the caller goes away or its deadline passes; `reason` is then a GatewayError. */

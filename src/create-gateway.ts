@@ -25,6 +25,7 @@ import { usdNumber } from "./money.ts";
 import { ProviderHttp } from "./providers/http.ts";
 import { MockProvider } from "./providers/mock.ts";
 import { OpenAiProvider } from "./providers/openai.ts";
+import { Health } from "./routing/health.ts";
 import { Router } from "./routing/router.ts";
 import { Snapshots } from "./routing/snapshots.ts";
 import type { Secret } from "./secret.ts";
@@ -87,11 +88,12 @@ export function createGateway(options: GatewayOptions): RunningGateway {
     overdraft?.booked(records);
   };
   const shipper = new Shipper({ journal, authority, clock, random, telemetry, onBooked });
+  const health = new Health({ clock });
   const snapshots = new Snapshots({
     config,
     routerOf: (current) =>
       new Router({
-        ...{ config: current, random },
+        ...{ config: current, random, health },
         priceOf: (deployment) => priceBehindWildcard(deployment, clock.nowMs()),
       }),
   });
@@ -118,7 +120,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
       unpricedModels: config.unpricedModels,
       countUnpriced: (model) => metrics.unpriced.inc({ model }),
     }),
-    snapshots,
+    ...{ snapshots, health },
     providerOf: (deployment) => (deployment.mock === undefined ? openAi : mock),
     newCallId: newId,
     ...{ telemetry, clock, random },

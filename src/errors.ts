@@ -76,6 +76,14 @@ export const errorTable = {
   provider_rejected: { httpStatus: 400, rpcCode: RpcCode.invalidArgument, type: "invalid_request_error", retry: false, blame: "caller", meaning: "The provider found the request invalid; the message is its own." },
   rate_limit_exceeded: { httpStatus: 429, rpcCode: RpcCode.resourceExhausted, type: "rate_limit_error", retry: true, blame: "caller", meaning: "A requests, tokens or parallel limit is reached; `retry-after` is true." },
   budget_exceeded: { httpStatus: 429, rpcCode: RpcCode.resourceExhausted, type: "budget_exceeded", retry: false, blame: "caller", meaning: "A budget has no room for the call; the message names the scope and both figures." },
+  deployments_full: {
+    httpStatus: 429,
+    rpcCode: RpcCode.resourceExhausted,
+    type: "rate_limit_error",
+    retry: true,
+    blame: "operator",
+    meaning: "Every deployment of the model is at a limit of its own (`rpm`, `tpm`, `max_parallel_requests`); `retry-after` is true.",
+  },
   provider_rate_limited: { httpStatus: 429, rpcCode: RpcCode.resourceExhausted, type: "rate_limit_error", retry: true, blame: "provider", meaning: "Every deployment tried was rate limited by its provider." },
   provider_auth_failed: { httpStatus: 502, rpcCode: RpcCode.failedPrecondition, type: "provider_error", retry: false, blame: "operator", meaning: "The provider refused the gateway's own credentials." },
   provider_model_not_found: { httpStatus: 502, rpcCode: RpcCode.failedPrecondition, type: "provider_error", retry: false, blame: "operator", meaning: "The provider does not know the configured model or path." },
@@ -96,6 +104,19 @@ export const errorTable = {
 /** What can go wrong; the keys of the error table. */
 export type ErrorCode = keyof typeof errorTable;
 
+/** How far a call came before it failed. */
+export interface Trail {
+  /** Attempts at providers. */
+  readonly attempts: number;
+  /** Of them, changes of the group, or of its deployments after the retries. */
+  readonly fallbacks: number;
+  readonly modelGroup: string;
+  /** Of the last attempt; undefined: there was none. */
+  readonly deploymentId: string | undefined;
+  /** How long the last attempt might have taken, in milliseconds. */
+  readonly timeoutMs: number | undefined;
+}
+
 /** What to say of a failure besides its code and message. */
 export interface ErrorFacts {
   /** The request field at fault. */
@@ -106,6 +127,8 @@ export interface ErrorFacts {
   readonly metadata?: Readonly<Record<string, string>>;
   /** Overrides the table's `retry`: false once the gateway has used up its own retries. */
   readonly retry?: boolean;
+  /** Of calls that were under way. */
+  readonly trail?: Trail;
   /** What happened underneath; for the log, never for the caller. */
   readonly cause?: unknown;
 }

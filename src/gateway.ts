@@ -1,30 +1,53 @@
 import type { Admission } from "./admission/admission.ts";
+import type { Place } from "./admission/place.ts";
 import { modelNotAllowed, modelNotFound } from "./admission/refusals.ts";
 import type { Ticket } from "./admission/ticket.ts";
 import { mayUse } from "./admission/whitelist.ts";
 import { Attempt } from "./attempt.ts";
 import { type Clock, pause, type Random } from "./clock.ts";
-import type { CallEvent, Caller, CompletionRequest, EndEvent, SettledEvent } from "./completion.ts";
+import type {
+  AcceptedEvent,
+  CallEvent,
+  Caller,
+  CompletionRequest,
+  EndEvent,
+  PretendedFailure,
+  SettledEvent,
+} from "./completion.ts";
 import type { Deployment } from "./config/config.ts";
 import { GatewayError, ProviderFailure } from "./errors.ts";
 import type { Grant } from "./keys/authority.ts";
 import type { Provider } from "./providers/provider.ts";
-import { afterAttempts, isWorthRepeating, pauseMs } from "./routing/repeats.ts";
+import type { Health } from "./routing/health.ts";
+import { type Destination, Itinerary } from "./routing/itinerary.ts";
+import { nowhere } from "./routing/nowhere.ts";
+import { afterAttempts } from "./routing/retries.ts";
 import type { Route, Router } from "./routing/router.ts";
 import type { Snapshots } from "./routing/snapshots.ts";
 import type { AttemptFacts, CallTrace, Telemetry } from "./telemetry/telemetry.ts";
+import { withOverrides } from "./wires/overrides.ts";
 
 const abandoned = new GatewayError("client_closed_request", "The caller went away.");
 
-/** What all attempts of a call share. */
+/** One call under way. */
 interface Call {
-  readonly request: CompletionRequest;
   readonly caller: Caller;
   readonly callId: string;
+  readonly grant: Grant;
   readonly router: Router;
-  readonly route: Route;
-  readonly ticket: Ticket;
+  readonly itinerary: Itinerary;
   readonly trace: CallTrace;
+  /** As it is sent to the group it is at. */
+  request: CompletionRequest;
+  /** The names of the model there, from the caller's spelling to the group it ends in. */
+  names: readonly string[];
+  /** Undefined until the call is admitted. */
+  ticket: Ticket | undefined;
+  /** Begun so far. */
+  attempts: number;
+  /** How the last attempt in the group that was asked for failed. */
+  failure: GatewayError | undefined;
+  last: { readonly deploymentId: string; readonly timeoutMs: number } | undefined;
 }
 
 /**
@@ -45,6 +68,7 @@ export class Gateway {
   readonly #admission: Admission;
   readonly #snapshots: Pick<Snapshots, "current">;
   readonly #providerOf: (deployment: Deployment) => Provider;
+  readonly #health: Health;
   readonly #telemetry: Telemetry;
   readonly #clock: Clock;
   readonly #random: Random;
@@ -54,6 +78,7 @@ export class Gateway {
     admission: Admission;
     snapshots: Pick<Snapshots, "current">;
     providerOf: (deployment: Deployment) => Provider;
+    health: Health;
     telemetry: Telemetry;
     clock: Clock;
     random: Random;
@@ -62,6 +87,7 @@ export class Gateway {
     this.#admission = parts.admission;
     this.#snapshots = parts.snapshots;
     this.#providerOf = parts.providerOf;
+    this.#health = parts.health;
     this.#telemetry = parts.telemetry;
     this.#clock = parts.clock;
     this.#random = parts.random;
@@ -84,31 +110,26 @@ export class Gateway {
     });
     // Stands if the reader ends the iteration between two events.
     let failure: GatewayError | undefined = abandoned;
-    let ticket: Ticket | undefined;
+    let call: Call | undefined;
     const { router } = this.#snapshots.current;
     try {
       const grant = await this.#admission.authenticate(caller.token);
       trace.identify({ keyId: grant.keyId, teamId: grant.teamId });
       grant.policy?.checkCompletion(path, () => request.chat());
-      const { route, models } = routeFor(router, grant, request.model);
+      const { route, names } = routeFor(router, grant, request.model);
       trace.identify({ modelGroup: route.modelGroup });
-      const callId = this.#newCallId();
-      ticket = await this.#admission.admit({
-        grant,
-        request,
-        caller,
-        callId,
-        models,
-        ...route,
-        traceId: trace.traceId,
-      });
-      yield* this.#attempts({ request, caller, callId, router, route, ticket, trace });
+      call = {
+        ...{ caller, callId: this.#newCallId(), grant, router, trace, request, names },
+        itinerary: this.#itineraryFor({ request, caller, grant, router, route, names }),
+        ...{ ticket: undefined, attempts: 0, failure: undefined, last: undefined },
+      };
+      yield* this.#attempts(call);
       failure = undefined;
     } catch (thrown) {
       failure = GatewayError.from(thrown);
       throw failure;
     } finally {
-      ticket?.close();
+      call?.ticket?.close();
       trace.end(failure);
     }
   }
@@ -126,50 +147,112 @@ export class Gateway {
     return [...names].filter(isUsable).sort();
   }
 
+  #itineraryFor(parts: {
+    request: CompletionRequest;
+    caller: Caller;
+    grant: Grant;
+    router: Router;
+    route: Route;
+    names: readonly string[];
+  }): Itinerary {
+    const { request, caller, grant, router, route, names } = parts;
+    const wishes = { ...request.repeat, ...caller.repeat };
+    for (const { model } of wishes.fallbacks ?? []) {
+      if (!mayUse(grant, namesOf(router, grant, model))) throw modelNotAllowed(model);
+    }
+    const { config } = router;
+    const checked = config.checksFallbackAccess || wishes.fallbacks !== undefined;
+    const { clock, random } = { clock: this.#clock, random: this.#random };
+    return new Itinerary(
+      {
+        ...{ rules: config, config, wishes, clock, random },
+        select: (at, isOpen) => router.select(at, isOpen),
+        resolve: ({ model, overrides }) => {
+          const destination = destinationOf(router, grant, model);
+          if (destination === undefined || (checked && !mayUse(grant, destination.names))) return undefined;
+          return { ...destination, overrides };
+        },
+        deadlineMs: wishes.timeoutMs === undefined ? undefined : clock.monotonicMs() + wishes.timeoutMs,
+      },
+      route,
+      names,
+    );
+  }
+
   /** One loop with one counter: an attempt that fails before its first event is repeated, elsewhere if there is elsewhere. */
   async *#attempts(call: Call): AsyncGenerator<CallEvent, void, undefined> {
-    const tried: Deployment[] = [];
-    let failure: GatewayError | undefined;
-    for (let number = 1; ; number++) {
-      const { deployment, again } = call.router.choose(call.route, tried);
-      if (failure !== undefined) {
-        if (!isWorthRepeating(failure, again)) throw afterAttempts(failure, number - 1);
-        if (again) await pause(this.#clock, pauseMs(number - 1, failure, this.#random), call.caller.signal);
-      }
-      tried.push(deployment);
+    const { itinerary, caller } = call;
+    for (;;) {
       let begun = false;
+      let failure: GatewayError;
       try {
-        for await (const event of this.#attempt(call, deployment, number)) {
+        const place = await this.#place(call);
+        for await (const event of this.#attempt(call, place)) {
           begun = true;
           yield event;
         }
         return;
       } catch (thrown) {
         failure = GatewayError.from(thrown);
-        if (begun || number > call.router.retries || call.caller.signal.aborted) throw afterAttempts(failure, number);
+        if (itinerary.fallbackModels.length === 0) call.failure = failure;
+        if (caller.signal.aborted) throw failure;
+        if (begun) throw told(call, failure);
       }
+      const step = itinerary.after(failure);
+      if (step.kind === "stop") throw told(call, call.failure ?? failure);
+      if (step.kind === "fallback") enter(call, step.destination);
+      else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
     }
   }
 
+  /** Step 4, and for a group that was not asked before, step 3. */
+  async #place(call: Call): Promise<Place> {
+    const { itinerary, request, names, ticket, grant } = call;
+    const { route } = itinerary;
+    const pretended = request.repeat?.pretends;
+    if (pretended !== undefined && itinerary.fallbackModels.length === 0) throw pretendedFailure(pretended);
+    const { candidates, excluded } = itinerary.candidates();
+    if (candidates.length === 0) throw nowhere(route, excluded);
+    const leg = { request, models: names, ...route, options: candidates };
+    if (ticket === undefined) {
+      const { caller, callId, trace } = call;
+      call.ticket = await this.#admission.admit({ ...leg, grant, caller, callId, traceId: trace.traceId });
+    } else if (ticket.leg.modelGroup !== route.modelGroup) {
+      await this.#admission.move(ticket, grant, leg);
+    }
+    return call.ticket?.takePlace() ?? (await this.#admission.takePlace(ticketOf(call), candidates));
+  }
+
   /** One attempt at one deployment. Reserving (`begin`) and settling stand here together. */
-  async *#attempt(call: Call, deployment: Deployment, number: number): AsyncGenerator<CallEvent, void, undefined> {
-    const { request, caller, ticket } = call;
-    await ticket.begin(number, deployment);
+  async *#attempt(call: Call, place: Place): AsyncGenerator<CallEvent, void, undefined> {
+    const { request, caller, itinerary } = call;
+    const { deployment, isProbe } = place;
+    const ticket = ticketOf(call);
+    const number = ++call.attempts;
+    itinerary.begin(deployment);
+    const spending = await ticket.begin(number, place);
     const trace = call.trace.attempt(attemptFacts(request, deployment, number));
-    const attempt = new Attempt({ ticket, trace, clock: this.#clock, deployment, number });
+    const attempt = new Attempt({ spending, trace, clock: this.#clock });
+    const timeouts = itinerary.timeoutsAt(deployment, request.stream);
+    call.last = { deploymentId: deployment.id, timeoutMs: timeouts.timeoutMs };
     try {
       const events = this.#providerOf(deployment).complete({
         request,
         deployment,
+        ...timeouts,
         outputTokensMax: ticket.outputTokensMaxAt(deployment),
         traceparent: trace.traceparent,
         signal: caller.signal,
       });
       for await (const event of events) {
-        const accepted = attempt.answered ? undefined : attempt.begin(call);
+        const isFirst = !attempt.answered;
+        if (isFirst) {
+          attempt.begin();
+          this.#health.succeeded(deployment, isProbe);
+        }
         // Counted before it is handed on: the reader may leave at any yield.
         const passed = event.type === "end" ? settle(attempt, ticket, event) : attempt.meter(event);
-        if (accepted !== undefined) yield accepted;
+        if (isFirst) yield accepted(call, deployment, ticket);
         yield passed;
         if (passed.type === "settled") return;
       }
@@ -177,25 +260,77 @@ export class Gateway {
         billable: true,
       });
     } catch (thrown) {
-      throw attempt.fail(thrown, caller.signal);
+      const failure = attempt.fail(thrown, caller.signal);
+      const hasSiblings = itinerary.route.deployments.length > 1;
+      if (!caller.signal.aborted) this.#health.failed(deployment, failure, call.router.config.cooldown, hasSiblings);
+      throw failure;
     } finally {
       attempt.abandon();
     }
   }
 }
 
-function routeFor(router: Router, grant: Grant, model: string): { route: Route; models: readonly string[] } {
-  const models = namesOf(router, grant, model);
-  if (!mayUse(grant, models)) throw modelNotAllowed(model);
-  const route = router.route(models.at(-1) ?? model);
-  if (route === undefined) throw modelNotFound(model);
-  return { route, models };
+function routeFor(router: Router, grant: Grant, model: string): Omit<Destination, "overrides"> {
+  const names = namesOf(router, grant, model);
+  if (!mayUse(grant, names)) throw modelNotAllowed(model);
+  const destination = destinationOf(router, grant, model);
+  if (destination === undefined) throw modelNotFound(model);
+  return destination;
+}
+
+/** @returns undefined if the configuration has no such model. */
+function destinationOf(router: Router, grant: Grant, model: string): Omit<Destination, "overrides"> | undefined {
+  const names = namesOf(router, grant, model);
+  const route = router.route(names.at(-1) ?? model);
+  return route && { route, names };
 }
 
 /** The names of a model from the caller's spelling to the group it ends in. */
 function namesOf(router: Router, grant: Grant, model: string): readonly string[] {
   const target = grant.aliases.get(model) ?? model;
   return [model, target, router.groupOf(target)];
+}
+
+/** The call goes on at another group, as the fallback says. */
+function enter(call: Call, destination: Destination): void {
+  call.itinerary.enter(destination);
+  call.names = destination.names;
+  if (destination.overrides !== undefined) call.request = withOverrides(call.request, destination.overrides);
+}
+
+function ticketOf({ ticket }: Call): Ticket {
+  if (ticket === undefined) throw new Error("an attempt needs a ticket");
+  return ticket;
+}
+
+/** The failure as the caller shall see it: how far his call came, and whether it is worth another. */
+function told({ itinerary, attempts, last }: Call, failure: GatewayError): GatewayError {
+  const { failovers: fallbacks, fallbackModels, route } = itinerary;
+  if (attempts === 0 && fallbacks === 0) return failure;
+  return afterAttempts(failure, fallbackModels, {
+    ...{ attempts, fallbacks, modelGroup: route.modelGroup },
+    deploymentId: last?.deploymentId,
+    timeoutMs: last?.timeoutMs,
+  });
+}
+
+/** What the door puts into its head when the answer begins. */
+function accepted(call: Call, deployment: Deployment, ticket: Ticket): AcceptedEvent {
+  const { callId, itinerary, attempts, last } = call;
+  return {
+    type: "accepted",
+    callId,
+    deploymentId: deployment.id,
+    modelGroup: itinerary.route.modelGroup,
+    attempts,
+    fallbacks: itinerary.failovers,
+    timeoutMs: last?.timeoutMs ?? deployment.timeoutMs,
+    limits: ticket.limits,
+  };
+}
+
+function pretendedFailure(code: PretendedFailure): GatewayError {
+  return new GatewayError(code, "The failure that the request asked for, to try its fallbacks.", { retry: false });
 }
 
 /** Before the last byte leaves: whoever has the whole answer finds it in the books, and its slot free. */

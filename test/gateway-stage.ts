@@ -15,6 +15,7 @@ import { Journal, journalDefaults } from "../src/keys/journal.ts";
 import { Leases } from "../src/keys/leases.ts";
 import { Overdraft } from "../src/keys/overdraft.ts";
 import type { Provider, ProviderCall } from "../src/providers/provider.ts";
+import { Health } from "../src/routing/health.ts";
 import { Router } from "../src/routing/router.ts";
 import { Snapshots } from "../src/routing/snapshots.ts";
 import type { AttemptTrace, CallTrace, Telemetry } from "../src/telemetry/telemetry.ts";
@@ -69,6 +70,7 @@ export class GatewayStage implements Telemetry {
   readonly authority = new PaperAuthority({ clock: this.clock });
   readonly provider = new ScriptedProvider();
   readonly counters = createMemoryCounters({ clock: this.clock });
+  readonly health = new Health({ clock: this.clock });
   readonly gateway: Gateway;
   readonly snapshots: Snapshots;
   readonly leases: Leases;
@@ -106,7 +108,7 @@ export class GatewayStage implements Telemetry {
     this.decisions = decisions;
     this.snapshots = new Snapshots({
       config: sampleConfig(options.deployments ?? [sampleDeployment()], options.config),
-      routerOf: (config) => new Router({ config, random: () => 0, priceOf: () => undefined }),
+      routerOf: (config) => new Router({ config, health: this.health, random: () => 0, priceOf: () => undefined }),
     });
     this.gateway = new Gateway({
       admission: new Admission({
@@ -117,6 +119,7 @@ export class GatewayStage implements Telemetry {
         countUnpriced: (model) => void this.unpriced.push(model),
       }),
       snapshots: this.snapshots,
+      health: this.health,
       providerOf: () => this.provider,
       telemetry: this,
       clock,

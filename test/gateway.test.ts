@@ -4,14 +4,14 @@ import type { CallEvent, SettledEvent } from "../src/completion.ts";
 import { GatewayError, ProviderFailure } from "../src/errors.ts";
 import { answer, GatewayStage, type Step, usage } from "./gateway-stage.ts";
 import { sampleGrant } from "./keys/samples.ts";
-import { all, sampleConfig, sampleDeployment, sampleRequest } from "./sample-call.ts";
+import { all, sampleConfig, sampleDeployment, sampleRequest, sampleRouter } from "./sample-call.ts";
 
 const cost = 10n * 1_000n + 7n * 2_000n;
 const down = () => new ProviderFailure("provider_unavailable", "Down.", { billable: false });
 const gone = new GatewayError("client_closed_request", "The caller went away.");
 const two = [sampleDeployment({ id: "a" }), sampleDeployment({ id: "b" })];
-const oneRetry = { router: { strategy: "simple-shuffle", retries: 1 } } as const;
-const noRetries = { router: { strategy: "simple-shuffle", retries: 0 } } as const;
+const oneRetry = { router: sampleRouter({ retries: 1 }) } as const;
+const noRetries = { router: sampleRouter({ retries: 0 }) } as const;
 
 describe("a call that succeeds", () => {
   test("gives `accepted`, the answer and `settled`, and is booked at what the provider reported", async () => {

@@ -1,5 +1,5 @@
 import type { Caller, CompletionRequest } from "../src/completion.ts";
-import type { Config, Deployment, Price } from "../src/config/config.ts";
+import type { Config, Deployment, Price, RouterConfig } from "../src/config/config.ts";
 import { GatewayError } from "../src/errors.ts";
 import { decodeChatRequest } from "../src/wires/openai-chat.ts";
 
@@ -37,12 +37,31 @@ export function sampleDeployment(facts: Partial<Deployment> = {}): Deployment {
   };
 }
 
+/** A router's settings where a configuration says nothing. */
+export function sampleRouter(facts: Partial<RouterConfig> = {}): RouterConfig {
+  return {
+    strategy: "simple-shuffle",
+    retries: 2,
+    retriesByClass: {},
+    retriesByGroup: new Map(),
+    fallbacks: new Map(),
+    contextWindowFallbacks: undefined,
+    contentPolicyFallbacks: undefined,
+    retryPauseMs: 0,
+    fallbacksMax: 5,
+    checksFallbackAccess: false,
+    weightedFailover: false,
+    cooldown: { disabled: false, cooldownMs: undefined, allowedFails: undefined, allowedFailsByClass: {} },
+    ...facts,
+  };
+}
+
 /** A configuration with these deployments, grouped by their `modelGroup`. */
 export function sampleConfig(deployments: readonly Deployment[], facts: Partial<Config> = {}): Config {
   return {
     modelGroups: Map.groupBy(deployments, (deployment) => deployment.modelGroup),
     aliases: new Map(),
-    router: { strategy: "simple-shuffle", retries: 2 },
+    router: sampleRouter(),
     redis: undefined,
     redisUnavailable: "local_share",
     unpricedModels: "refuse",
@@ -86,6 +105,7 @@ export function sampleCaller(signal: AbortSignal = new AbortController().signal)
     traceparent: undefined,
     tracestate: undefined,
     tags: [],
+    repeat: {},
     signal,
   };
 }

@@ -7,6 +7,7 @@ import {
   AuthorityUnavailable,
   type BudgetRefusal,
   type Grant,
+  type Limit,
   type PartyGrant,
   type Payer,
 } from "../keys/authority.ts";
@@ -16,19 +17,40 @@ import type { Reservation } from "../keys/lease.ts";
 import type { Leases } from "../keys/leases.ts";
 import type { Overdraft } from "../keys/overdraft.ts";
 import type { Nanos } from "../money.ts";
-import type { Bounds } from "../spend/cost.ts";
 import { boundsOf } from "./estimate.ts";
-import { type LimitHold, takeLimits } from "./limits.ts";
+import { type LimitAsk, type LimitHold, takeLimits, tokensOf } from "./limits.ts";
 import { Need } from "./need.ts";
+import type { Option } from "./option.ts";
 import { partiesOf, payerOf } from "./payer.ts";
+import { type Place, takePlace } from "./place.ts";
 import { blocked, budgetExceeded, modelNotAllowed, partyBlocked } from "./refusals.ts";
-import { Ticket } from "./ticket.ts";
+import { type Leg, Ticket } from "./ticket.ts";
 import { mayBeUsedFor } from "./whitelist.ts";
 
 /** Shorter answers are not worth their input: the call is refused instead of shortened. */
 const outputTokensMin = 16;
 /** So often a call is shortened; others may take what a refusal said was left. */
 const shortenedMax = 2;
+
+/** What is asked for a call. */
+interface CallAsk {
+  readonly grant: Grant;
+  readonly caller: Caller;
+  readonly callId: string;
+  readonly traceId: string;
+}
+
+/** What is asked for its attempts in one group. */
+interface LegAsk {
+  readonly request: CompletionRequest;
+  readonly modelGroup: string;
+  /** The names of the model, from the caller's spelling to the group it ends in. */
+  readonly models: readonly string[];
+  /** All the group has. */
+  readonly deployments: readonly Deployment[];
+  /** Where the first attempt may be made, the best first; at least one. */
+  readonly options: readonly Option[];
+}
 
 /** May this call go ahead? Who asks, and whether limits and money have room. */
 export class Admission {
@@ -102,45 +124,77 @@ export class Admission {
   }
 
   /**
-   * Takes a share of every limit and the money the call may cost, all or nothing. Whoever gets the ticket must close it.
+   * Takes a share of every limit, a place for the first attempt, and the money it may cost; all or nothing. Whoever gets the ticket
+   * must close it.
    *
-   * @param ask `models`: the names of the model, from the caller's spelling to the group it ends in.
-   * @throws GatewayError rate_limit_exceeded, duplicate_request, idempotency_key_reused, budget_exceeded, unpriced_model; model_not_allowed, permission_denied if what the call
-   *   names besides its key forbids it; 503s when counters or KeyService cannot be asked.
+   * @throws GatewayError rate_limit_exceeded, deployments_full, duplicate_request, idempotency_key_reused, budget_exceeded,
+   *   unpriced_model; model_not_allowed, permission_denied if what the call names besides its key forbids it; 503s when counters or
+   *   KeyService cannot be asked.
    */
-  async admit(ask: {
-    grant: Grant;
-    request: CompletionRequest;
-    caller: Caller;
-    callId: string;
-    modelGroup: string;
-    models: readonly string[];
-    deployments: readonly Deployment[];
-    traceId: string;
-  }): Promise<Ticket> {
-    const { grant, request, caller, deployments } = ask;
-    const tags = [...new Set([...grant.tags, ...caller.tags, ...request.tags])];
-    const payer = await this.#payerFor(ask, tags);
+  async admit(ask: CallAsk & LegAsk): Promise<Ticket> {
+    const { idempotencyKey } = ask.caller;
+    const pricedAtMs = this.#clock.nowMs();
+    const tags = [...new Set([...ask.grant.tags, ...ask.caller.tags, ...ask.request.tags])];
+    const taken = await this.#enter({ ...ask, tags, pricedAtMs }, idempotencyKey, []);
+    return new Ticket({ ...ask, ...taken, tags, pricedAtMs, journal: this.#journal, clock: this.#clock });
+  }
+
+  /**
+   * The call goes on in another group: with a place there and money for it, and shares of those limits that hold only there. What it has
+   * taken of other limits stays taken.
+   *
+   * @throws GatewayError as `admit`.
+   */
+  async move(ticket: Ticket, grant: Grant, ask: LegAsk): Promise<void> {
+    const { tags, pricedAtMs } = ticket;
+    const { leg, hold, reservation, place } = await this.#enter(
+      { ...ask, grant, tags, pricedAtMs },
+      undefined,
+      ticket.limitsTaken,
+    );
+    ticket.move(leg, hold, reservation, place);
+  }
+
+  /**
+   * A place for another attempt.
+   *
+   * @param options the best first; at least one.
+   * @throws GatewayError deployments_full, counters_unavailable.
+   */
+  async takePlace(ticket: Ticket, options: readonly Option[]): Promise<Place> {
+    try {
+      return await takePlace(this.#counters, options, ticket.leg.tokens);
+    } catch (thrown) {
+      throw unavailable(thrown);
+    }
+  }
+
+  async #enter(
+    ask: LegAsk & { grant: Grant; tags: readonly string[]; pricedAtMs: number },
+    idempotencyKey: string | undefined,
+    taken: readonly Limit[],
+  ): Promise<{ leg: Leg; hold: LimitHold; reservation: Reservation; place: Place }> {
+    const { request, deployments, modelGroup, options, pricedAtMs } = ask;
+    const payer = await this.#payerFor(ask, ask.tags);
     const bounds = boundsOf(request, deployments, payer.limits);
     this.#checkPriced(payer, deployments);
     const capIsOurs = request.outputTokensMax === undefined;
-    const pricedAtMs = this.#clock.nowMs();
     const need = new Need(bounds, deployments, capIsOurs && isMetered(payer), pricedAtMs);
-    const { idempotencyKey } = caller;
-    const hold = await this.#takeLimits(payer, { request, bounds, idempotencyKey });
+    const once = idempotencyKey === undefined ? undefined : { keyId: payer.keyId, idempotencyKey };
+    const limits = taken.length === 0 ? payer.limits : payer.limits.filter((limit) => !taken.includes(limit));
+    const { hold, place } = await this.#takeLimits({ limits, request, bounds, once, options });
     try {
       const { reservation, outputTokensMax } = await this.#reserve(payer, need, bounds.outputTokensMax, capIsOurs);
-      return new Ticket({
-        ...ask,
-        ...{ payer, tags, hold, reservation },
+      const leg = {
+        ...{ payer, request, modelGroup },
         // A caller's own cap is sent as it is; without one, the promises need ours.
         outputTokensMax: capIsOurs && isMetered(payer) ? outputTokensMax : undefined,
-        pricedAtMs,
-        journal: this.#journal,
-        clock: this.#clock,
-        reserveAgain: async () => (await this.#reserve(payer, need, outputTokensMax, false)).reservation,
-      });
+        tokens: tokensOf({ request, bounds }),
+        reserve: async () => (await this.#reserve(payer, need, outputTokensMax, false)).reservation,
+      };
+      return { leg, hold, reservation, place };
     } catch (thrown) {
+      place.end(0);
       await hold.giveBack();
       throw thrown;
     }
@@ -166,12 +220,9 @@ export class Admission {
     return payerOf(grant, known, models);
   }
 
-  async #takeLimits(
-    payer: Payer,
-    call: { request: CompletionRequest; bounds: Bounds; idempotencyKey: string | undefined },
-  ): Promise<LimitHold> {
+  async #takeLimits(ask: LimitAsk): Promise<{ hold: LimitHold; place: Place }> {
     try {
-      return await takeLimits(this.#counters, payer, call);
+      return await takeLimits(this.#counters, ask);
     } catch (thrown) {
       throw unavailable(thrown);
     }

@@ -1,10 +1,12 @@
 import { hash } from "node:crypto";
 import type { CompletionRequest, LimitState } from "../completion.ts";
-import type { Claim, Counters, Hold } from "../counters/counters.ts";
-import type { Payer } from "../keys/authority.ts";
+import type { Claim, Counters, Granted } from "../counters/counters.ts";
+import type { Limit } from "../keys/authority.ts";
 import type { Bounds } from "../spend/cost.ts";
 import { likelyInputTokens } from "./estimate.ts";
-import { duplicateRequest, idempotencyKeyReused, rateLimited } from "./refusals.ts";
+import type { Option } from "./option.ts";
+import { alternativesOf, type Place, placeAt } from "./place.ts";
+import { deploymentsFull, duplicateRequest, idempotencyKeyReused, rateLimited } from "./refusals.ts";
 
 const limitWindowMs = 60_000;
 /** How long a parallel slot outlives a pod that died with it. */
@@ -31,37 +33,57 @@ export interface LimitHold {
 
 const nothingHeld: LimitHold = { limits: [], end: async () => {}, giveBack: async () => {} };
 
-/**
- * Takes a share of every limit of a payer in one step, all or nothing; and, if the caller gave an idempotency key, the right to be the one
- * call with it.
- *
- * @throws GatewayError rate_limit_exceeded, duplicate_request, idempotency_key_reused; CountersUnavailable.
- */
-export async function takeLimits(
-  counters: Counters,
-  payer: Payer,
-  call: { readonly request: CompletionRequest; readonly bounds: Bounds; readonly idempotencyKey: string | undefined },
-): Promise<LimitHold> {
-  const { limits } = payer;
-  const claims = [...claimsOf(payer, call), ...onceClaims(payer, call)];
-  if (claims.length === 0) return nothingHeld;
-  const verdict = await counters.take(claims);
-  if (verdict.ok) return holdOf(payer, verdict.hold, verdict.remaining);
-  const { refused, retryAfterMs } = verdict;
-  if (refused === undefined) throw new Error("alternatives are full that nobody asked for");
-  const index = claims.indexOf(refused);
-  const limit = limits[index];
-  if (limit !== undefined) throw rateLimited(limit, retryAfterMs);
-  throw index - limits.length < onceSameClaims ? duplicateRequest(refused.kind === "slot") : idempotencyKeyReused();
+/** What a call asks of limits. */
+export interface LimitAsk {
+  readonly limits: readonly Limit[];
+  readonly request: CompletionRequest;
+  readonly bounds: Bounds;
+  /** The caller's, with the key's id before it; undefined: the call may be made as often as it likes. */
+  readonly once: { readonly keyId: string; readonly idempotencyKey: string } | undefined;
+  /** Where the first attempt may be made, the best first; at least one. */
+  readonly options: readonly Option[];
 }
 
-function claimsOf(
-  { limits }: Payer,
-  { request, bounds }: { readonly request: CompletionRequest; readonly bounds: Bounds },
-): Claim[] {
-  if (limits.length === 0) return [];
-  const tokens = likelyInputTokens(request) + bounds.outputTokensMax * bounds.choiceCount;
-  return limits.map((limit): Claim => {
+/**
+ * Takes a share of every limit of a payer and a place at the first deployment that has room, in one step, all or nothing; and, if the
+ * caller gave an idempotency key, the right to be the one call with it.
+ *
+ * @throws GatewayError rate_limit_exceeded, duplicate_request, idempotency_key_reused, deployments_full; CountersUnavailable.
+ */
+export async function takeLimits(counters: Counters, ask: LimitAsk): Promise<{ hold: LimitHold; place: Place }> {
+  const { limits, options } = ask;
+  const claims = [...claimsOf(ask), ...onceClaims(ask)];
+  const alternatives = alternativesOf(options, tokensOf(ask));
+  if (claims.length === 0 && alternatives === undefined) return { hold: nothingHeld, place: firstPlace(options) };
+  const verdict = await counters.take(claims, alternatives);
+  if (verdict.ok) {
+    const option = options[verdict.chosen ?? 0];
+    if (option === undefined) throw new RangeError("a place nobody asked for was taken");
+    return { hold: holdOf(limits, verdict), place: placeAt(option, verdict.chosenHold) };
+  }
+  if (verdict.refused === undefined) throw deploymentsFull(options, verdict);
+  const index = claims.indexOf(verdict.refused);
+  const limit = limits[index];
+  if (limit !== undefined) throw rateLimited(limit, verdict.retryAfterMs);
+  throw index - limits.length < onceSameClaims
+    ? duplicateRequest(verdict.refused.kind === "slot")
+    : idempotencyKeyReused();
+}
+
+function firstPlace([first]: readonly Option[]): Place {
+  if (first === undefined) throw new RangeError("a call is admitted to at least one deployment");
+  return placeAt(first, undefined);
+}
+
+/** What a call may use, as limits count it. */
+export function tokensOf({ request, bounds }: Pick<LimitAsk, "request" | "bounds">): number {
+  return likelyInputTokens(request) + bounds.outputTokensMax * bounds.choiceCount;
+}
+
+function claimsOf(ask: LimitAsk): Claim[] {
+  if (ask.limits.length === 0) return [];
+  const tokens = tokensOf(ask);
+  return ask.limits.map((limit): Claim => {
     const place = { group: `${limit.scope}:${limit.scopeId}`, name: limit.kind, ceiling: limit.ceiling };
     if (limit.kind === "parallel") return { kind: "slot", ...place, ttlMs: slotTtlMs };
     // A call that alone may exceed the limit waits for an empty window instead of being refused for ever.
@@ -77,11 +99,9 @@ const onceSameClaims = 2;
  * One at a time, and one altogether once it is answered: first of the same request, then of any with the idempotency key, so that
  * what is refused tells which it was.
  */
-function onceClaims(
-  { keyId }: Payer,
-  { request, idempotencyKey }: { readonly request: CompletionRequest; readonly idempotencyKey: string | undefined },
-): Claim[] {
-  if (idempotencyKey === undefined) return [];
+function onceClaims({ once, request }: LimitAsk): Claim[] {
+  if (once === undefined) return [];
+  const { keyId, idempotencyKey } = once;
   const digest = (content: string | Buffer) => hash("sha256", content, "base64url");
   const key = digest(idempotencyKey);
   const body = digest(request.raw?.bytes ?? JSON.stringify(request.chat()));
@@ -94,7 +114,7 @@ function onceClaims(
   });
 }
 
-function holdOf({ limits }: Payer, hold: Hold, remaining: readonly number[]): LimitHold {
+function holdOf(limits: readonly Limit[], { hold, remaining }: Granted): LimitHold {
   return {
     limits: limits.map(({ kind, ceiling }, index) => ({ kind, ceiling, remaining: remaining[index] ?? 0 })),
     end: (tokens, isAnswered) =>

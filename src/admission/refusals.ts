@@ -1,6 +1,7 @@
 import { GatewayError } from "../errors.ts";
 import type { BudgetRefusal, Limit, Party, Rule } from "../keys/authority.ts";
 import { formatUsd } from "../money.ts";
+import type { Option } from "./option.ts";
 
 /** Refusals are values up to here; this is where each becomes the error a caller sees, once. */
 
@@ -53,6 +54,34 @@ export function rateLimited(limit: Limit, retryAfterMs: number): GatewayError {
       ...(never ? { retry: false } : { retryAfterMs }),
       metadata: { scope: limit.scope, scopeId: limit.scopeId, kind: limit.kind, limit: String(limit.ceiling) },
     },
+  );
+}
+
+/**
+ * No deployment has room for an attempt.
+ *
+ * @param shortage what each option lacked.
+ */
+export function deploymentsFull(
+  options: readonly Option[],
+  {
+    full,
+    retryAfterMs,
+  }: { readonly full: readonly { readonly refused: { readonly name: string } }[]; readonly retryAfterMs: number },
+): GatewayError {
+  const group = options[0]?.deployment.modelGroup ?? "";
+  const hint = `Try again in ${(retryAfterMs / 1000).toFixed(retryAfterMs < 10_000 ? 1 : 0)} s.`;
+  if (full.every(({ refused }) => refused.name === "probe")) {
+    return new GatewayError(
+      "provider_unavailable",
+      `No deployments available for model ${quoted(group)}: they have failed, and whether they are well again is being found out. ${hint}`,
+      { retryAfterMs, metadata: { model: group } },
+    );
+  }
+  return new GatewayError(
+    "deployments_full",
+    `No deployments available for model ${quoted(group)}: each is at a limit of its own. ${hint}`,
+    { retryAfterMs, metadata: { model: group } },
   );
 }
 

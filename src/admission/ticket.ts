@@ -1,7 +1,7 @@
 import type { Clock } from "../clock.ts";
 import type { Caller, CompletionRequest, LimitState, Usage } from "../completion.ts";
 import type { Deployment, Price } from "../config/config.ts";
-import type { Payer, SpendRecord, SpendStatus } from "../keys/authority.ts";
+import type { Limit, Payer, SpendRecord, SpendStatus } from "../keys/authority.ts";
 import type { Journal } from "../keys/journal.ts";
 import type { OpenRecord } from "../keys/journal-line.ts";
 import type { Reservation } from "../keys/lease.ts";
@@ -9,25 +9,37 @@ import type { Nanos } from "../money.ts";
 import { costOf, priceAt } from "../spend/cost.ts";
 import { billedUsage, estimatedUsage } from "./estimate.ts";
 import type { LimitHold } from "./limits.ts";
+import type { Place } from "./place.ts";
+
+/** What a call may do in one group of deployments. */
+export interface Leg {
+  readonly payer: Payer;
+  /** As it is sent there. */
+  readonly request: CompletionRequest;
+  readonly modelGroup: string;
+  /** The output cap chosen for the call; undefined: the caller chose, or nothing depends on it. */
+  readonly outputTokensMax: number | undefined;
+  /** What an attempt may use, as limits count it. */
+  readonly tokens: number;
+  /** Money for another attempt. */
+  readonly reserve: () => Promise<Reservation>;
+}
 
 interface TicketParts {
-  readonly payer: Payer;
+  readonly leg: Leg;
   /** Of the call and its key. */
   readonly tags: readonly string[];
-  readonly request: CompletionRequest;
   readonly caller: Caller;
   readonly callId: string;
-  readonly modelGroup: string;
   readonly traceId: string;
   readonly hold: LimitHold;
   readonly reservation: Reservation;
-  /** The output cap chosen for the call; undefined: the caller chose, or nothing depends on it. */
-  readonly outputTokensMax: number | undefined;
+  /** Where the first attempt is made. */
+  readonly place: Place;
   /** Unix time, milliseconds: the prices of this moment apply to the whole call, as they did to its reservation. */
   readonly pricedAtMs: number;
   readonly journal: Journal;
   readonly clock: Clock;
-  readonly reserveAgain: () => Promise<Reservation>;
 }
 
 /** What an attempt used, as far as anybody knows. */
@@ -64,77 +76,119 @@ const nothing: Usage = {
 /** One admitted call: its share of the limits, and the money its attempts are paid from. */
 export class Ticket {
   readonly #parts: TicketParts;
+  readonly #holds: LimitHold[];
+  #leg: Leg;
+  /** Taken, and no attempt begun with it yet. */
   #reservation: Reservation | undefined;
-  #open: { record: OpenRecord; price: Price | undefined } | undefined;
+  #place: Place | undefined;
+  #limitsTaken: readonly Limit[];
   #tokensUsed = 0;
   #isAnswered = false;
   #closed = false;
 
   constructor(parts: TicketParts) {
     this.#parts = parts;
+    this.#holds = [parts.hold];
+    this.#leg = parts.leg;
+    this.#limitsTaken = parts.leg.payer.limits;
     this.#reservation = parts.reservation;
+    this.#place = parts.place;
+  }
+
+  get leg(): Leg {
+    return this.#leg;
+  }
+
+  get tags(): readonly string[] {
+    return this.#parts.tags;
+  }
+
+  get pricedAtMs(): number {
+    return this.#parts.pricedAtMs;
+  }
+
+  /** Limits it has a share of. */
+  get limitsTaken(): readonly Limit[] {
+    return this.#limitsTaken;
   }
 
   get limits(): readonly LimitState[] {
-    return this.#parts.hold.limits;
+    const [first, ...others] = this.#holds;
+    return others.length === 0 ? (first?.limits ?? []) : this.#holds.flatMap((hold) => hold.limits);
+  }
+
+  /** The place that came with the last admission; undefined once it was asked for. */
+  takePlace(): Place | undefined {
+    const place = this.#place;
+    this.#place = undefined;
+    return place;
   }
 
   /** The output cap to send to a deployment in place of the caller's; undefined: the caller's own, if any. */
   outputTokensMaxAt(deployment: Deployment): number | undefined {
-    const { outputTokensMax } = this.#parts;
+    const { outputTokensMax } = this.#leg;
     return outputTokensMax === undefined ? undefined : Math.min(outputTokensMax, deployment.outputTokensMax);
   }
 
+  /** The call goes on in another group: with a place there, and with shares of the limits that hold only there. */
+  move(leg: Leg, hold: LimitHold, reservation: Reservation, place: Place): void {
+    this.#giveBackUnused();
+    this.#leg = leg;
+    this.#limitsTaken = [...new Set([...this.#limitsTaken, ...leg.payer.limits])];
+    this.#holds.push(hold);
+    this.#reservation = reservation;
+    this.#place = place;
+  }
+
   /**
-   * Begins an attempt: from here on a crash finds it in the journal.
+   * Begins an attempt: from here on a crash finds it in the journal. If it throws, the place is given back.
    *
    * @throws GatewayError journal_unavailable: it cannot be recorded, so it must not be made; budget_exceeded when an earlier
    * attempt used the money up; the reason of the caller's signal, if it has aborted: what is not begun costs nothing.
    */
-  async begin(number: number, deployment: Deployment): Promise<void> {
-    const reservation = this.#reservation ?? (await this.#parts.reserveAgain());
-    this.#reservation = reservation;
-    this.#parts.caller.signal.throwIfAborted();
-    const price = deployment.price && priceAt(deployment.price, this.#parts.pricedAtMs);
-    const record = this.#openRecord(number, deployment, reservation);
-    this.#parts.journal.appendOpen(record);
-    this.#open = { record, price };
+  async begin(number: number, place: Place): Promise<Spending> {
+    const { journal, clock, caller } = this.#parts;
+    const { request, reserve } = this.#leg;
+    let reservation = this.#reservation;
+    this.#reservation = undefined;
+    try {
+      reservation ??= await reserve();
+      caller.signal.throwIfAborted();
+      const { deployment } = place;
+      const record = this.#openRecord(number, deployment, reservation);
+      journal.appendOpen(record);
+      const price = deployment.price && priceAt(deployment.price, this.#parts.pricedAtMs);
+      return new Spending({ ticket: this, place, reservation, record, price, request, journal, clock });
+    } catch (thrown) {
+      reservation?.release();
+      place.end(0);
+      throw thrown;
+    }
   }
 
-  /**
-   * Books the attempt that was begun: in the journal first, so that it is on disk before the answer's last byte leaves.
-   */
-  settle(result: AttemptResult): Booked {
-    const open = this.#open;
-    const reservation = this.#reservation;
-    if (open === undefined || reservation === undefined) throw new Error("settled an attempt that was not begun");
-    const usage = result.billable
-      ? (result.usage ?? estimatedUsage(this.#parts.request, result.outputTokens))
-      : nothing;
-    const { price } = open;
-    const exact = price && result.billable ? costOf(billedUsage(usage, this.#parts.request), price) : 0n;
-    // A guess must not break a promise: what we estimate ourselves never exceeds what was reserved.
-    const isCapped = usage.estimated && reservation.isLimited && exact > reservation.amount;
-    const cost = isCapped ? reservation.amount : exact;
-    this.#open = undefined;
-    this.#reservation = undefined;
-    this.#parts.journal.appendSettled(settledRecord(open.record, result, usage, cost, this.#parts.clock.nowMs()));
-    reservation.settle(cost);
-    this.#isAnswered = result.status === "success";
-    this.#tokensUsed += usage.inputTokens + usage.outputTokens;
-    return { usage, cost };
+  /** An attempt was booked. */
+  spent(tokens: number, isAnswered: boolean): void {
+    this.#isAnswered ||= isAnswered;
+    this.#tokensUsed += tokens;
   }
 
   /** Gives back what is left. Acts once. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#giveBackUnused();
+    for (const hold of this.#holds) void hold.end(this.#tokensUsed, this.#isAnswered);
+  }
+
+  #giveBackUnused(): void {
     this.#reservation?.release();
-    void this.#parts.hold.end(this.#tokensUsed, this.#isAnswered);
+    this.#reservation = undefined;
+    this.takePlace()?.end(0);
   }
 
   #openRecord(number: number, deployment: Deployment, reservation: Reservation): OpenRecord {
-    const { payer, tags, request, callId, modelGroup, traceId } = this.#parts;
+    const { tags, callId, traceId, clock } = this.#parts;
+    const { payer, request, modelGroup } = this.#leg;
     return {
       callId,
       attempt: number,
@@ -145,7 +199,7 @@ export class Ticket {
       model: deployment.model,
       provider: deployment.provider,
       deploymentId: deployment.id,
-      startedAtMs: this.#parts.clock.nowMs(),
+      startedAtMs: clock.nowMs(),
       priceVersion: deployment.price?.version ?? "unpriced",
       endUser: request.endUser?.slice(0, nameCharsMax) ?? "",
       tags,
@@ -153,6 +207,53 @@ export class Ticket {
       operation: request.operation,
       budgetIds: payer.extraBudgetIds,
     };
+  }
+}
+
+interface SpendingParts {
+  readonly ticket: Ticket;
+  readonly place: Place;
+  readonly reservation: Reservation;
+  readonly record: OpenRecord;
+  readonly price: Price | undefined;
+  readonly request: CompletionRequest;
+  readonly journal: Journal;
+  readonly clock: Clock;
+}
+
+/** One attempt's money and its place, from when it began until it is booked. */
+export class Spending {
+  readonly #parts: SpendingParts;
+
+  constructor(parts: SpendingParts) {
+    this.#parts = parts;
+  }
+
+  get place(): Place {
+    return this.#parts.place;
+  }
+
+  get limits(): readonly LimitState[] {
+    return this.#parts.ticket.limits;
+  }
+
+  /** Books the attempt, once: in the journal first, so that it is on disk before the answer's last byte leaves. */
+  settle(result: AttemptResult): Booked {
+    const { ticket, place, reservation, record, price, request, journal, clock } = this.#parts;
+    const usage = result.billable ? (result.usage ?? estimatedUsage(request, result.outputTokens)) : nothing;
+    const exact = price && result.billable ? costOf(billedUsage(usage, request), price) : 0n;
+    // A guess must not break a promise: what we estimate ourselves never exceeds what was reserved.
+    const isCapped = usage.estimated && reservation.isLimited && exact > reservation.amount;
+    const cost = isCapped ? reservation.amount : exact;
+    const tokens = usage.inputTokens + usage.outputTokens;
+    try {
+      journal.appendSettled(settledRecord(record, result, usage, cost, clock.nowMs()));
+      reservation.settle(cost);
+      ticket.spent(tokens, result.status === "success");
+    } finally {
+      place.end(tokens);
+    }
+    return { usage, cost };
   }
 }
 

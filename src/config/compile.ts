@@ -9,11 +9,11 @@ import { providerVariables } from "./providers.ts";
 import { compileRedis, redisVariables } from "./redis.ts";
 import type { ResolvedTree } from "./references.ts";
 import type { Remarks } from "./remarks.ts";
+import { compileRouter } from "./router.ts";
 import type { ConfigFile } from "./schema.ts";
 
 /** LiteLLM's own default is 6000 s, its documentation says 600. */
 const defaultTimeoutMs = 600_000;
-const defaultRetries = 2;
 
 /** Variables that take effect without being mentioned in the file. */
 export const effectiveVariables: readonly string[] = [
@@ -54,7 +54,7 @@ export async function compile(parts: Compilation): Promise<Config> {
   return {
     modelGroups,
     aliases,
-    router: { strategy: "simple-shuffle", retries: router?.num_retries ?? settings?.num_retries ?? defaultRetries },
+    router: compileRouter(file, { modelGroups, aliases }, remarks),
     redis,
     redisUnavailable: file.tollgate?.redis_unavailable ?? "local_share",
     keyServiceUnavailable: keyServiceUnavailableOf(file, remarks),

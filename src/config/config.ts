@@ -1,6 +1,6 @@
 /** The configuration as the gateway uses it: compiled from LiteLLM's YAML once, then read-only. */
 
-import type { JsonObject, Wire } from "../completion.ts";
+import type { FallbackTarget, JsonObject, Wire } from "../completion.ts";
 import type { Secret } from "../secret.ts";
 
 /**
@@ -107,11 +107,19 @@ export interface Deployment {
   readonly timeoutMs: number;
   /** Until the first byte of a stream and between its bytes, in milliseconds. */
   readonly streamTimeoutMs: number;
+  /** Between the bytes of a stream, where that differs, in milliseconds. */
+  readonly streamIdleTimeoutMs?: number | undefined;
   readonly rpm: number | undefined;
   readonly tpm: number | undefined;
   readonly weight: number | undefined;
   /** Lower is tried first. */
   readonly order: number;
+  /** So many attempts at once; undefined: any number. */
+  readonly parallelMax?: number | undefined;
+  /** Repetitions of a call after it failed here, instead of the router's. */
+  readonly retries?: number | undefined;
+  /** What differs here from the router's rules. */
+  readonly cooldown?: Partial<CooldownRules> | undefined;
   /** The cap sent upstream when the caller named none and money depends on it. */
   readonly outputTokensMax: number;
   /** The name of the cap in requests to it: newer OpenAI models refuse `max_tokens`. */
@@ -166,11 +174,61 @@ export interface AlertRouting {
   readonly slackUrls: ReadonlyMap<AlertType, readonly Secret[]>;
 }
 
-/** How deployments are chosen and how often. */
-export interface RouterConfig {
-  readonly strategy: "simple-shuffle";
-  /** Further attempts after the first. */
+/** Kinds of failed attempts, in LiteLLM's words without their "Error". */
+export type FailureClass =
+  | "BadRequest"
+  | "Authentication"
+  | "Timeout"
+  | "RateLimit"
+  | "ContentPolicyViolation"
+  | "InternalServer"
+  | "ServiceUnavailable"
+  | "BadGateway"
+  | "NotFound";
+
+/** A figure for each of some kinds of failure. */
+export type ByFailureClass = Readonly<Partial<Record<FailureClass, number>>>;
+
+/** When a deployment that fails is left alone, and for how long. */
+export interface CooldownRules {
+  readonly disabled: boolean;
+  /** Where neither the deployment nor its provider says; undefined: five seconds. */
+  readonly cooldownMs: number | undefined;
+  /** So many failures a minute are allowed; undefined: judged by their rate. */
+  readonly allowedFails: number | undefined;
+  readonly allowedFailsByClass: ByFailureClass;
+}
+
+/** What is tried instead of a group, by the group's name; "*" stands for any. */
+export type FallbackMap = ReadonlyMap<string, readonly FallbackTarget[]>;
+
+/** How often a call is repeated and where it goes then. A key or a team may have its own. */
+export interface RepeatRules {
+  /** Further attempts in the same group after the first. */
   readonly retries: number;
+  /** Go before `retries`. */
+  readonly retriesByClass: ByFailureClass;
+  /** By group; go before both. */
+  readonly retriesByGroup: ReadonlyMap<string, ByFailureClass>;
+  readonly fallbacks: FallbackMap;
+  /** Undefined: as other failures. */
+  readonly contextWindowFallbacks: FallbackMap | undefined;
+  /** Undefined: as other failures. */
+  readonly contentPolicyFallbacks: FallbackMap | undefined;
+}
+
+/** How deployments are chosen and how often. */
+export interface RouterConfig extends RepeatRules {
+  readonly strategy: "simple-shuffle";
+  /** The least pause before a deployment is tried again, in milliseconds. */
+  readonly retryPauseMs: number;
+  /** So often a call leaves for another group, or for other deployments of its own once its retries are used up. */
+  readonly fallbacksMax: number;
+  /** Whether configured fallbacks have to be on the key's whitelist, as those that callers ask for always have. */
+  readonly checksFallbackAccess: boolean;
+  /** Whether, once retries are used up, the other deployments of the group are tried before other groups. */
+  readonly weightedFailover: boolean;
+  readonly cooldown: CooldownRules;
 }
 
 /** Limits that keys may have. Absent: none is written. */

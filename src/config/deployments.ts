@@ -3,6 +3,7 @@ import { Secret } from "../secret.ts";
 import { readApiBase, writeApiBase } from "./api-base.ts";
 import type { Deployment, MockAnswer, PriceEntry, UnpricedModels } from "./config.ts";
 import { canonical, isTree, type Tree } from "./document.ts";
+import { byClass } from "./failure-policy.ts";
 import { findPrice, type PriceFinding } from "./prices.ts";
 import { findTarget, type ProviderRow } from "./providers.ts";
 import type { ResolvedTree } from "./references.ts";
@@ -159,7 +160,22 @@ function figuresOf(entry: ModelEntry, context: DeploymentContext) {
     tpm: params.tpm ?? entry.tpm ?? info?.tpm,
     weight: params.weight,
     order: params.order ?? info?.order ?? lastOrder,
+    parallelMax: params.max_parallel_requests,
+    retries: params.num_retries,
+    cooldown: cooldownOf(entry),
     outputTokensMax: params.max_tokens ?? info?.max_output_tokens ?? info?.max_tokens ?? defaultOutputTokensMax,
+  };
+}
+
+function cooldownOf({ litellm_params: params, model_info: info }: ModelEntry): Deployment["cooldown"] {
+  const cooldownMs = params.cooldown_time ?? info?.cooldown_time;
+  const allowedFails = params.allowed_fails ?? info?.allowed_fails;
+  const policy = params.allowed_fails_policy ?? info?.allowed_fails_policy;
+  if (cooldownMs === undefined && allowedFails === undefined && policy === undefined) return undefined;
+  return {
+    ...(cooldownMs !== undefined && { cooldownMs }),
+    ...(allowedFails !== undefined && { allowedFails }),
+    ...(policy !== undefined && { allowedFailsByClass: byClass(policy, "AllowedFails") }),
   };
 }
 

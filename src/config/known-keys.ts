@@ -65,8 +65,8 @@ export const credentialKeys = sectionKeys("credential_list", credentialEntry, ""
 export const paramKeys = sectionKeys(
   "litellm_params",
   litellmParams,
-  `api_version region_name max_retries num_retries max_parallel_requests cooldown_time
-   allowed_fails allowed_fails_policy tags max_budget budget_duration drop_params additional_drop_params
+  `api_version region_name max_retries
+   tags max_budget budget_duration drop_params additional_drop_params
    allowed_openai_params configurable_clientside_auth_params silent_model use_in_pass_through use_litellm_proxy
    merge_reasoning_content_in_choices max_file_size_mb bucket_name ttft_timeout stream_idle_timeout keepalive_seconds
    allow_client_keepalive_override mock_timeout max_completion_tokens temperature top_p top_k n stop seed logprobs
@@ -83,17 +83,15 @@ export const infoKeys = sectionKeys(
   "model_info",
   modelInfo,
   `access_groups max_input_tokens tier team_id team_public_model_name health_check_model health_check_timeout
-   health_check_voice disable_background_health_check allowed_fails allowed_fails_policy cooldown_time`,
+   health_check_voice disable_background_health_check`,
   { family: prices, laterLike: laterPrices, open: true },
 );
 
 export const routerKeys = sectionKeys(
   "router_settings",
   routerSettings,
-  `routing_strategy_args max_fallbacks retry_after retry_policy model_group_retry_policy allowed_fails
-   allowed_fails_policy cooldown_time disable_cooldowns fallbacks context_window_fallbacks content_policy_fallbacks
-   default_fallbacks enable_pre_call_checks optional_pre_call_checks deployment_affinity_ttl_seconds
-   model_group_affinity_config routing_groups enable_weighted_failover enable_tag_filtering tag_filtering_match_any
+  `routing_strategy_args enable_pre_call_checks optional_pre_call_checks deployment_affinity_ttl_seconds
+   model_group_affinity_config routing_groups enable_tag_filtering tag_filtering_match_any
    provider_budget_config default_litellm_params default_max_parallel_requests default_priority polling_interval
    caching_groups cache_kwargs cache_responses client_ttl assistants_config search_tools guardrail_list alerting_config
    router_general_settings set_verbose debug_level ignore_invalid_deployments enable_health_check_routing
@@ -105,8 +103,7 @@ export const settingKeys = sectionKeys(
   "litellm_settings",
   litellmSettings,
   `cache callbacks success_callback failure_callback service_callback input_callback drop_params modify_params set_verbose
-   json_logs allowed_fails fallbacks context_window_fallbacks content_policy_fallbacks default_fallbacks max_fallbacks
-   max_budget budget_duration max_user_budget max_internal_user_budget internal_user_budget_duration max_end_user_budget
+   json_logs max_budget budget_duration max_user_budget max_internal_user_budget internal_user_budget_duration max_end_user_budget
    max_end_user_budget_id default_max_internal_user_budget max_ui_session_budget default_soft_budget tag_budget_config
    key_generation_settings default_internal_user_params
    default_team_params default_team_settings priority_reservation priority_reservation_settings cost_discount_config

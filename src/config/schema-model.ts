@@ -1,6 +1,7 @@
 /** The schema of one entry of LiteLLM's `model_list`. */
 
 import { z } from "zod";
+import { failurePolicy } from "./failure-policy.ts";
 import {
   anything,
   apiBase,
@@ -50,6 +51,8 @@ export const litellmParams = section({
   region_name: text.optional(),
   max_parallel_requests: whole(1, 10).optional(),
   cooldown_time: pause.optional(),
+  allowed_fails: whole(0, 3).optional(),
+  allowed_fails_policy: failurePolicy("AllowedFails").optional(),
   num_retries: whole(0, 2).optional(),
   max_retries: whole(0, 0).optional(),
   tags: list(text).optional(),
@@ -82,6 +85,9 @@ export const modelInfo = section({
   max_input_tokens: whole(1, 128_000).optional(),
   mode: text.optional(),
   access_groups: list(text).optional(),
+  allowed_fails: whole(0, 3).optional(),
+  allowed_fails_policy: failurePolicy("AllowedFails").optional(),
+  cooldown_time: pause.optional(),
 });
 
 /** One deployment. */

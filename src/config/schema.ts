@@ -1,6 +1,7 @@
 /** The schema of LiteLLM's configuration file, as far as its values have types that matter here. */
 
 import { z } from "zod";
+import { failurePolicy } from "./failure-policy.ts";
 import {
   anything,
   choice,
@@ -69,6 +70,9 @@ export const routerSettings = section({
   stream_timeout: seconds.optional(),
   retry_after: pause.optional(),
   cooldown_time: pause.optional(),
+  retry_policy: failurePolicy("Retries").optional(),
+  model_group_retry_policy: map(failurePolicy("Retries")).optional(),
+  allowed_fails_policy: failurePolicy("AllowedFails").optional(),
   disable_cooldowns: flag.optional(),
   enable_pre_call_checks: flag.optional(),
   optional_pre_call_checks: list(text).optional(),
@@ -122,6 +126,7 @@ export const generalSettings = section({
   database_url: databaseUrl.optional(),
   environment: text.optional(),
   store_model_in_db: flag.optional(),
+  enforce_fallback_model_access: flag.optional(),
   disable_spend_logs: flag.optional(),
   maximum_spend_logs_retention_period: retention.optional(),
   alerting: list(text).optional(),

@@ -34,7 +34,10 @@ export type Verdict = Granted | Refused | Full;
 /** All claims had room, and so had one of the alternatives, if there were any. */
 export interface Granted {
   readonly ok: true;
+  /** Of the claims. */
   readonly hold: Hold;
+  /** Of the chosen alternative; undefined when none were given. */
+  readonly chosenHold: Hold | undefined;
   /** Which alternative was taken with the claims; undefined when none were given. */
   readonly chosen: number | undefined;
   /** How much of each limit is left after the decision, never negative: of the claims, then of the chosen alternative's. */
@@ -75,8 +78,7 @@ export interface Hold {
   /**
    * Ends it, once: slots are free again, and windows are corrected to what was really used.
    *
-   * @param used real amounts, in the order of the claims and then of the chosen alternative's; undefined keeps what was claimed.
-   * Slots ignore theirs.
+   * @param used real amounts, in the order of the claims; undefined keeps what was claimed. Slots ignore theirs.
    * Never rejects: a counter that cannot be corrected ages out of its window.
    */
   release(used: readonly (number | undefined)[]): Promise<void>;

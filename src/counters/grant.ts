@@ -1,5 +1,5 @@
 import { bucketWidthMs, correctionOf } from "./claims.ts";
-import type { Claim, Hold } from "./counters.ts";
+import type { Claim, Granted, Hold } from "./counters.ts";
 import type { HeldSlots, Slot } from "./held-slots.ts";
 import type { ScriptBatch, Task } from "./script-batch.ts";
 
@@ -27,6 +27,12 @@ export class Grant {
     this.places = parts.places;
     this.#id = parts.id;
     this.#takenAtMs = parts.takenAtMs;
+  }
+
+  /** What was granted to some of the take's claims. */
+  part(from: number, to = Number.POSITIVE_INFINITY): Grant {
+    const places = this.places.filter(({ index }) => index >= from && index < to);
+    return new Grant({ shard: this.shard, id: this.#id, places, takenAtMs: this.#takenAtMs });
   }
 
   slots(): Slot[] {
@@ -102,7 +108,30 @@ export class Grants {
     this.#heldSlots = parts.heldSlots;
   }
 
-  hold(grants: readonly Grant[]): Hold {
+  /**
+   * @param count of the take's claims; what comes after them is the chosen alternative's.
+   * @param alternatives undefined if there were none to choose from.
+   */
+  holds(grants: readonly Grant[], count: number, alternatives?: unknown): Pick<Granted, "hold" | "chosenHold"> {
+    const isChosen = alternatives !== undefined;
+    return {
+      hold: this.#hold(isChosen ? grants.map((grant) => grant.part(0, count)) : grants, 0),
+      chosenHold: isChosen
+        ? this.#hold(
+            grants.map((grant) => grant.part(count)),
+            count,
+          )
+        : undefined,
+    };
+  }
+
+  /** As if it had never been asked for. */
+  async undo(grants: readonly Grant[]): Promise<void> {
+    await Promise.all(grants.map((grant) => this.#giveBack(grant, () => 0, grant.slots())));
+  }
+
+  /** @param first where in the take its claims begin. */
+  #hold(grants: readonly Grant[], first: number): Hold {
     const slots = grants.map((grant) => grant.slots());
     for (const slot of slots.flat()) this.#heldSlots.add(slot);
     let isHeld = true;
@@ -111,14 +140,11 @@ export class Grants {
         if (!isHeld) return;
         isHeld = false;
         for (const slot of slots.flat()) this.#heldSlots.delete(slot);
-        await Promise.all(grants.map((grant, index) => this.#giveBack(grant, (at) => used[at], slots[index] ?? [])));
+        await Promise.all(
+          grants.map((grant, index) => this.#giveBack(grant, (at) => used[at - first], slots[index] ?? [])),
+        );
       },
     };
-  }
-
-  /** As if it had never been asked for. */
-  async undo(grants: readonly Grant[]): Promise<void> {
-    await Promise.all(grants.map((grant) => this.#giveBack(grant, () => 0, grant.slots())));
   }
 
   async #giveBack(grant: Grant, usedOf: (index: number) => number | undefined, slots: readonly Slot[]): Promise<void> {

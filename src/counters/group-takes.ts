@@ -33,13 +33,14 @@ export class GroupTakes {
   async take(id: string, claims: readonly Claim[], alternatives: Alternatives | undefined): Promise<Verdict> {
     const { grants, shortage, remaining } = await this.#ask(id, claims, 0);
     if (shortage !== undefined) return { ok: false, ...shortage, remaining };
-    if (alternatives === undefined) return { ok: true, chosen: undefined, hold: this.#grants.hold(grants), remaining };
+    if (alternatives === undefined)
+      return { ok: true, chosen: undefined, ...this.#grants.holds(grants, claims.length), remaining };
     const full: Shortage[] = [];
     for (const [chosen, alternative] of alternatives.entries()) {
       const further = await this.#askFurther(id, alternative, { grants, first: claims.length });
       if (further.shortage === undefined) {
-        const hold = this.#grants.hold([...grants, ...further.grants]);
-        return { ok: true, chosen, hold, remaining: [...remaining, ...further.remaining] };
+        const holds = this.#grants.holds([...grants, ...further.grants], claims.length, alternatives);
+        return { ok: true, chosen, ...holds, remaining: [...remaining, ...further.remaining] };
       }
       full.push(further.shortage);
     }

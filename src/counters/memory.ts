@@ -40,12 +40,12 @@ export class MemoryCounters implements Counters {
     const asked = new Map<string, number>();
     const shortage = this.#shortageOf(places, asked, nowMs);
     if (shortage !== undefined) return { ok: false, ...shortage, remaining: this.#remaining(places, nowMs) };
-    if (alternatives === undefined) return this.#grant(places, undefined, nowMs);
+    if (alternatives === undefined) return this.#grant(places, undefined, [], nowMs);
     const full: Shortage[] = [];
     for (const [index, alternative] of alternatives.entries()) {
       const further = alternative.map(placeOf);
       const lack = this.#shortageOf(further, new Map(asked), nowMs);
-      if (lack === undefined) return this.#grant([...places, ...further], index, nowMs);
+      if (lack === undefined) return this.#grant(places, index, further, nowMs);
       full.push(lack);
     }
     return allFull(full, this.#remaining(places, nowMs));
@@ -84,9 +84,10 @@ export class MemoryCounters implements Counters {
     return refused && { refused, retryAfterMs };
   }
 
-  #grant(places: readonly Place[], chosen: number | undefined, nowMs: number): Granted {
-    const buckets = places.map((place) => this.#add(place, nowMs));
-    return { ok: true, chosen, hold: this.#hold(places, buckets), remaining: this.#remaining(places, nowMs) };
+  #grant(places: readonly Place[], chosen: number | undefined, further: readonly Place[], nowMs: number): Granted {
+    const hold = this.#take(places, nowMs);
+    const chosenHold = chosen === undefined ? undefined : this.#take(further, nowMs);
+    return { ok: true, chosen, hold, chosenHold, remaining: this.#remaining([...places, ...further], nowMs) };
   }
 
   #waitMs(claim: Claim, key: string, nowMs: number, excess: number): number {
@@ -106,7 +107,8 @@ export class MemoryCounters implements Counters {
     return window.add(nowMs, claim.amount);
   }
 
-  #hold(places: readonly Place[], buckets: readonly number[]): Hold {
+  #take(places: readonly Place[], nowMs: number): Hold {
+    const buckets = places.map((place) => this.#add(place, nowMs));
     let isHeld = true;
     return {
       release: async (used) => {

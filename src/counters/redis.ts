@@ -70,7 +70,7 @@ export class RedisCounters implements Counters {
   async take(claims: readonly Claim[], alternatives?: Alternatives): Promise<Verdict> {
     checkTake(claims, alternatives);
     if (claims.length === 0 && (alternatives?.[0] ?? []).length === 0) {
-      return { ok: true, chosen: alternatives && 0, hold: this.#grants.hold([]), remaining: [] };
+      return { ok: true, chosen: alternatives && 0, ...this.#grants.holds([], 0, alternatives), remaining: [] };
     }
     const id = `${this.#processId}:${(this.#takeCount++).toString(36)}`;
     if (this.#isCluster) return this.#groupTakes.take(id, claims, alternatives);
@@ -81,7 +81,8 @@ export class RedisCounters implements Counters {
     if (alternatives !== undefined) share.choose(alternatives);
     this.#takes.add(share.shard, share);
     const { grant, chosen, refusedIndex, retryAfterMs, full, remaining } = await share.decision;
-    if (grant !== undefined) return { ok: true, chosen, hold: this.#grants.hold([grant]), remaining };
+    if (grant !== undefined)
+      return { ok: true, chosen, ...this.#grants.holds([grant], claims.length, alternatives), remaining };
     if (full !== undefined) return allFull(full, remaining);
     const refused = claims[refusedIndex ?? -1];
     if (refused === undefined) throw new Error("Redis refused a take for nothing");

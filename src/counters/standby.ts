@@ -58,7 +58,7 @@ export class StandbyCounters implements Counters {
       return this.#takeAlone(claims, alternatives, thrown);
     }
     if (!verdict.ok || mode !== "local_share") return verdict;
-    return this.#noted(takenBy(verdict, claims, alternatives), verdict);
+    return this.#noted(claims, chosenOf(verdict, alternatives), verdict);
   }
 
   ping(): Promise<boolean> {
@@ -80,8 +80,8 @@ export class StandbyCounters implements Counters {
     if (mode === "open") {
       this.#decidedAlone += 1;
       const chosen = alternatives && 0;
-      const taken = takenBy({ chosen }, claims, alternatives);
-      return { ok: true, chosen, hold: nothingHeld, remaining: taken.map(({ ceiling }) => ceiling) };
+      const remaining = [...claims, ...chosenOf({ chosen }, alternatives)].map(({ ceiling }) => ceiling);
+      return { ok: true, chosen, hold: nothingHeld, chosenHold: alternatives && nothingHeld, remaining };
     }
     const pods = await livePods();
     // A limit divided by nobody knows how much is no promise.
@@ -101,11 +101,12 @@ export class StandbyCounters implements Counters {
   }
 
   /** Also counts here what the store has granted, whatever this pod's share would be. */
-  async #noted(claims: readonly Claim[], verdict: Granted): Promise<Verdict> {
-    if (claims.length === 0) return verdict;
-    const note = await this.#own.take(claims.map(noteOf));
-    if (!note.ok) throw new Error("a limit without end refused");
-    return { ...verdict, hold: new BothHolds(verdict.hold, note.hold) };
+  async #noted(claims: readonly Claim[], chosen: readonly Claim[], verdict: Granted): Promise<Verdict> {
+    if (claims.length + chosen.length === 0) return verdict;
+    const note = await this.#own.take(claims.map(noteOf), [chosen.map(noteOf)]);
+    if (!note.ok || note.chosenHold === undefined) throw new Error("a limit without end refused");
+    const chosenHold = verdict.chosenHold && new BothHolds(verdict.chosenHold, note.chosenHold);
+    return { ...verdict, hold: new BothHolds(verdict.hold, note.hold), chosenHold };
   }
 }
 
@@ -133,14 +134,9 @@ function noteOf(claim: Claim): Claim {
   return note.kind === "window" && note.windowMs > notedMaxMs ? { ...note, windowMs: 1 } : note;
 }
 
-/** The claims that were granted, in the order of a grant's amounts. */
-function takenBy(
-  { chosen }: Pick<Granted, "chosen">,
-  claims: readonly Claim[],
-  alternatives: Alternatives | undefined,
-): readonly Claim[] {
-  if (chosen === undefined) return claims;
-  return [...claims, ...(alternatives?.[chosen] ?? [])];
+/** The claims of the alternative that was chosen. */
+function chosenOf({ chosen }: Pick<Granted, "chosen">, alternatives: Alternatives | undefined): readonly Claim[] {
+  return chosen === undefined ? [] : (alternatives?.[chosen] ?? []);
 }
 
 /** @returns that of `claims` which has the place of `share` among `shares`. */

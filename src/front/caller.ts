@@ -1,5 +1,9 @@
 /** Who is calling, by the headers both doors look at. */
 
+import type { Caller } from "../completion.ts";
+import { GatewayError } from "../errors.ts";
+import { readRetries, readTimeoutMs } from "../wires/repeat-wishes.ts";
+
 const tagsMax = 64;
 const tagCharsMax = 256;
 
@@ -19,6 +23,24 @@ export function tagsOf(header: HeaderLookup): readonly string[] {
   if (given === undefined) return [];
   const tags = given.split(",").map((tag) => tag.trim());
   return tags.filter((tag) => tag !== "" && tag.length <= tagCharsMax).slice(0, tagsMax);
+}
+
+/**
+ * What LiteLLM's headers say about the repetition of a call.
+ *
+ * @throws GatewayError invalid_request if it cannot be.
+ */
+export function repeatOf(header: HeaderLookup): Caller["repeat"] {
+  const [retriesText, timeoutText] = [header("x-litellm-num-retries"), header("x-litellm-timeout")];
+  if (retriesText === undefined && timeoutText === undefined) return {};
+  const [retries, timeoutMs] = [readRetries(retriesText), readTimeoutMs(timeoutText)];
+  if (retries === null) throw wrong("x-litellm-num-retries", "a whole number, such as 2");
+  if (timeoutMs === null) throw wrong("x-litellm-timeout", "a number of seconds over 0, such as 30");
+  return { ...(retries !== undefined && { retries }), ...(timeoutMs !== undefined && { timeoutMs }) };
+}
+
+function wrong(header: string, wanted: string): GatewayError {
+  return new GatewayError("invalid_request", `The header ${header} must be ${wanted}.`, { param: header });
 }
 
 function bearer(header: string | undefined): string | undefined {

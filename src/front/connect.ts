@@ -6,7 +6,7 @@ import { GatewayError } from "../errors.ts";
 import { type Chat, CompletionService } from "../gen/tollgate/completion/v1/completion_pb.ts";
 import { abortReason } from "../server/rpc-error.ts";
 import { requestIdOf } from "../server/rpc-handlers.ts";
-import { type HeaderLookup, tagsOf, tokenOf } from "./caller.ts";
+import { type HeaderLookup, repeatOf, tagsOf, tokenOf } from "./caller.ts";
 import { AnswerBuilder, StreamEncoder } from "./connect-answer.ts";
 import { completionRequest } from "./connect-request.ts";
 import type { CompletionGateway } from "./doors.ts";
@@ -67,6 +67,7 @@ function callerOf(context: HandlerContext, signal: AbortSignal): Caller {
     traceparent: header("traceparent"),
     tracestate: header("tracestate"),
     tags: tagsOf(header),
+    repeat: repeatOf(header),
     idempotencyKey: header("idempotency-key"),
     signal,
   };

@@ -1,7 +1,7 @@
 import type { ServerResponse } from "node:http";
 import type { Clock, Random } from "../clock.ts";
 import type { AcceptedEvent, CallEvent, Caller, CompletionRequest, SettledEvent } from "../completion.ts";
-import { GatewayError } from "../errors.ts";
+import { GatewayError, type Trail } from "../errors.ts";
 import { formatUsd } from "../money.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
 import { ChatAnswerEncoder, ChatStreamEncoder } from "../wires/openai-chat-encoder.ts";
@@ -97,7 +97,7 @@ export class OpenAiCall {
       "x-litellm-call-id": headerText(event.callId),
       "x-litellm-model-id": headerText(event.deploymentId),
       "x-litellm-model-group": headerText(event.modelGroup),
-      "x-litellm-attempted-retries": String(Math.max(0, event.attempts - 1)),
+      ...trailHeaders(event),
     };
     for (const kind of ["requests", "tokens"] as const) {
       const limits = event.limits.filter((limit) => limit.kind === kind);
@@ -116,8 +116,34 @@ export class OpenAiCall {
     if (this.#gone) return;
     // After the first byte the status is gone; an end without [DONE] alone would pass for a whole answer.
     if (this.#stream !== undefined) this.#stream.end(`data: ${encodeErrorBody(error)}\n\n`);
-    else sendError(this.#res, error, this.#parts.random, this.#headers);
+    else sendError(this.#res, error, this.#parts.random, { ...this.#headers, ...headersOf(error.facts.trail) });
   }
+}
+
+/** How far a call came, in LiteLLM's headers. */
+function trailHeaders(trail: Pick<Trail, "attempts" | "fallbacks" | "timeoutMs">): Record<string, string> {
+  const { attempts, fallbacks, timeoutMs } = trail;
+  return {
+    "x-litellm-attempted-retries": String(Math.max(0, attempts - 1 - fallbacks)),
+    "x-litellm-attempted-fallbacks": String(fallbacks),
+    // As Python writes floats, which LiteLLM's clients may compare with.
+    ...(timeoutMs !== undefined && { "x-litellm-timeout": secondsText(timeoutMs) }),
+  };
+}
+
+function headersOf(trail: Trail | undefined): Record<string, string> {
+  if (trail === undefined) return {};
+  const { deploymentId, modelGroup } = trail;
+  return {
+    ...trailHeaders(trail),
+    "x-litellm-model-group": headerText(modelGroup),
+    ...(deploymentId !== undefined && { "x-litellm-model-id": headerText(deploymentId) }),
+  };
+}
+
+function secondsText(ms: number): string {
+  const seconds = Math.round(ms) / 1000;
+  return Number.isInteger(seconds) ? `${seconds}.0` : String(seconds);
 }
 
 /** Names come from the operator's file and may hold what a header must not. */

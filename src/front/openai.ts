@@ -8,7 +8,7 @@ import type { OnBug } from "../server/rpc-handlers.ts";
 import { matchWildcard } from "../wildcard.ts";
 import { decodeChatRequest } from "../wires/openai-chat.ts";
 import { encodeErrorBody } from "../wires/openai-error.ts";
-import { type HeaderLookup, tagsOf, tokenOf } from "./caller.ts";
+import { type HeaderLookup, repeatOf, tagsOf, tokenOf } from "./caller.ts";
 import type { CompletionGateway } from "./doors.ts";
 import { endAfterDrain, readBody, refuseHead } from "./http-body.ts";
 import { jsonHeaders, retryHeaders, sendError, sendJson } from "./http-error.ts";
@@ -163,6 +163,7 @@ class OpenAiDoor {
       traceparent: header("traceparent"),
       tracestate: header("tracestate"),
       tags: tagsOf(header),
+      repeat: repeatOf(header),
       idempotencyKey: header("idempotency-key"),
     };
     await new OpenAiCall(this.#callParts, res, request, caller).run();

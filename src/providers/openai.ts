@@ -23,8 +23,7 @@ export class OpenAiProvider implements Provider {
   }
 
   async *complete(call: ProviderCall): AsyncGenerator<CompletionEvent, void, undefined> {
-    const { request, deployment, signal } = call;
-    const timeoutMs = request.stream ? deployment.streamTimeoutMs : deployment.timeoutMs;
+    const { request, deployment, timeoutMs, signal } = call;
     const startedMs = this.#clock.monotonicMs();
     const answer = await this.#http.post({
       url: new URL(`${deployment.apiBase}/chat/completions`),
@@ -37,7 +36,7 @@ export class OpenAiProvider implements Provider {
       }),
       signal,
       headTimeoutMs: timeoutMs,
-      idleTimeoutMs: timeoutMs,
+      idleTimeoutMs: call.idleTimeoutMs,
     });
     if (answer.status !== 200) {
       throw failureOfAnswer(answer.status, answer.headers, await answer.readError(), this.#clock.nowMs());

@@ -7,6 +7,10 @@ export interface ProviderCall {
   readonly deployment: Deployment;
   /** The output cap to send, in place of the caller's. Undefined: send the caller's own, if any. */
   readonly outputTokensMax: number | undefined;
+  /** Until the answer is whole, or a stream has begun, in milliseconds. */
+  readonly timeoutMs: number;
+  /** Between two pieces of the answer, in milliseconds. */
+  readonly idleTimeoutMs: number;
   /** Sent on, so that the provider's side of a trace joins ours; undefined unless configured. */
   readonly traceparent: string | undefined;
   /** Aborts when nobody wants the answer any more. */

@@ -1,5 +1,6 @@
 import type { CompletionRequest } from "../completion.ts";
 import type { Deployment } from "../config/config.ts";
+import type { ErrorCode } from "../errors.ts";
 
 /** How busy and how quick a deployment is, over all pods, as far as this one knows. */
 export interface Load {
@@ -43,6 +44,15 @@ export interface Exclusion {
   readonly detail: string;
   /** When it may be tried again, in milliseconds from now; undefined: not as long as the call is what it is. */
   readonly retryAfterMs?: number;
+  /** What it failed with, if that is why. */
+  readonly cause?: ErrorCode;
+}
+
+/** Where a call can go now. */
+export interface Selection {
+  /** Empty: nowhere. */
+  readonly candidates: readonly Candidate[];
+  readonly excluded: readonly Exclusion[];
 }
 
 /** What a call asks for, as far as the choice of a deployment depends on it. */

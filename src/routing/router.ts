@@ -1,7 +1,29 @@
 import type { Random } from "../clock.ts";
-import type { Config, Deployment, Price } from "../config/config.ts";
+import type { Config, Deployment, Price, RouterConfig } from "../config/config.ts";
 import { matchWildcard } from "../wildcard.ts";
+import type { Candidate, Exclusion, Load, Selection } from "./candidate.ts";
+import type { Health } from "./health.ts";
 import { simpleShuffle } from "./strategies.ts";
+
+const idle: Load = { inFlight: 0, requests: 0, tokens: 0, msPerOutputToken: undefined, firstTokenMs: undefined };
+
+/** By order, and within an order as drawn. */
+function rank(candidates: readonly Candidate[], random: Random): readonly Candidate[] {
+  if (candidates.length < 2) return candidates;
+  const ranked: Candidate[] = [];
+  const left = [...candidates];
+  while (left.length > 0) {
+    const order = Math.min(...left.map(({ deployment }) => deployment.order));
+    const level = left.filter(({ deployment }) => deployment.order === order);
+    const drawn = simpleShuffle(
+      level.map(({ deployment }) => deployment),
+      random,
+    );
+    const index = left.findIndex(({ deployment }) => deployment === drawn);
+    ranked.push(...left.splice(index, 1));
+  }
+  return ranked;
+}
 
 /** So many names behind wildcards are remembered; callers choose them, so there must be an end. */
 const resolvedMax = 1_000;
@@ -24,13 +46,15 @@ export class Router {
   readonly #resolved = new Map<string, Route>();
   readonly #priceOf: (resolved: Deployment) => Price | undefined;
   readonly #random: Random;
-  readonly retries: number;
+  readonly #health: Pick<Health, "stateOf">;
+  readonly config: RouterConfig;
 
   /** @param parts.priceOf what a model behind a wildcard costs, as far as anybody knows. */
   constructor(parts: {
     config: Config;
     priceOf: (resolved: Deployment) => Price | undefined;
     random: Random;
+    health: Pick<Health, "stateOf">;
   }) {
     this.#groups = parts.config.modelGroups;
     this.#aliases = parts.config.aliases;
@@ -39,7 +63,8 @@ export class Router {
       .sort((a, b) => b.length - a.length);
     this.#priceOf = parts.priceOf;
     this.#random = parts.random;
-    this.retries = parts.config.router.retries;
+    this.#health = parts.health;
+    this.config = parts.config.router;
   }
 
   /** The group an alias of the configuration stands for, or the name itself. */
@@ -75,20 +100,25 @@ export class Router {
   }
 
   /**
-   * Picks a deployment of the lowest order that was not tried yet; when all were, starts over.
+   * Where an attempt can be made, the best first: deployments of the lowest order before others.
    *
-   * @param tried in the order they were tried.
+   * @param isOpen whether a deployment is to be looked at.
    */
-  choose(route: Route, tried: readonly Deployment[]): { deployment: Deployment; again: boolean } {
-    const fresh = route.deployments.filter((deployment) => !tried.includes(deployment));
-    const again = fresh.length === 0;
-    const candidates = again ? route.deployments : fresh;
-    const order = Math.min(...candidates.map((deployment) => deployment.order));
-    const deployment = simpleShuffle(
-      candidates.filter((candidate) => candidate.order === order),
-      this.#random,
-    );
-    return { deployment, again };
+  select(route: Route, isOpen: (deployment: Deployment) => boolean): Selection {
+    const candidates: Candidate[] = [];
+    const excluded: Exclusion[] = [];
+    for (const deployment of route.deployments) {
+      if (!isOpen(deployment)) continue;
+      const state = this.#health.stateOf(deployment);
+      if (typeof state === "object") {
+        const { coolingForMs, cause } = state;
+        const detail = `left alone for ${(coolingForMs / 1000).toFixed(1)} s after ${cause}`;
+        excluded.push({ deployment, reason: "cooling", detail, retryAfterMs: Math.ceil(coolingForMs), cause });
+      } else {
+        candidates.push({ deployment, load: idle, isProbe: state === "probing" });
+      }
+    }
+    return { candidates: rank(candidates, this.#random), excluded };
   }
 
   /** Public names that can be listed: no wildcards, no hidden aliases. Sorted. */

@@ -8,6 +8,7 @@ import type { CompletionRequest, Json, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { arrayOf, isObject, objectOf, textOf } from "./json.ts";
 import { rewriteMembers, scanObject } from "./json-spans.ts";
+import { readRepeatWishes } from "./repeat-wishes.ts";
 
 /** A length no model name has; longer ones would only fill logs. */
 const modelCharsMax = 256;
@@ -47,6 +48,8 @@ export function decodeChatRequest(bytes: Buffer): CompletionRequest | GatewayErr
   const { spans, repeated } = scanObject(bytes);
   const fault = findFault(body, repeated);
   if (fault !== undefined) return fault;
+  const repeat = readRepeatWishes(body);
+  if (repeat instanceof GatewayError) return repeat;
   const stream = body.stream === true;
   const { media, images: inputImages } = countParts(body);
   const serviceTier = textOf(body.service_tier);
@@ -64,6 +67,7 @@ export function decodeChatRequest(bytes: Buffer): CompletionRequest | GatewayErr
     ...(serviceTier !== undefined && { serviceTier }),
     endUser: textOf(body.user),
     tags: readTags(body),
+    ...(repeat !== undefined && { repeat }),
     chat: () => body,
   };
 }

@@ -7,8 +7,7 @@ import { createMemoryCounters } from "../../src/counters/memory.ts";
 import { ProviderFailure } from "../../src/errors.ts";
 import { answer, GatewayStage } from "../gateway-stage.ts";
 import { HandClock } from "../keys/hand-clock.ts";
-import { samplePayer } from "../keys/samples.ts";
-import { sampleDeployment, sampleRequest } from "../sample-call.ts";
+import { sampleDeployment, sampleRequest, sampleRouter } from "../sample-call.ts";
 
 const key = "idem-1";
 
@@ -34,7 +33,7 @@ it("of calls with one idempotency key one is made; the others are told to wait, 
 it("a call that failed frees its idempotency key, and so does one whose caller went away", async () => {
   const stage = new GatewayStage({
     grant: { limits: [] },
-    config: { router: { strategy: "simple-shuffle", retries: 0 } },
+    config: { router: sampleRouter({ retries: 0 }) },
   });
   stage.provider.scripts = [[new ProviderFailure("provider_error", "no", { billable: false })], answer, answer];
   assert.equal((await stage.failed({ idempotencyKey: key })).error.code, "provider_error");
@@ -78,11 +77,13 @@ it("a call that died with its pod has not used its idempotency key, however ofte
     },
   };
   const take = (from: Counters) =>
-    takeLimits(from, samplePayer("key_1", undefined), {
-      ...{ request: sampleRequest(), bounds: boundsOf(sampleRequest(), [sampleDeployment()], []), idempotencyKey: key },
+    takeLimits(from, {
+      ...{ limits: [], request: sampleRequest(), bounds: boundsOf(sampleRequest(), [sampleDeployment()], []) },
+      once: { keyId: "key_1", idempotencyKey: key },
+      options: [{ deployment: sampleDeployment(), isProbe: false }],
     });
-  for (let crash = 0; crash < 5; crash++) await (await take(ofDyingPod)).end(0, false);
-  await (await take(counters)).end(0, true);
+  for (let crash = 0; crash < 5; crash++) await (await take(ofDyingPod)).hold.end(0, false);
+  await (await take(counters)).hold.end(0, true);
   await assert.rejects(take(counters), { code: "duplicate_request" });
 });
 

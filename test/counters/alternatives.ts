@@ -82,17 +82,20 @@ export function choosesAmongAlternatives(pods: () => Pods): void {
     assert.equal((await chosen(b, caller, [[late], []])).chosen, 1);
   });
 
-  test("release gives back the claims, then the chosen alternative's", async () => {
+  test("the chosen alternative is given back apart from the claims", async () => {
     const [a, b] = pods().counters;
     const tokens = windowClaim({ ceiling: 100, amount: 80 });
     const slot = slotClaim({ ceiling: 1, group: "deployment:2" });
     const capacity = windowClaim({ ceiling: 50, amount: 40, group: "deployment:2" });
     const other = windowClaim({ ceiling: 10, amount: 11, group: "deployment:1" });
-    const { hold } = await chosen(a, [tokens], [[other], [slot, capacity]]);
+    const { hold, chosenHold } = await chosen(a, [tokens], [[other], [slot, capacity]]);
     await refused(b, slot);
-    await hold.release([30, undefined, 20]);
-    await hold.release([0, 0, 0]);
+    await chosenHold?.release([undefined, 20]);
+    await chosenHold?.release([0, 0]);
     await granted(b, slot);
+    await refused(b, { ...tokens, amount: 21 });
+    await hold.release([30]);
+    await hold.release([0]);
     const verdict = await b.take([
       { ...tokens, amount: 0 },
       { ...capacity, amount: 0 },
@@ -142,12 +145,12 @@ export function choosesAmongAlternatives(pods: () => Pods): void {
         fc.array(fc.oneof({ weight: 3, arbitrary: take }, release), { maxLength: 25 }),
         async (steps) => {
           const model = new Model();
-          const holds: { granted: Granted; taken: readonly Claim[] }[] = [];
+          const holds: Held[] = [];
           for (const [number, step] of steps.entries()) {
             if ("held" in step) {
               const [held] = holds.splice(step.held, 1);
               if (held === undefined) continue;
-              await held.granted.hold.release(step.used.map((used) => used ?? undefined));
+              await releaseAll(held, step.used);
               model.release(held.taken, step.used);
               continue;
             }
@@ -156,14 +159,28 @@ export function choosesAmongAlternatives(pods: () => Pods): void {
             const verdict = await pods().counters[number % 3]?.take(claims, alternatives);
             assert.ok(verdict);
             const taken = model.check(verdict, claims, alternatives);
-            if (verdict.ok) holds.push({ granted: verdict, taken });
+            if (verdict.ok) holds.push({ granted: verdict, taken, count: claims.length });
           }
-          await Promise.all(holds.map(({ granted: { hold } }) => hold.release([])));
+          await Promise.all(holds.map((held) => releaseAll(held, [])));
         },
       ),
       { numRuns: 30 },
     );
   });
+}
+
+interface Held {
+  readonly granted: Granted;
+  /** The claims, and then the chosen alternative's. */
+  readonly taken: readonly Claim[];
+  /** Of the claims. */
+  readonly count: number;
+}
+
+async function releaseAll({ granted, count }: Held, used: readonly (number | null)[]): Promise<void> {
+  const amounts = used.map((amount) => amount ?? undefined);
+  await granted.hold.release(amounts.slice(0, count));
+  await granted.chosenHold?.release(amounts.slice(count));
 }
 
 const limits = [

@@ -17,6 +17,8 @@ export const accepted: AcceptedEvent = {
   deploymentId: "deployment-1",
   modelGroup: "group",
   attempts: 2,
+  fallbacks: 0,
+  timeoutMs: 5_000,
   limits: [
     { kind: "requests", ceiling: 100, remaining: 99 },
     { kind: "requests", ceiling: 10, remaining: 4 },

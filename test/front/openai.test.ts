@@ -58,11 +58,13 @@ test("an unchanged OpenAI client completes, and finds the call's facts in the he
     [...response.headers].filter(([name]) => name.startsWith("x-") && name !== "x-request-id"),
   );
   assert.deepEqual(facts, {
+    "x-litellm-attempted-fallbacks": "0",
     "x-litellm-attempted-retries": "1",
     "x-litellm-call-id": "call-1",
     "x-litellm-model-group": "group",
     "x-litellm-model-id": "deployment-1",
     "x-litellm-response-cost": "0.0015",
+    "x-litellm-timeout": "5.0",
     "x-ratelimit-limit-requests": "10",
     "x-ratelimit-limit-tokens": "5000",
     "x-ratelimit-remaining-requests": "4",

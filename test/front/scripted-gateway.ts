@@ -18,6 +18,8 @@ export const accepted: CallEvent = {
   deploymentId: "deployment-1",
   modelGroup: "m",
   attempts: 2,
+  fallbacks: 0,
+  timeoutMs: 5_000,
   limits: [],
 };
 export const start: CallEvent = { type: "start", id: "chatcmpl-1", model: "provider-model", createdS: 1_700_000_000 };

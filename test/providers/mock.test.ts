@@ -24,6 +24,7 @@ function complete(
     deployment: sampleDeployment({ mock: { ...plain, ...mock } }),
     outputTokensMax: parts.outputTokensMax,
     traceparent: undefined,
+    ...{ timeoutMs: 5_000, idleTimeoutMs: 5_000 },
     signal: parts.signal ?? new AbortController().signal,
   };
   return all(new MockProvider({ clock: systemClock }).complete(call));

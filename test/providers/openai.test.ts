@@ -9,11 +9,13 @@ import type { Deployment } from "../../src/config/config.ts";
 import { GatewayError, ProviderFailure } from "../../src/errors.ts";
 import { ProviderHttp } from "../../src/providers/http.ts";
 import { OpenAiProvider } from "../../src/providers/openai.ts";
+import type { ProviderCall } from "../../src/providers/provider.ts";
 import { Secret } from "../../src/secret.ts";
 import { all, neutralRequest, sampleDeployment, sampleRequest } from "../sample-call.ts";
 import { chunk, inputTokens, sendJson, Upstream, words } from "../upstream.ts";
 
 const signal = new AbortController().signal;
+const timeoutsOf = (timeoutMs = 5_000) => ({ timeoutMs, idleTimeoutMs: timeoutMs });
 
 describe("a provider that speaks OpenAI's wire", () => {
   let upstream: Upstream;
@@ -32,13 +34,14 @@ describe("a provider that speaks OpenAI's wire", () => {
   const complete = (
     request: CompletionRequest,
     facts: Partial<Deployment> = {},
-    others: { signal?: AbortSignal; outputTokensMax?: number; traceparent?: string } = {},
+    others: Partial<ProviderCall> = {},
   ): AsyncGenerator<CompletionEvent> =>
     provider.complete({
       request,
       deployment: sampleDeployment({ apiBase: upstream.baseUrl, model: request.model, ...facts }),
       outputTokensMax: undefined,
       traceparent: undefined,
+      ...timeoutsOf(request.stream ? facts.streamTimeoutMs : facts.timeoutMs),
       signal,
       ...others,
     });
@@ -390,7 +393,7 @@ describe("connections to a provider", () => {
   /** Makes a call as the gateway does: it does not come back after the last event. */
   const call = async (fields: object): Promise<string> => {
     const apiBase = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    const parts = { outputTokensMax: undefined, traceparent: undefined, signal };
+    const parts = { outputTokensMax: undefined, traceparent: undefined, signal, ...timeoutsOf() };
     const deployment = sampleDeployment({ apiBase });
     try {
       for await (const event of provider.complete({ request: sampleRequest(fields), deployment, ...parts })) {

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Deployment } from "../../src/config/config.ts";
 import { GatewayError } from "../../src/errors.ts";
-import { afterAttempts, isWorthRepeating, pauseMs } from "../../src/routing/repeats.ts";
+import type { HealthState } from "../../src/routing/health.ts";
+import { afterAttempts, isWorthRepeating, pauseMs } from "../../src/routing/retries.ts";
 import { Router } from "../../src/routing/router.ts";
 import { simpleShuffle } from "../../src/routing/strategies.ts";
 import { sampleConfig, sampleDeployment, samplePrice } from "../sample-call.ts";
@@ -81,6 +82,8 @@ describe("simple-shuffle", () => {
   });
 });
 
+const health = { stateOf: (): HealthState => "up" };
+
 describe("a router", () => {
   const routerOf = (deployments: readonly Partial<Deployment>[], facts: Parameters<typeof sampleConfig>[1] = {}) =>
     new Router({
@@ -90,27 +93,23 @@ describe("a router", () => {
       ),
       priceOf: () => undefined,
       random: seeded(7),
+      health,
     });
 
-  test("tries the lowest order first, then the next, then starts over", () => {
+  test("puts the lowest order first, and within an order draws", () => {
     const router = routerOf([{ order: 2 }, { order: 1 }, { order: 1 }, { order: 9 }]);
     const route = router.route("m");
     assert.ok(route);
-    const tried: Deployment[] = [];
-    const orders: [number, boolean][] = [];
-    for (let attempt = 0; attempt < 5; attempt++) {
-      const { deployment, again } = router.choose(route, tried);
-      orders.push([deployment.order, again]);
-      tried.push(deployment);
-    }
-    assert.deepEqual(orders, [
-      [1, false],
-      [1, false],
-      [2, false],
-      [9, false],
-      [1, true],
-    ]);
-    assert.notEqual(tried[0], tried[1], "no deployment twice while there is another");
+    const { candidates } = router.select(route, () => true);
+    assert.deepEqual(
+      candidates.map(({ deployment }) => deployment.order),
+      [1, 1, 2, 9],
+    );
+    const open = router.select(route, ({ id }) => id === "3").candidates;
+    assert.deepEqual(
+      open.map(({ deployment }) => deployment.id),
+      ["3"],
+    );
   });
 
   test("finds a wildcard group, the most specific one, and puts the captured part into the provider's model", () => {
@@ -142,6 +141,7 @@ describe("a router", () => {
         return model === "known" ? { ...samplePrice, version: "table" } : undefined;
       },
       random: seeded(7),
+      health,
     });
     const priceOf = (name: string) => router.route(name)?.deployments[0]?.price?.version;
     assert.deepEqual(["openai/known", "openai/other", "own/x"].map(priceOf), ["table", undefined, samplePrice.version]);
@@ -172,6 +172,9 @@ describe("a router", () => {
 });
 
 describe("repeating", () => {
+  const trail = (attempts: number) => ({
+    ...{ attempts, fallbacks: 0, modelGroup: "m", deploymentId: "d", timeoutMs: 1 },
+  });
   const failure = new GatewayError("provider_unavailable", "Down.");
 
   test("pauses twice as long each time, up to a bound, and up to a quarter more by chance", () => {
@@ -202,11 +205,11 @@ describe("repeating", () => {
   });
 
   test("by the gateway tells SDKs not to, for server errors", () => {
-    assert.equal(afterAttempts(failure, 1), failure);
-    const told = afterAttempts(failure, 3);
+    assert.equal(afterAttempts(failure, [], trail(1)).message, failure.message);
+    const told = afterAttempts(failure, [], trail(3));
     assert.equal(told.shouldRetry, false);
     assert.equal(told.code, failure.code);
     const limited = new GatewayError("provider_rate_limited", "Busy.", { retryAfterMs: 5 });
-    assert.equal(afterAttempts(limited, 3), limited);
+    assert.equal(afterAttempts(limited, [], trail(3)).facts.retryAfterMs, 5);
   });
 });

@@ -31,15 +31,17 @@ export class SimCounters implements Counters {
     }
     const verdict = await this.#store.take(claims, alternatives);
     if (!verdict.ok) return verdict;
-    const taken = [...claims, ...(alternatives?.[verdict.chosen ?? -1] ?? [])];
-    const hold = this.#outlive(taken, verdict.hold);
+    const chosen = alternatives?.[verdict.chosen ?? -1] ?? [];
+    const hold = this.#outlive(claims, verdict.hold);
+    const chosenHold = verdict.chosenHold && this.#outlive(chosen, verdict.chosenHold);
     if (this.#trouble() === "mute") {
       await this.#wait(50);
-      this.#world.after(slotTtlOf(taken), "slot ends", () => void hold.release([]));
+      this.#world.after(slotTtlOf(claims), "slot ends", () => void hold.release([]));
+      this.#world.after(slotTtlOf(chosen), "slot ends", () => void chosenHold?.release([]));
       throw new CountersUnavailable(new Error("no answer"));
     }
     await this.#wait(1);
-    return { ...verdict, hold };
+    return { ...verdict, hold, chosenHold };
   }
 
   async ping(): Promise<boolean> {

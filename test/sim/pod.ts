@@ -12,6 +12,7 @@ import { Leases } from "../../src/keys/leases.ts";
 import { Overdraft } from "../../src/keys/overdraft.ts";
 import { Shipper } from "../../src/keys/shipper.ts";
 import { Closers } from "../../src/lifecycle.ts";
+import { Health } from "../../src/routing/health.ts";
 import { Router } from "../../src/routing/router.ts";
 import type { AttemptTrace, CallStart, CallTrace, Telemetry } from "../../src/telemetry/telemetry.ts";
 import type { Disk, MountedDisk } from "./disk.ts";
@@ -125,6 +126,7 @@ export class PodProcess implements Telemetry {
       clock,
     });
     const provider = new SimProvider({ ...parts, clock });
+    const health = new Health({ clock });
     this.#gateway = new Gateway({
       admission: new Admission({
         ...{ decisions: this.decisions, leases: this.leases, overdraft: this.overdraft, journal, counters, clock },
@@ -134,11 +136,12 @@ export class PodProcess implements Telemetry {
       }),
       snapshots: {
         current: {
-          router: new Router({ config: parts.config, random: dice.random, priceOf: () => undefined }),
+          router: new Router({ config: parts.config, random: dice.random, priceOf: () => undefined, health }),
           digest: "",
         },
       },
       providerOf: () => provider,
+      health,
       ...{ telemetry: this, clock, random: dice.random, newCallId: dice.newId },
     });
     this.leases.adopt(journal.formerLeases);
@@ -182,6 +185,7 @@ export class PodProcess implements Telemetry {
         traceparent: undefined,
         tracestate: undefined,
         tags: [],
+        repeat: {},
       },
       signal: leave.signal,
     });

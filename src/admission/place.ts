@@ -1,0 +1,77 @@
+import type { Claim, Counters, Hold } from "../counters/counters.ts";
+import type { Option } from "./option.ts";
+import { deploymentsFull } from "./refusals.ts";
+
+const limitWindowMs = 60_000;
+/** How long a slot outlives a pod that died with it. */
+const slotTtlMs = 30_000;
+
+/** A deployment with room for one attempt, which is taken. */
+export interface Place extends Option {
+  /** The attempt is over. Acts once. @param tokens what it really used. */
+  end(tokens: number): void;
+}
+
+/**
+ * What an attempt takes of a deployment's own limits, one list an option: the first that fits is enough. Ends at an option that
+ * takes nothing, which always fits. Undefined: the first takes nothing.
+ *
+ * @param tokens what it may use.
+ */
+export function alternativesOf(options: readonly Option[], tokens: number): readonly (readonly Claim[])[] | undefined {
+  const alternatives: Claim[][] = [];
+  for (const option of options) {
+    const claims = claimsAt(option, tokens);
+    if (claims.length === 0 && alternatives.length === 0) return undefined;
+    alternatives.push(claims);
+    if (claims.length === 0) break;
+  }
+  return alternatives;
+}
+
+function claimsAt({ deployment, isProbe }: Option, tokens: number): Claim[] {
+  const { id, rpm, tpm, parallelMax } = deployment;
+  const claims: Claim[] = [];
+  const group = `deployment:${id}`;
+  if (isProbe) claims.push({ kind: "slot", group, name: "probe", ceiling: 1, ttlMs: slotTtlMs });
+  if (rpm !== undefined)
+    claims.push({ kind: "window", group, name: "requests", ceiling: rpm, amount: 1, windowMs: limitWindowMs });
+  if (tpm !== undefined) {
+    // A call that alone may exceed the limit waits for an empty window instead of being refused for ever.
+    const amount = Math.min(tokens, Math.max(1, tpm));
+    claims.push({ kind: "window", group, name: "tokens", ceiling: tpm, amount, windowMs: limitWindowMs });
+  }
+  if (parallelMax !== undefined)
+    claims.push({ kind: "slot", group, name: "parallel", ceiling: parallelMax, ttlMs: slotTtlMs });
+  return claims;
+}
+
+/** @param hold of what was taken there; undefined: nothing was. */
+export function placeAt(option: Option, hold: Hold | undefined): Place {
+  const { deployment, isProbe } = option;
+  if (hold === undefined) return { deployment, isProbe, end: () => {} };
+  const used = (tokens: number) => claimsAt(option, 0).map(({ name }) => (name === "tokens" ? tokens : undefined));
+  return { deployment, isProbe, end: (tokens) => void hold.release(used(tokens)) };
+}
+
+/**
+ * Takes a place at the first option that has room.
+ *
+ * @throws GatewayError deployments_full; CountersUnavailable.
+ */
+export async function takePlace(counters: Counters, options: readonly Option[], tokens: number): Promise<Place> {
+  const alternatives = alternativesOf(options, tokens);
+  if (alternatives === undefined) return placeAt(firstOf(options), undefined);
+  const verdict = await counters.take([], alternatives);
+  if (!verdict.ok) {
+    if (verdict.refused !== undefined) throw new RangeError("a claim nobody made was refused");
+    throw deploymentsFull(options, verdict);
+  }
+  return placeAt(options[verdict.chosen ?? 0] ?? firstOf(options), verdict.chosenHold);
+}
+
+function firstOf(options: readonly Option[]): Option {
+  const [first] = options;
+  if (first === undefined) throw new RangeError("a place is taken of at least one option");
+  return first;
+}

@@ -1,0 +1,18 @@
+import type { CompletionRequest, JsonObject } from "../completion.ts";
+import { GatewayError } from "../errors.ts";
+import { decodeChatRequest } from "./openai-chat.ts";
+
+/**
+ * A request with other values for some fields of its body, as a fallback asks for them.
+ *
+ * @param overrides in OpenAI's words.
+ * @throws GatewayError invalid_request when there is no such request.
+ */
+export function withOverrides(request: CompletionRequest, overrides: JsonObject): CompletionRequest {
+  const { stream, includeUsage, wire } = request;
+  const body = { ...request.chat(), model: request.model, ...overrides };
+  const changed = decodeChatRequest(Buffer.from(JSON.stringify(body)));
+  if (changed instanceof GatewayError) throw changed;
+  const isNeutral = wire !== "openai-chat";
+  return { ...changed, stream, includeUsage, ...(isNeutral && { wire: undefined, raw: undefined }) };
+}
