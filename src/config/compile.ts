@@ -10,6 +10,7 @@ import { compileRedis, redisVariables } from "./redis.ts";
 import type { ResolvedTree } from "./references.ts";
 import type { Remarks } from "./remarks.ts";
 import type { ConfigFile } from "./schema.ts";
+import { compileStrategy } from "./strategy.ts";
 
 /** LiteLLM's own default is 6000 s, its documentation says 600. */
 const defaultTimeoutMs = 600_000;
@@ -41,20 +42,16 @@ export async function compile(parts: Compilation): Promise<Config> {
   const { router_settings: router, litellm_settings: settings, general_settings: general } = file;
   const environment = general?.environment ?? resolved.lookup("LITELLM_ENVIRONMENT");
   const { modelGroups, compiled } = await compileGroups(parts, environment);
-  const strategy = router?.routing_strategy ?? "simple-shuffle";
-  if (strategy !== "simple-shuffle") {
-    remarks.notice(
-      ["router_settings", "routing_strategy"],
-      `${strategy} is understood, but not served yet: simple-shuffle is used`,
-    );
-  }
   const aliases = compileAliases(router?.model_group_alias, modelGroups, remarks);
   const redis = compileRedis(file, resolved.lookup, remarks);
   noticeUnset(resolved, compiled, remarks);
   return {
     modelGroups,
     aliases,
-    router: { strategy: "simple-shuffle", retries: router?.num_retries ?? settings?.num_retries ?? defaultRetries },
+    router: {
+      ...compileStrategy(router, remarks),
+      retries: router?.num_retries ?? settings?.num_retries ?? defaultRetries,
+    },
     redis,
     redisUnavailable: file.tollgate?.redis_unavailable ?? "local_share",
     keyServiceUnavailable: keyServiceUnavailableOf(file, remarks),

@@ -166,9 +166,29 @@ export interface AlertRouting {
   readonly slackUrls: ReadonlyMap<AlertType, readonly Secret[]>;
 }
 
+/** LiteLLM's ways of choosing among deployments. */
+export type RoutingStrategy =
+  | "simple-shuffle"
+  | "least-busy"
+  | "usage-based-routing"
+  | "usage-based-routing-v2"
+  | "latency-based-routing"
+  | "cost-based-routing"
+  | "provider-budget-routing";
+
+/** What `latency-based-routing` goes by. */
+export interface LatencyRouting {
+  /** How long a measurement counts, in milliseconds. */
+  readonly ttlMs: number;
+  /** Deployments that are slower than the quickest by at most this part of its time count as equal to it. */
+  readonly bufferRatio: number;
+}
+
 /** How deployments are chosen and how often. */
 export interface RouterConfig {
-  readonly strategy: "simple-shuffle";
+  readonly strategy: RoutingStrategy;
+  /** Absent: another strategy is used, and nobody needs measurements. */
+  readonly latency?: LatencyRouting;
   /** Further attempts after the first. */
   readonly retries: number;
 }

@@ -12,6 +12,7 @@ import {
   tollgateSettings,
 } from "./schema.ts";
 import { litellmParams, modelEntry, modelInfo } from "./schema-model.ts";
+import { strategyArgs } from "./schema-routing.ts";
 
 /** The keys of one section. */
 export interface SectionKeys {
@@ -90,7 +91,7 @@ export const infoKeys = sectionKeys(
 export const routerKeys = sectionKeys(
   "router_settings",
   routerSettings,
-  `routing_strategy_args max_fallbacks retry_after retry_policy model_group_retry_policy allowed_fails
+  `max_fallbacks retry_after retry_policy model_group_retry_policy allowed_fails
    allowed_fails_policy cooldown_time disable_cooldowns fallbacks context_window_fallbacks content_policy_fallbacks
    default_fallbacks enable_pre_call_checks optional_pre_call_checks deployment_affinity_ttl_seconds
    model_group_affinity_config routing_groups enable_weighted_failover enable_tag_filtering tag_filtering_match_any
@@ -100,6 +101,8 @@ export const routerKeys = sectionKeys(
    health_check_staleness_threshold health_check_ignore_transient_errors background_health_check_model_groups
    tag_routing_prefix`,
 );
+
+export const strategyArgKeys = sectionKeys("routing_strategy_args", strategyArgs, "max_latency_list_size");
 
 export const settingKeys = sectionKeys(
   "litellm_settings",

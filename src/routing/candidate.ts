@@ -50,6 +50,8 @@ export interface Ask {
   readonly request: CompletionRequest;
   /** Of the call, its key and its team, without repeats. */
   readonly tags: readonly string[];
+  /** When it is asked: wall-clock time, for prices that change with it. */
+  readonly nowMs: number;
 }
 
 /** Says why a deployment does not fit a call; undefined: it fits. */

@@ -84,10 +84,8 @@ export class Router {
     const again = fresh.length === 0;
     const candidates = again ? route.deployments : fresh;
     const order = Math.min(...candidates.map((deployment) => deployment.order));
-    const deployment = simpleShuffle(
-      candidates.filter((candidate) => candidate.order === order),
-      this.#random,
-    );
+    const lowest = candidates.filter((candidate) => candidate.order === order).map((deployment) => ({ deployment }));
+    const { deployment } = simpleShuffle(lowest, this.#random);
     return { deployment, again };
   }
 
