@@ -9,8 +9,8 @@ import { providerVariables } from "./providers.ts";
 import { compileRedis, redisVariables } from "./redis.ts";
 import type { ResolvedTree } from "./references.ts";
 import type { Remarks } from "./remarks.ts";
+import { compileChoice } from "./routing.ts";
 import type { ConfigFile } from "./schema.ts";
-import { compileStrategy } from "./strategy.ts";
 
 /** LiteLLM's own default is 6000 s, its documentation says 600. */
 const defaultTimeoutMs = 600_000;
@@ -49,7 +49,7 @@ export async function compile(parts: Compilation): Promise<Config> {
     modelGroups,
     aliases,
     router: {
-      ...compileStrategy(router, remarks),
+      ...compileChoice(router, remarks),
       retries: router?.num_retries ?? settings?.num_retries ?? defaultRetries,
     },
     redis,

@@ -86,6 +86,20 @@ export interface MockAnswer {
   readonly usage: { readonly inputTokens: number; readonly outputTokens: number } | undefined;
 }
 
+/** What some models can do and others cannot; LiteLLM's names without `supports_`. */
+export type Ability =
+  | "function_calling"
+  | "parallel_function_calling"
+  | "tool_choice"
+  | "response_schema"
+  | "vision"
+  | "audio_input"
+  | "audio_output"
+  | "pdf_input"
+  | "web_search"
+  | "reasoning"
+  | "system_messages";
+
 /** One place a model can be called at. */
 export interface Deployment {
   /** `model_info.id`, or a digest of the deployment's parameters, the same on every pod. */
@@ -112,6 +126,12 @@ export interface Deployment {
   readonly weight: number | undefined;
   /** Lower is tried first. */
   readonly order: number;
+  /** Which calls it is for, where tags decide. Absent: none. */
+  readonly tags?: readonly string[];
+  /** What its model is known not to do. Absent: nothing is known. */
+  readonly lacks?: ReadonlySet<Ability>;
+  /** The only parameters it takes (`supported_openai_params`). Absent: any. */
+  readonly params?: ReadonlySet<string>;
   /** The cap sent upstream when the caller named none and money depends on it. */
   readonly outputTokensMax: number;
   /** The name of the cap in requests to it: newer OpenAI models refuse `max_tokens`. */
@@ -189,6 +209,13 @@ export interface RouterConfig {
   readonly strategy: RoutingStrategy;
   /** Absent: another strategy is used, and nobody needs measurements. */
   readonly latency?: LatencyRouting;
+  /** Calls go where their tags say (`enable_tag_filtering`); absent: tags are for the books only. */
+  readonly tagRouting?: {
+    /** Whether one tag of the call is enough; else a deployment must have all of them. */
+    readonly matchAny: boolean;
+  };
+  /** Whether deployments are passed over that cannot take a call as it is (`enable_pre_call_checks`). Absent: no. */
+  readonly checksCalls?: boolean;
   /** Further attempts after the first. */
   readonly retries: number;
 }

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { Secret } from "../secret.ts";
+import { abilitiesOf } from "./abilities.ts";
 import { readApiBase, writeApiBase } from "./api-base.ts";
 import type { Deployment, MockAnswer, PriceEntry, UnpricedModels } from "./config.ts";
 import { canonical, isTree, type Tree } from "./document.ts";
@@ -76,6 +77,8 @@ export async function compileEntry(
       ...(name === undefined ? {} : { "OpenAI-Organization": name }),
     },
     ...figuresOf(entry, context),
+    ...abilitiesOf(entry.model_info),
+    ...(entry.litellm_params.tags !== undefined && { tags: entry.litellm_params.tags }),
     price: pricing.price,
     ...(pricing.isLater && { ownPrices: ownPricesOf(entry) }),
     mock: mockOf(entry),

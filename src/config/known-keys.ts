@@ -67,7 +67,7 @@ export const paramKeys = sectionKeys(
   "litellm_params",
   litellmParams,
   `api_version region_name max_retries num_retries max_parallel_requests cooldown_time
-   allowed_fails allowed_fails_policy tags max_budget budget_duration drop_params additional_drop_params
+   allowed_fails allowed_fails_policy max_budget budget_duration drop_params additional_drop_params
    allowed_openai_params configurable_clientside_auth_params silent_model use_in_pass_through use_litellm_proxy
    merge_reasoning_content_in_choices max_file_size_mb bucket_name ttft_timeout stream_idle_timeout keepalive_seconds
    allow_client_keepalive_override mock_timeout max_completion_tokens temperature top_p top_k n stop seed logprobs
@@ -93,8 +93,8 @@ export const routerKeys = sectionKeys(
   routerSettings,
   `max_fallbacks retry_after retry_policy model_group_retry_policy allowed_fails
    allowed_fails_policy cooldown_time disable_cooldowns fallbacks context_window_fallbacks content_policy_fallbacks
-   default_fallbacks enable_pre_call_checks optional_pre_call_checks deployment_affinity_ttl_seconds
-   model_group_affinity_config routing_groups enable_weighted_failover enable_tag_filtering tag_filtering_match_any
+   default_fallbacks optional_pre_call_checks deployment_affinity_ttl_seconds
+   model_group_affinity_config routing_groups enable_weighted_failover
    provider_budget_config default_litellm_params default_max_parallel_requests default_priority polling_interval
    caching_groups cache_kwargs cache_responses client_ttl assistants_config search_tools guardrail_list alerting_config
    router_general_settings set_verbose debug_level ignore_invalid_deployments enable_health_check_routing

@@ -1,6 +1,7 @@
 /** The schema of one entry of LiteLLM's `model_list`. */
 
 import { z } from "zod";
+import { abilityFlags } from "./abilities.ts";
 import {
   anything,
   apiBase,
@@ -82,6 +83,8 @@ export const modelInfo = section({
   max_input_tokens: whole(1, 128_000).optional(),
   mode: text.optional(),
   access_groups: list(text).optional(),
+  supported_openai_params: list(text).optional(),
+  ...abilityFlags,
 });
 
 /** One deployment. */

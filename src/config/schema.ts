@@ -64,6 +64,7 @@ export const routerSettings = section({
   optional_pre_call_checks: list(text).optional(),
   enable_weighted_failover: flag.optional(),
   enable_tag_filtering: flag.optional(),
+  tag_filtering_match_any: flag.optional(),
   model_group_alias: map(aliasTarget).optional(),
   redis_url: redisUrl.optional(),
   redis_host: text.optional(),

@@ -56,3 +56,6 @@ export interface Ask {
 
 /** Says why a deployment does not fit a call; undefined: it fits. */
 export type Check = (deployment: Deployment, ask: Ask) => Exclusion | undefined;
+
+/** Says which of a model's deployments do not fit a call, where that depends on what others there are. */
+export type Filter = (deployments: readonly Deployment[], ask: Ask) => readonly Exclusion[];

@@ -3,7 +3,6 @@ import { test } from "node:test";
 import type { Deployment, MockAnswer } from "../../src/config/config.ts";
 import { lastOrder } from "../../src/config/deployments.ts";
 import { priceBehindWildcard } from "../../src/config/prices.ts";
-import { routingStrategies } from "../../src/config/schema-routing.ts";
 import { configOf, loadText } from "./temporary.ts";
 
 const nowMs = Date.parse("2026-11-23T00:00:00Z");
@@ -330,21 +329,4 @@ test("while the KeyService is away pods live on what they borrowed, unless the f
   assert.deepEqual(await modeOf({ keyservice_unavailable: "closed" }), { mode: "closed" });
   const open = await modeOf({ keyservice_unavailable: "open", keyservice_open_max_budget: 0.25 });
   assert.deepEqual(open, { mode: "open", max: 250_000_000n });
-});
-
-test("every strategy of LiteLLM's router is served; what measures latency has LiteLLM's defaults", async (context) => {
-  const routerOf = async (router_settings: object) => {
-    const model = { model_name: "m", litellm_params: { model: "mock/m", mock_response: "hi" } };
-    return (await configOf(context, JSON.stringify({ model_list: [model], router_settings }))).router;
-  };
-  assert.equal((await routerOf({})).strategy, "simple-shuffle");
-  for (const routing_strategy of routingStrategies) {
-    const { strategy, latency } = await routerOf({ routing_strategy });
-    assert.equal(strategy, routing_strategy);
-    const isMeasured = strategy === "latency-based-routing";
-    assert.deepEqual(latency, isMeasured ? { ttlMs: 3_600_000, bufferRatio: 0 } : undefined);
-  }
-  const routing_strategy_args = { ttl: "600", lowest_latency_buffer: 0.5 };
-  const { latency } = await routerOf({ routing_strategy: "latency-based-routing", routing_strategy_args });
-  assert.deepEqual(latency, { ttlMs: 600_000, bufferRatio: 0.5 });
 });

@@ -1,35 +1,23 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Deployment, Price, RouterConfig, RoutingStrategy } from "../../src/config/config.ts";
-import type { Ask, Candidate, Load } from "../../src/routing/candidate.ts";
+import type { Price, RouterConfig, RoutingStrategy } from "../../src/config/config.ts";
+import type { Ask } from "../../src/routing/candidate.ts";
 import { strategyOf } from "../../src/routing/strategies.ts";
-import { sampleDeployment, samplePrice, sampleRequest } from "../sample-call.ts";
+import { samplePrice } from "../sample-call.ts";
 import { seeded } from "../seeded.ts";
+import { type CandidateFacts, sampleAsk, sampleCandidates } from "./sample-candidates.ts";
 
-const idle: Load = { inFlight: 0, requests: 0, tokens: 0, msPerOutputToken: undefined, firstTokenMs: undefined };
-const ask: Ask = { request: sampleRequest(), tags: [], nowMs: Date.UTC(2026, 10, 26, 12) };
-const askStream: Ask = { ...ask, request: sampleRequest({ stream: true }) };
-
-/** What is to be known of a candidate: its deployment's figures and its load. */
-type Facts = Partial<Deployment & Load>;
-
-/** Candidates called "0", "1" and so on. */
-function candidatesOf(facts: readonly Facts[]): Candidate[] {
-  return facts.map((fact, index) => ({
-    deployment: sampleDeployment({ id: String(index), ...fact }),
-    load: { ...idle, ...fact },
-    isProbe: false,
-  }));
-}
+const ask = sampleAsk();
+const askStream = sampleAsk({ stream: true });
 
 /** How often each candidate is drawn. */
 function countsOf(
   router: RoutingStrategy | Pick<RouterConfig, "strategy" | "latency">,
-  facts: readonly Facts[],
+  facts: readonly CandidateFacts[],
   { draws = 3_000, asked = ask }: { draws?: number; asked?: Ask } = {},
 ): number[] {
   const choose = strategyOf(typeof router === "string" ? { strategy: router } : router);
-  const candidates = candidatesOf(facts);
+  const candidates = sampleCandidates(facts);
   const random = seeded(20_261_123);
   const counts = facts.map(() => 0);
   for (let draw = 0; draw < draws; draw++) {
@@ -60,7 +48,7 @@ function assertShares(counts: readonly number[], shares: readonly number[]): voi
 }
 
 describe("simple-shuffle", () => {
-  const cases: readonly [string, readonly Facts[], readonly number[]][] = [
+  const cases: readonly [string, readonly CandidateFacts[], readonly number[]][] = [
     ["evenly when nothing is given", [{}, {}, {}], [1, 1, 1]],
     ["by weight", [{ weight: 1 }, { weight: 2 }, { weight: 5 }], [1, 2, 5]],
     ["by fractions of weight", [{ weight: 0.25 }, { weight: 0.75 }], [1, 3]],
@@ -106,10 +94,10 @@ describe("simple-shuffle", () => {
 
   test("draws somebody at both ends of chance", () => {
     const choose = strategyOf({ strategy: "simple-shuffle" });
-    const candidates = candidatesOf([{ weight: 0 }, { weight: 1 }, { weight: 1 }, { weight: 0 }]);
+    const candidates = sampleCandidates([{ weight: 0 }, { weight: 1 }, { weight: 1 }, { weight: 0 }]);
     assert.equal(choose(candidates, () => 0, ask).deployment.id, "1");
     assert.equal(choose(candidates, () => 1, ask).deployment.id, "2", "never the one that weighs nothing");
-    assert.equal(choose(candidatesOf([{}, {}]), () => 1, ask).deployment.id, "1");
+    assert.equal(choose(sampleCandidates([{}, {}]), () => 1, ask).deployment.id, "1");
   });
 });
 
@@ -126,7 +114,7 @@ const quick = (bufferRatio: number) => ({
 const rows: readonly [
   string,
   RoutingStrategy | Pick<RouterConfig, "strategy" | "latency">,
-  readonly Facts[],
+  readonly CandidateFacts[],
   readonly number[],
   Ask?,
 ][] = [
@@ -235,7 +223,7 @@ describe("a strategy", () => {
   test("asks chance nothing where there is one candidate, and needs one", () => {
     const never = () => assert.fail("chance was asked");
     for (const strategy of ["simple-shuffle", "least-busy", "cost-based-routing"] as const) {
-      const [only, ...none] = candidatesOf([{ rpm: 1, requests: 1, price: undefined }]);
+      const [only, ...none] = sampleCandidates([{ rpm: 1, requests: 1, price: undefined }]);
       assert.ok(only);
       assert.equal(strategyOf({ strategy })([only], never, ask), only);
       assert.throws(() => strategyOf({ strategy })(none, () => 0, ask), RangeError);

@@ -1,0 +1,34 @@
+import type { Deployment } from "../../src/config/config.ts";
+import type { Ask, Candidate, Load } from "../../src/routing/candidate.ts";
+import { sampleDeployment, sampleRequest } from "../sample-call.ts";
+
+/** What is to be known of a candidate: its deployment's figures and its load. */
+export type CandidateFacts = Partial<Deployment & Load>;
+
+/** Nobody has used it. */
+export const idle: Load = {
+  inFlight: 0,
+  requests: 0,
+  tokens: 0,
+  msPerOutputToken: undefined,
+  firstTokenMs: undefined,
+};
+
+/** A call at noon, with these fields in its body. */
+export function sampleAsk(fields: object = {}, facts: Partial<Ask> = {}): Ask {
+  return { request: sampleRequest(fields), tags: [], nowMs: Date.UTC(2026, 10, 26, 12), ...facts };
+}
+
+/** Deployments called "0", "1" and so on. */
+export function sampleDeployments(facts: readonly Partial<Deployment>[]): Deployment[] {
+  return facts.map((fact, index) => sampleDeployment({ id: String(index), ...fact }));
+}
+
+/** Candidates called "0", "1" and so on. */
+export function sampleCandidates(facts: readonly CandidateFacts[]): Candidate[] {
+  return sampleDeployments(facts).map((deployment, index) => ({
+    deployment,
+    load: { ...idle, ...facts[index] },
+    isProbe: false,
+  }));
+}
