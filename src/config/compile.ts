@@ -110,6 +110,7 @@ async function compileGroups(parts: Compilation, environment: string | undefined
     streamTimeoutMs: file.router_settings?.stream_timeout,
     environment,
     unpricedModels: unpricedModelsOf(file),
+    checksCalls: file.router_settings?.enable_pre_call_checks ?? false,
     credentials: new Set((file.credential_list ?? []).map((credential) => credential.credential_name)),
     nowMs,
   };

@@ -130,6 +130,8 @@ export interface Deployment {
   readonly tags?: readonly string[];
   /** What its model is known not to do. Absent: nothing is known. */
   readonly lacks?: ReadonlySet<Ability>;
+  /** More input than this does not fit into its model. Absent: nobody knows, or nobody asks. */
+  readonly contextTokens?: number;
   /** The only parameters it takes (`supported_openai_params`). Absent: any. */
   readonly params?: ReadonlySet<string>;
   /** The cap sent upstream when the caller named none and money depends on it. */

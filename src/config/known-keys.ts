@@ -83,7 +83,7 @@ export const paramKeys = sectionKeys(
 export const infoKeys = sectionKeys(
   "model_info",
   modelInfo,
-  `access_groups max_input_tokens tier team_id team_public_model_name health_check_model health_check_timeout
+  `access_groups tier team_id team_public_model_name health_check_model health_check_timeout
    health_check_voice disable_background_health_check allowed_fails allowed_fails_policy cooldown_time`,
   { family: prices, laterLike: laterPrices, open: true },
 );

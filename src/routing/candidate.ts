@@ -45,11 +45,16 @@ export interface Exclusion {
   readonly retryAfterMs?: number;
 }
 
+/** Deployments whose model an input does not fit into, and at least or about how many tokens it has. */
+export type Overflows = ReadonlyMap<Deployment, number>;
+
 /** What a call asks for, as far as the choice of a deployment depends on it. */
 export interface Ask {
   readonly request: CompletionRequest;
   /** Of the call, its key and its team, without repeats. */
   readonly tags: readonly string[];
+  /** Deployments whose model the input does not fit into, and about how many tokens it has; absent: nobody has asked. */
+  readonly overflows?: Overflows;
   /** When it is asked: wall-clock time, for prices that change with it. */
   readonly nowMs: number;
 }

@@ -4,6 +4,7 @@ import type { Random } from "../clock.ts";
 import type { Deployment, RouterConfig } from "../config/config.ts";
 import { abilityCheck } from "./abilities.ts";
 import type { Ask, Candidate, Check, Exclusion, Filter, Load } from "./candidate.ts";
+import { contextWindowCheck } from "./context-window.ts";
 import type { Strategy } from "./strategies.ts";
 import { tagFilter } from "./tags.ts";
 
@@ -27,7 +28,7 @@ export interface Selection {
 export function rulesOf({ tagRouting, checksCalls }: RouterConfig): readonly Filter[] {
   return [
     ...(tagRouting === undefined ? [] : [tagFilter(tagRouting)]),
-    ...(checksCalls === true ? [eachBy(abilityCheck)] : []),
+    ...(checksCalls === true ? [eachBy(contextWindowCheck), eachBy(abilityCheck)] : []),
   ];
 }
 

@@ -58,6 +58,17 @@ test("a deployment has its tags, what its model does not do, and the parameters 
   assert.deepEqual(told?.params, new Set(["temperature"]));
 });
 
+test("how much fits into a model is what model_info says, else what the table has and a twentieth", async (context) => {
+  const fittingIn = async (entry: object, settings: object = { enable_pre_call_checks: true }) =>
+    (await configWith(context, settings, entry)).modelGroups.get("m")?.[0]?.contextTokens;
+  const mini = { litellm_params: { ...litellm_params, model: "openai/gpt-4o-mini" } };
+  assert.equal(await fittingIn(mini), 134_400);
+  assert.equal(await fittingIn({ ...mini, model_info: { max_input_tokens: 1_000 } }), 1_000);
+  assert.equal(await fittingIn({ litellm_params, model_info: { base_model: "gpt-4o-mini" } }), 134_400);
+  assert.equal(await fittingIn({ litellm_params }), undefined);
+  assert.equal(await fittingIn(mini, {}), undefined, "nobody asks");
+});
+
 test("deployments are passed over by what they can take only where that is configured", async (context) => {
   assert.equal((await configWith(context, {})).router.checksCalls, false);
   assert.equal((await configWith(context, { enable_pre_call_checks: true })).router.checksCalls, true);
