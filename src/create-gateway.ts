@@ -25,9 +25,11 @@ import { usdNumber } from "./money.ts";
 import { ProviderHttp } from "./providers/http.ts";
 import { MockProvider } from "./providers/mock.ts";
 import { OpenAiProvider } from "./providers/openai.ts";
+import { idle } from "./routing/candidate.ts";
 import { Health } from "./routing/health.ts";
 import { Router } from "./routing/router.ts";
 import { Snapshots } from "./routing/snapshots.ts";
+import { TokenCounter } from "./routing/token-counter.ts";
 import type { Secret } from "./secret.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { Telemetry } from "./telemetry/telemetry.ts";
@@ -89,11 +91,13 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   };
   const shipper = new Shipper({ journal, authority, clock, random, telemetry, onBooked });
   const health = new Health({ clock });
+  const tokenCounter = new TokenCounter({ clock });
   const snapshots = new Snapshots({
     config,
     routerOf: (current) =>
       new Router({
-        ...{ config: current, random, health },
+        ...{ config: current, random },
+        facts: { loadOf: () => idle, stateOf: (deployment) => health.stateOf(deployment) },
         priceOf: (deployment) => priceBehindWildcard(deployment, clock.nowMs()),
       }),
   });
@@ -120,7 +124,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
       unpricedModels: config.unpricedModels,
       countUnpriced: (model) => metrics.unpriced.inc({ model }),
     }),
-    ...{ snapshots, health },
+    ...{ snapshots, health, tokenCounter },
     providerOf: (deployment) => (deployment.mock === undefined ? openAi : mock),
     newCallId: newId,
     ...{ telemetry, clock, random },
@@ -146,7 +150,10 @@ export function createGateway(options: GatewayOptions): RunningGateway {
       models: `${live.storedCount} of the database`,
     }),
     close: (graceMs) =>
-      close({ decisions, models, shipper, leases, journal, counters, authority, http, telemetry }, graceMs),
+      close(
+        { decisions, models, shipper, leases, journal, counters, authority, http, tokenCounter, telemetry },
+        graceMs,
+      ),
   };
 }
 
@@ -219,6 +226,7 @@ interface Parts {
   readonly counters: Counters;
   readonly authority: RemoteAuthority;
   readonly http: ProviderHttp;
+  readonly tokenCounter: TokenCounter;
   readonly telemetry: Telemetry;
 }
 
@@ -226,6 +234,7 @@ interface Parts {
 async function close(parts: Parts, graceMs: number): Promise<void> {
   const closers = new Closers();
   closers.add("models", () => parts.models.close());
+  closers.add("token counter", () => parts.tokenCounter.close());
   closers.add("authority", () => parts.authority.close());
   closers.add("journal", () => parts.journal.close());
   closers.add("shipper", () => parts.shipper.close());

@@ -1,5 +1,5 @@
 import type { Admission } from "./admission/admission.ts";
-import type { Place } from "./admission/place.ts";
+import { neededOf, type Place } from "./admission/place.ts";
 import { modelNotAllowed, modelNotFound } from "./admission/refusals.ts";
 import type { Ticket } from "./admission/ticket.ts";
 import { mayUse } from "./admission/whitelist.ts";
@@ -11,6 +11,7 @@ import type {
   Caller,
   CompletionRequest,
   EndEvent,
+  FallbackTarget,
   PretendedFailure,
   SettledEvent,
 } from "./completion.ts";
@@ -18,12 +19,15 @@ import type { Deployment } from "./config/config.ts";
 import { GatewayError, ProviderFailure } from "./errors.ts";
 import type { Grant } from "./keys/authority.ts";
 import type { Provider } from "./providers/provider.ts";
+import type { Ask } from "./routing/candidate.ts";
+import { findOverflows } from "./routing/context-window.ts";
 import type { Health } from "./routing/health.ts";
 import { type Destination, Itinerary } from "./routing/itinerary.ts";
 import { nowhere } from "./routing/nowhere.ts";
 import { afterAttempts } from "./routing/retries.ts";
 import type { Route, Router } from "./routing/router.ts";
 import type { Snapshots } from "./routing/snapshots.ts";
+import type { TokenCounter } from "./routing/token-counter.ts";
 import type { AttemptFacts, CallTrace, Telemetry } from "./telemetry/telemetry.ts";
 import { withOverrides } from "./wires/overrides.ts";
 
@@ -37,10 +41,6 @@ interface Call {
   readonly router: Router;
   readonly itinerary: Itinerary;
   readonly trace: CallTrace;
-  /** As it is sent to the group it is at. */
-  request: CompletionRequest;
-  /** The names of the model there, from the caller's spelling to the group it ends in. */
-  names: readonly string[];
   /** Undefined until the call is admitted. */
   ticket: Ticket | undefined;
   /** Begun so far. */
@@ -69,6 +69,7 @@ export class Gateway {
   readonly #snapshots: Pick<Snapshots, "current">;
   readonly #providerOf: (deployment: Deployment) => Provider;
   readonly #health: Health;
+  readonly #tokenCounter: TokenCounter | undefined;
   readonly #telemetry: Telemetry;
   readonly #clock: Clock;
   readonly #random: Random;
@@ -79,6 +80,8 @@ export class Gateway {
     snapshots: Pick<Snapshots, "current">;
     providerOf: (deployment: Deployment) => Provider;
     health: Health;
+    /** Counts long inputs exactly; undefined: they are estimated. */
+    tokenCounter?: TokenCounter | undefined;
     telemetry: Telemetry;
     clock: Clock;
     random: Random;
@@ -88,6 +91,7 @@ export class Gateway {
     this.#snapshots = parts.snapshots;
     this.#providerOf = parts.providerOf;
     this.#health = parts.health;
+    this.#tokenCounter = parts.tokenCounter;
     this.#telemetry = parts.telemetry;
     this.#clock = parts.clock;
     this.#random = parts.random;
@@ -116,11 +120,13 @@ export class Gateway {
       const grant = await this.#admission.authenticate(caller.token);
       trace.identify({ keyId: grant.keyId, teamId: grant.teamId });
       grant.policy?.checkCompletion(path, () => request.chat());
-      const { route, names } = routeFor(router, grant, request.model);
-      trace.identify({ modelGroup: route.modelGroup });
+      const start = startFor(router, grant, request.model);
+      trace.identify({ modelGroup: start.route.modelGroup });
+      const tags = [...new Set([...grant.tags, ...caller.tags, ...request.tags])];
+      const ask = await this.#askFor(request, tags, router, start.route);
       call = {
-        ...{ caller, callId: this.#newCallId(), grant, router, trace, request, names },
-        itinerary: this.#itineraryFor({ request, caller, grant, router, route, names }),
+        ...{ caller, callId: this.#newCallId(), grant, router, trace },
+        itinerary: this.#itineraryFor({ caller, grant, router, start, ask }),
         ...{ ticket: undefined, attempts: 0, failure: undefined, last: undefined },
       };
       yield* this.#attempts(call);
@@ -147,36 +153,40 @@ export class Gateway {
     return [...names].filter(isUsable).sort();
   }
 
-  #itineraryFor(parts: {
-    request: CompletionRequest;
+  /** What a call asks for in a group. Waits only where the length of the input has to be counted. */
+  async #askFor(request: CompletionRequest, tags: readonly string[], router: Router, route: Route): Promise<Ask> {
+    const ask = { request, tags, nowMs: this.#clock.nowMs() };
+    if (router.config.checksCalls !== true) return ask;
+    return { ...ask, overflows: await findOverflows(request, route.deployments, this.#tokenCounter) };
+  }
+
+  #itineraryFor({
+    caller,
+    grant,
+    router,
+    start,
+    ask,
+  }: {
     caller: Caller;
     grant: Grant;
     router: Router;
-    route: Route;
-    names: readonly string[];
+    start: Destination;
+    ask: Ask;
   }): Itinerary {
-    const { request, caller, grant, router, route, names } = parts;
-    const wishes = { ...request.repeat, ...caller.repeat };
+    const wishes = { ...ask.request.repeat, ...caller.repeat };
     for (const { model } of wishes.fallbacks ?? []) {
       if (!mayUse(grant, namesOf(router, grant, model))) throw modelNotAllowed(model);
     }
     const { config } = router;
-    const checked = config.checksFallbackAccess || wishes.fallbacks !== undefined;
-    const { clock, random } = { clock: this.#clock, random: this.#random };
-    return new Itinerary(
-      {
-        ...{ rules: config, config, wishes, clock, random },
-        select: (at, isOpen) => router.select(at, isOpen),
-        resolve: ({ model, overrides }) => {
-          const destination = destinationOf(router, grant, model);
-          if (destination === undefined || (checked && !mayUse(grant, destination.names))) return undefined;
-          return { ...destination, overrides };
-        },
-        deadlineMs: wishes.timeoutMs === undefined ? undefined : clock.monotonicMs() + wishes.timeoutMs,
-      },
-      route,
-      names,
-    );
+    const isChecked = config.checksFallbackAccess || wishes.fallbacks !== undefined;
+    const resolve = ({ model, overrides }: FallbackTarget): Destination | undefined => {
+      const destination = destinationOf(router, grant, model);
+      if (destination === undefined || (isChecked && !mayUse(grant, destination.names))) return undefined;
+      return { ...destination, overrides };
+    };
+    const [clock, random] = [this.#clock, this.#random];
+    const deadlineMs = wishes.timeoutMs === undefined ? undefined : clock.monotonicMs() + wishes.timeoutMs;
+    return new Itinerary({ router, rules: config, config, wishes, resolve, deadlineMs, clock, random }, start, ask);
   }
 
   /** One loop with one counter: an attempt that fails before its first event is repeated, elsewhere if there is elsewhere. */
@@ -200,32 +210,43 @@ export class Gateway {
       }
       const step = itinerary.after(failure);
       if (step.kind === "stop") throw told(call, call.failure ?? failure);
-      if (step.kind === "fallback") enter(call, step.destination);
+      if (step.kind === "fallback") await this.#enter(call, step.destination);
       else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
     }
   }
 
+  /** The call goes on at another group, as the fallback says. */
+  async #enter({ itinerary, router }: Call, destination: Destination): Promise<void> {
+    const { request: before, tags } = itinerary.ask;
+    const { overrides, route } = destination;
+    const request = overrides === undefined ? before : withOverrides(before, overrides);
+    itinerary.enter(destination, await this.#askFor(request, tags, router, route));
+  }
+
   /** Step 4, and for a group that was not asked before, step 3. */
   async #place(call: Call): Promise<Place> {
-    const { itinerary, request, names, ticket, grant } = call;
-    const { route } = itinerary;
+    const { itinerary, ticket, grant } = call;
+    const { route, names, ask } = itinerary;
+    const { request, tags } = ask;
     const pretended = request.repeat?.pretends;
     if (pretended !== undefined && itinerary.fallbackModels.length === 0) throw pretendedFailure(pretended);
     const { candidates, excluded } = itinerary.candidates();
     if (candidates.length === 0) throw nowhere(route, excluded);
-    const leg = { request, models: names, ...route, options: candidates };
+    const options = neededOf(call.router.ranked(candidates, ask));
+    const leg = { request, models: names, ...route, options };
     if (ticket === undefined) {
       const { caller, callId, trace } = call;
-      call.ticket = await this.#admission.admit({ ...leg, grant, caller, callId, traceId: trace.traceId });
+      call.ticket = await this.#admission.admit({ ...leg, grant, caller, tags, callId, traceId: trace.traceId });
     } else if (ticket.leg.modelGroup !== route.modelGroup) {
       await this.#admission.move(ticket, grant, leg);
     }
-    return call.ticket?.takePlace() ?? (await this.#admission.takePlace(ticketOf(call), candidates));
+    return call.ticket?.takePlace() ?? (await this.#admission.takePlace(ticketOf(call), options));
   }
 
   /** One attempt at one deployment. Reserving (`begin`) and settling stand here together. */
   async *#attempt(call: Call, place: Place): AsyncGenerator<CallEvent, void, undefined> {
-    const { request, caller, itinerary } = call;
+    const { caller, itinerary } = call;
+    const { request } = itinerary.ask;
     const { deployment, isProbe } = place;
     const ticket = ticketOf(call);
     const number = ++call.attempts;
@@ -270,12 +291,12 @@ export class Gateway {
   }
 }
 
-function routeFor(router: Router, grant: Grant, model: string): Omit<Destination, "overrides"> {
+function startFor(router: Router, grant: Grant, model: string): Destination {
   const names = namesOf(router, grant, model);
   if (!mayUse(grant, names)) throw modelNotAllowed(model);
   const destination = destinationOf(router, grant, model);
   if (destination === undefined) throw modelNotFound(model);
-  return destination;
+  return { ...destination, overrides: undefined };
 }
 
 /** @returns undefined if the configuration has no such model. */
@@ -289,13 +310,6 @@ function destinationOf(router: Router, grant: Grant, model: string): Omit<Destin
 function namesOf(router: Router, grant: Grant, model: string): readonly string[] {
   const target = grant.aliases.get(model) ?? model;
   return [model, target, router.groupOf(target)];
-}
-
-/** The call goes on at another group, as the fallback says. */
-function enter(call: Call, destination: Destination): void {
-  call.itinerary.enter(destination);
-  call.names = destination.names;
-  if (destination.overrides !== undefined) call.request = withOverrides(call.request, destination.overrides);
 }
 
 function ticketOf({ ticket }: Call): Ticket {

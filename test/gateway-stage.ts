@@ -15,6 +15,7 @@ import { Journal, journalDefaults } from "../src/keys/journal.ts";
 import { Leases } from "../src/keys/leases.ts";
 import { Overdraft } from "../src/keys/overdraft.ts";
 import type { Provider, ProviderCall } from "../src/providers/provider.ts";
+import { idle } from "../src/routing/candidate.ts";
 import { Health } from "../src/routing/health.ts";
 import { Router } from "../src/routing/router.ts";
 import { Snapshots } from "../src/routing/snapshots.ts";
@@ -71,6 +72,7 @@ export class GatewayStage implements Telemetry {
   readonly provider = new ScriptedProvider();
   readonly counters = createMemoryCounters({ clock: this.clock });
   readonly health = new Health({ clock: this.clock });
+  readonly facts = { loadOf: () => idle, stateOf: (deployment: Deployment) => this.health.stateOf(deployment) };
   readonly gateway: Gateway;
   readonly snapshots: Snapshots;
   readonly leases: Leases;
@@ -108,7 +110,7 @@ export class GatewayStage implements Telemetry {
     this.decisions = decisions;
     this.snapshots = new Snapshots({
       config: sampleConfig(options.deployments ?? [sampleDeployment()], options.config),
-      routerOf: (config) => new Router({ config, health: this.health, random: () => 0, priceOf: () => undefined }),
+      routerOf: (config) => new Router({ config, facts: this.facts, random: () => 0, priceOf: () => undefined }),
     });
     this.gateway = new Gateway({
       admission: new Admission({

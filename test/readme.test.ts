@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { variables } from "../sidecar/settings.ts";
 import { keyBounds, keyDefaults } from "../src/config/key-rules.ts";
+import { routingStrategies } from "../src/config/schema-routing.ts";
 import { errorTable, RpcCode } from "../src/errors.ts";
 
 const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
@@ -43,6 +44,11 @@ test("the README's table of what keys may have is the configuration's", () => {
     rows,
     Object.keys(keyDefaults.shape).map((name) => `| \`${name}\` | yes | ${name in keyBounds.shape ? "yes" : "no"}`),
   );
+});
+
+test("the README's table of strategies has all that the configuration takes", () => {
+  const names = rowsAfter("| strategy | chooses |").map((row) => row.split("`")[1]);
+  assert.deepEqual(names, routingStrategies);
 });
 
 /** The rows of the table with this head. */

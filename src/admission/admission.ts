@@ -36,6 +36,8 @@ const shortenedMax = 2;
 interface CallAsk {
   readonly grant: Grant;
   readonly caller: Caller;
+  /** Of the call and its key, without repeats. */
+  readonly tags: readonly string[];
   readonly callId: string;
   readonly traceId: string;
 }
@@ -134,9 +136,8 @@ export class Admission {
   async admit(ask: CallAsk & LegAsk): Promise<Ticket> {
     const { idempotencyKey } = ask.caller;
     const pricedAtMs = this.#clock.nowMs();
-    const tags = [...new Set([...ask.grant.tags, ...ask.caller.tags, ...ask.request.tags])];
-    const taken = await this.#enter({ ...ask, tags, pricedAtMs }, idempotencyKey, []);
-    return new Ticket({ ...ask, ...taken, tags, pricedAtMs, journal: this.#journal, clock: this.#clock });
+    const taken = await this.#enter({ ...ask, pricedAtMs }, idempotencyKey, []);
+    return new Ticket({ ...ask, ...taken, pricedAtMs, journal: this.#journal, clock: this.#clock });
   }
 
   /**

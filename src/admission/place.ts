@@ -12,21 +12,31 @@ export interface Place extends Option {
   end(tokens: number): void;
 }
 
+/** As many of the options as may be needed: up to the first that takes nothing, which always fits. */
+export function neededOf(ranked: Iterable<Option>): Option[] {
+  const options: Option[] = [];
+  for (const option of ranked) {
+    options.push(option);
+    if (!isLimited(option)) break;
+  }
+  return options;
+}
+
+function isLimited({ deployment, isProbe }: Option): boolean {
+  const { rpm, tpm, parallelMax } = deployment;
+  return isProbe || rpm !== undefined || tpm !== undefined || parallelMax !== undefined;
+}
+
 /**
- * What an attempt takes of a deployment's own limits, one list an option: the first that fits is enough. Ends at an option that
- * takes nothing, which always fits. Undefined: the first takes nothing.
+ * What an attempt takes of a deployment's own limits, one list an option: the first that fits is enough. Undefined: the first takes
+ * nothing.
  *
  * @param tokens what it may use.
  */
 export function alternativesOf(options: readonly Option[], tokens: number): readonly (readonly Claim[])[] | undefined {
-  const alternatives: Claim[][] = [];
-  for (const option of options) {
-    const claims = claimsAt(option, tokens);
-    if (claims.length === 0 && alternatives.length === 0) return undefined;
-    alternatives.push(claims);
-    if (claims.length === 0) break;
-  }
-  return alternatives;
+  const [first] = options;
+  if (first === undefined || !isLimited(first)) return undefined;
+  return options.map((option) => claimsAt(option, tokens));
 }
 
 function claimsAt({ deployment, isProbe }: Option, tokens: number): Claim[] {

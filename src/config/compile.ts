@@ -8,8 +8,9 @@ import { compileKeyRules } from "./key-rules.ts";
 import { providerVariables } from "./providers.ts";
 import { compileRedis, redisVariables } from "./redis.ts";
 import type { ResolvedTree } from "./references.ts";
+import { compileReliability } from "./reliability.ts";
 import type { Remarks } from "./remarks.ts";
-import { compileRouter } from "./router.ts";
+import { compileChoice } from "./routing.ts";
 import type { ConfigFile } from "./schema.ts";
 
 /** LiteLLM's own default is 6000 s, its documentation says 600. */
@@ -41,20 +42,13 @@ export async function compile(parts: Compilation): Promise<Config> {
   const { router_settings: router, litellm_settings: settings, general_settings: general } = file;
   const environment = general?.environment ?? resolved.lookup("LITELLM_ENVIRONMENT");
   const { modelGroups, compiled } = await compileGroups(parts, environment);
-  const strategy = router?.routing_strategy ?? "simple-shuffle";
-  if (strategy !== "simple-shuffle") {
-    remarks.notice(
-      ["router_settings", "routing_strategy"],
-      `${strategy} is understood, but not served yet: simple-shuffle is used`,
-    );
-  }
   const aliases = compileAliases(router?.model_group_alias, modelGroups, remarks);
   const redis = compileRedis(file, resolved.lookup, remarks);
   noticeUnset(resolved, compiled, remarks);
   return {
     modelGroups,
     aliases,
-    router: compileRouter(file, { modelGroups, aliases }, remarks),
+    router: { ...compileReliability(file, { modelGroups, aliases }, remarks), ...compileChoice(router, remarks) },
     redis,
     redisUnavailable: file.tollgate?.redis_unavailable ?? "local_share",
     keyServiceUnavailable: keyServiceUnavailableOf(file, remarks),
@@ -113,6 +107,7 @@ async function compileGroups(parts: Compilation, environment: string | undefined
     streamTimeoutMs: file.router_settings?.stream_timeout,
     environment,
     unpricedModels: unpricedModelsOf(file),
+    checksCalls: file.router_settings?.enable_pre_call_checks ?? false,
     credentials: new Set((file.credential_list ?? []).map((credential) => credential.credential_name)),
     nowMs,
   };

@@ -86,6 +86,20 @@ export interface MockAnswer {
   readonly usage: { readonly inputTokens: number; readonly outputTokens: number } | undefined;
 }
 
+/** What some models can do and others cannot; LiteLLM's names without `supports_`. */
+export type Ability =
+  | "function_calling"
+  | "parallel_function_calling"
+  | "tool_choice"
+  | "response_schema"
+  | "vision"
+  | "audio_input"
+  | "audio_output"
+  | "pdf_input"
+  | "web_search"
+  | "reasoning"
+  | "system_messages";
+
 /** One place a model can be called at. */
 export interface Deployment {
   /** `model_info.id`, or a digest of the deployment's parameters, the same on every pod. */
@@ -120,6 +134,14 @@ export interface Deployment {
   readonly retries?: number | undefined;
   /** What differs here from the router's rules. */
   readonly cooldown?: Partial<CooldownRules> | undefined;
+  /** Which calls it is for, where tags decide. Absent: none. */
+  readonly tags?: readonly string[];
+  /** What its model is known not to do. Absent: nothing is known. */
+  readonly lacks?: ReadonlySet<Ability>;
+  /** More input than this does not fit into its model. Absent: nobody knows, or nobody asks. */
+  readonly contextTokens?: number;
+  /** The only parameters it takes (`supported_openai_params`). Absent: any. */
+  readonly params?: ReadonlySet<string>;
   /** The cap sent upstream when the caller named none and money depends on it. */
   readonly outputTokensMax: number;
   /** The name of the cap in requests to it: newer OpenAI models refuse `max_tokens`. */
@@ -174,6 +196,24 @@ export interface AlertRouting {
   readonly slackUrls: ReadonlyMap<AlertType, readonly Secret[]>;
 }
 
+/** LiteLLM's ways of choosing among deployments. */
+export type RoutingStrategy =
+  | "simple-shuffle"
+  | "least-busy"
+  | "usage-based-routing"
+  | "usage-based-routing-v2"
+  | "latency-based-routing"
+  | "cost-based-routing"
+  | "provider-budget-routing";
+
+/** What `latency-based-routing` goes by. */
+export interface LatencyRouting {
+  /** How long a measurement counts, in milliseconds. */
+  readonly ttlMs: number;
+  /** Deployments that are slower than the quickest by at most this part of its time count as equal to it. */
+  readonly bufferRatio: number;
+}
+
 /** Kinds of failed attempts, in LiteLLM's words without their "Error". */
 export type FailureClass =
   | "BadRequest"
@@ -219,7 +259,16 @@ export interface RepeatRules {
 
 /** How deployments are chosen and how often. */
 export interface RouterConfig extends RepeatRules {
-  readonly strategy: "simple-shuffle";
+  readonly strategy: RoutingStrategy;
+  /** Absent: another strategy is used, and nobody needs measurements. */
+  readonly latency?: LatencyRouting;
+  /** Calls go where their tags say (`enable_tag_filtering`); absent: tags are for the books only. */
+  readonly tagRouting?: {
+    /** Whether one tag of the call is enough; else a deployment must have all of them. */
+    readonly matchAny: boolean;
+  };
+  /** Whether deployments are passed over that cannot take a call as it is (`enable_pre_call_checks`). Absent: no. */
+  readonly checksCalls?: boolean;
   /** The least pause before a deployment is tried again, in milliseconds. */
   readonly retryPauseMs: number;
   /** So often a call leaves for another group, or for other deployments of its own once its retries are used up. */

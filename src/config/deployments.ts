@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
 import { Secret } from "../secret.ts";
+import { abilitiesOf } from "./abilities.ts";
 import { readApiBase, writeApiBase } from "./api-base.ts";
 import type { Deployment, MockAnswer, PriceEntry, UnpricedModels } from "./config.ts";
 import { canonical, isTree, type Tree } from "./document.ts";
 import { byClass } from "./failure-policy.ts";
-import { findPrice, type PriceFinding } from "./prices.ts";
+import { contextTokensOf, findPrice, type PriceFinding } from "./prices.ts";
 import { findTarget, type ProviderRow } from "./providers.ts";
 import type { ResolvedTree } from "./references.ts";
 import { type Path, pathText, type Remarks } from "./remarks.ts";
@@ -29,6 +30,8 @@ export interface DeploymentContext {
   readonly streamTimeoutMs: number | undefined;
   readonly environment: string | undefined;
   readonly unpricedModels: UnpricedModels;
+  /** Whether it matters how much a model takes (`enable_pre_call_checks`). */
+  readonly checksCalls: boolean;
   /** Names that `litellm_credential_name` may have. */
   readonly credentials: ReadonlySet<string>;
   readonly nowMs: number;
@@ -77,6 +80,9 @@ export async function compileEntry(
       ...(name === undefined ? {} : { "OpenAI-Organization": name }),
     },
     ...figuresOf(entry, context),
+    ...abilitiesOf(entry.model_info),
+    ...windowOf(entry, address, context),
+    ...(entry.litellm_params.tags !== undefined && { tags: entry.litellm_params.tags }),
     price: pricing.price,
     ...(pricing.isLater && { ownPrices: ownPricesOf(entry) }),
     mock: mockOf(entry),
@@ -183,6 +189,14 @@ function priceOf(entry: ModelEntry, address: Address, nowMs: number): PriceFindi
   const { provider, model } = address;
   const baseModel = entry.model_info?.base_model;
   return findPrice({ overrides: ownPricesOf(entry), provider, model, baseModel, nowMs });
+}
+
+function windowOf(entry: ModelEntry, address: Address, context: DeploymentContext): Pick<Deployment, "contextTokens"> {
+  if (!context.checksCalls) return {};
+  const { max_input_tokens: own, base_model: baseModel } = entry.model_info ?? {};
+  const { provider, model } = address;
+  const contextTokens = own ?? contextTokensOf({ provider, model, baseModel, nowMs: context.nowMs });
+  return contextTokens === undefined ? {} : { contextTokens };
 }
 
 function ownPricesOf(entry: ModelEntry): readonly PriceEntry[] {

@@ -12,6 +12,7 @@ import {
   tollgateSettings,
 } from "./schema.ts";
 import { litellmParams, modelEntry, modelInfo } from "./schema-model.ts";
+import { strategyArgs } from "./schema-routing.ts";
 
 /** The keys of one section. */
 export interface SectionKeys {
@@ -66,7 +67,7 @@ export const paramKeys = sectionKeys(
   "litellm_params",
   litellmParams,
   `api_version region_name max_retries
-   tags max_budget budget_duration drop_params additional_drop_params
+   max_budget budget_duration drop_params additional_drop_params
    allowed_openai_params configurable_clientside_auth_params silent_model use_in_pass_through use_litellm_proxy
    merge_reasoning_content_in_choices max_file_size_mb bucket_name ttft_timeout stream_idle_timeout keepalive_seconds
    allow_client_keepalive_override mock_timeout max_completion_tokens temperature top_p top_k n stop seed logprobs
@@ -82,7 +83,7 @@ export const paramKeys = sectionKeys(
 export const infoKeys = sectionKeys(
   "model_info",
   modelInfo,
-  `access_groups max_input_tokens tier team_id team_public_model_name health_check_model health_check_timeout
+  `access_groups tier team_id team_public_model_name health_check_model health_check_timeout
    health_check_voice disable_background_health_check`,
   { family: prices, laterLike: laterPrices, open: true },
 );
@@ -90,14 +91,15 @@ export const infoKeys = sectionKeys(
 export const routerKeys = sectionKeys(
   "router_settings",
   routerSettings,
-  `routing_strategy_args enable_pre_call_checks optional_pre_call_checks deployment_affinity_ttl_seconds
-   model_group_affinity_config routing_groups enable_tag_filtering tag_filtering_match_any
+  `optional_pre_call_checks deployment_affinity_ttl_seconds model_group_affinity_config routing_groups
    provider_budget_config default_litellm_params default_max_parallel_requests default_priority polling_interval
    caching_groups cache_kwargs cache_responses client_ttl assistants_config search_tools guardrail_list alerting_config
    router_general_settings set_verbose debug_level ignore_invalid_deployments enable_health_check_routing
    health_check_staleness_threshold health_check_ignore_transient_errors background_health_check_model_groups
    tag_routing_prefix`,
 );
+
+export const strategyArgKeys = sectionKeys("routing_strategy_args", strategyArgs, "max_latency_list_size");
 
 export const settingKeys = sectionKeys(
   "litellm_settings",

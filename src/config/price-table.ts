@@ -25,7 +25,8 @@ type Variant = Figures & {
   readonly long?: readonly (Figures & { readonly above: number })[];
 };
 
-type Model = readonly [id: string, match: Match, ...variants: Variant[]];
+/** `contextTokens`: how many tokens of input and output it takes together; null: the source does not say. */
+type Model = readonly [id: string, match: Match, contextTokens: number | null, ...variants: Variant[]];
 
 interface Provider {
   /** Names that are this provider's where none is given. */
@@ -45,6 +46,8 @@ export interface TablePrice {
   readonly entries: readonly PriceEntry[];
   /** What takes its place at times from now on; the last that is in force counts. */
   readonly changes: readonly { readonly when: PriceChange["when"]; readonly entries: readonly PriceEntry[] }[];
+  /** How many tokens fit into the model, rounded by some; absent: the table does not know. */
+  readonly contextTokens?: number;
   /** The table and its version. */
   readonly version: string;
 }
@@ -71,28 +74,29 @@ export function findInTable(provider: string | undefined, model: string, nowMs: 
     provider === undefined
       ? Object.values(providers).find(({ match }) => match !== undefined && matches(match, name))
       : providers[provider];
-  const variants = seller && (findModel(seller, name, providers) ?? findModel(seller, withDashes(name), providers));
-  if (variants === undefined) return undefined;
+  const found = seller && (findModel(seller, name, providers) ?? findModel(seller, withDashes(name), providers));
+  if (found === undefined) return undefined;
+  const [, , contextTokens, ...variants] = found;
   const [first, ...others] = currentVariants(variants, nowMs);
   if (first === undefined) return undefined;
   const changes = others.flatMap((variant) => {
     const when = whenOf(variant);
     return when === undefined ? [] : [{ when, entries: entriesOf(variant) }];
   });
-  return { entries: entriesOf(first), changes, version };
+  return { entries: entriesOf(first), changes, version, ...(contextTokens !== null && { contextTokens }) };
 }
 
 function findModel(
   { models, fallbacks = [] }: Provider,
   name: string,
   providers: Table["providers"],
-): readonly Variant[] | undefined {
+): Model | undefined {
   const found = models.find(([, match]) => matches(match, name));
-  if (found !== undefined) return found.slice(2) as Variant[];
+  if (found !== undefined) return found;
   for (const id of fallbacks) {
     const other = providers[id];
-    const variants = other && findModel(other, name, providers);
-    if (variants !== undefined) return variants;
+    const sold = other && findModel(other, name, providers);
+    if (sold !== undefined) return sold;
   }
   return undefined;
 }

@@ -83,6 +83,15 @@ export function priceBehindWildcard(resolved: Deployment, nowMs: number): Price 
   return overrides && findPrice({ overrides, provider, model, baseModel: undefined, nowMs }).price;
 }
 
+/**
+ * How many tokens fit into a model as the table has it, and a twentieth more: it has 1,000,000 for some that take 1,048,576, and a
+ * call that is a little too long is better refused by its provider than one that fits by us. Undefined: the table does not know.
+ */
+export function contextTokensOf(names: ModelNames): number | undefined {
+  const contextTokens = findModel(names)?.contextTokens;
+  return contextTokens === undefined ? undefined : Math.floor(contextTokens * 1.05);
+}
+
 function missingText(hasInput: boolean): string {
   const missing = hasInput ? "output_cost_per_token" : "input_cost_per_token";
   return `${missing} is missing and the price table does not know the model: write it too (0 if it is free)`;
@@ -107,14 +116,20 @@ function keepOutput(found: TablePrice): TablePrice {
   return { ...found, entries: outputOf(found.entries), changes };
 }
 
-function lookUp(parts: {
+/** A deployment's model, as it is called and as the operator says what it is. */
+interface ModelNames {
   readonly provider: string | undefined;
   readonly model: string;
   readonly baseModel: string | undefined;
   readonly nowMs: number;
-}): TablePrice | undefined {
-  const { provider, model, baseModel, nowMs } = parts;
-  const found = baseModel === undefined ? byModel(provider, model, nowMs) : byBaseModel(baseModel, nowMs);
+}
+
+function findModel({ provider, model, baseModel, nowMs }: ModelNames): TablePrice | undefined {
+  return baseModel === undefined ? byModel(provider, model, nowMs) : byBaseModel(baseModel, nowMs);
+}
+
+function lookUp(parts: ModelNames): TablePrice | undefined {
+  const found = findModel(parts);
   // Models billed by the hour or the page have no price per token.
   return found?.entries.some(({ kind }) => kind === "input") ? found : undefined;
 }

@@ -1,6 +1,7 @@
 /** The schema of one entry of LiteLLM's `model_list`. */
 
 import { z } from "zod";
+import { abilityFlags } from "./abilities.ts";
 import { failurePolicy } from "./failure-policy.ts";
 import {
   anything,
@@ -88,6 +89,8 @@ export const modelInfo = section({
   allowed_fails: whole(0, 3).optional(),
   allowed_fails_policy: failurePolicy("AllowedFails").optional(),
   cooldown_time: pause.optional(),
+  supported_openai_params: list(text).optional(),
+  ...abilityFlags,
 });
 
 /** One deployment. */

@@ -23,6 +23,7 @@ import {
 } from "./fields.ts";
 import { keyBounds, keyDefaults } from "./key-rules.ts";
 import { modelEntry } from "./schema-model.ts";
+import { routingStrategies, strategyArgs } from "./schema-routing.ts";
 
 const groupNames = list(z.union([text, map(anything)], { error: "the name of a model" }));
 
@@ -36,17 +37,6 @@ const fallbacks = list(
 const aliasTarget = z.union([text, section({ model: text, hidden: flag.optional() })], {
   error: "the name of a model, or {model: its name, hidden: true}",
 });
-
-/** The strategies of LiteLLM's router. */
-const strategies = [
-  "simple-shuffle",
-  "least-busy",
-  "usage-based-routing",
-  "usage-based-routing-v2",
-  "latency-based-routing",
-  "cost-based-routing",
-  "provider-budget-routing",
-] as const;
 
 const callbacks = z.union([list(anything), text], { error: "a list of names, such as [langfuse]" });
 
@@ -64,8 +54,8 @@ const port = whole(1, 6379);
 
 export const routerSettings = section({
   ...reliability,
-  routing_strategy: choice(strategies).optional(),
-  routing_strategy_args: map(anything).optional(),
+  routing_strategy: choice(routingStrategies).optional(),
+  routing_strategy_args: strategyArgs.optional(),
   timeout: seconds.optional(),
   stream_timeout: seconds.optional(),
   retry_after: pause.optional(),
@@ -78,6 +68,7 @@ export const routerSettings = section({
   optional_pre_call_checks: list(text).optional(),
   enable_weighted_failover: flag.optional(),
   enable_tag_filtering: flag.optional(),
+  tag_filtering_match_any: flag.optional(),
   model_group_alias: map(aliasTarget).optional(),
   redis_url: redisUrl.optional(),
   redis_host: text.optional(),

@@ -11,6 +11,7 @@ import {
   routerKeys,
   type SectionKeys,
   settingKeys,
+  strategyArgKeys,
   tollgateKeys,
   topKeys,
 } from "./known-keys.ts";
@@ -48,6 +49,10 @@ export function noticeStrangers(tree: Tree, remarks: Remarks): void {
   for (const [index, credential] of credentials.entries())
     visit(credentialKeys, credential, ["credential_list", index]);
   visit(routerKeys, tree.router_settings, ["router_settings"]);
+  if (isTree(tree.router_settings)) {
+    const name = "routing_strategy_args";
+    visit(strategyArgKeys, tree.router_settings[name], ["router_settings", name]);
+  }
   visit(settingKeys, tree.litellm_settings, ["litellm_settings"]);
   for (const [name, keys] of [
     ["cache_params", cacheKeys],

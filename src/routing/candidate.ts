@@ -16,6 +16,15 @@ export interface Load {
   readonly firstTokenMs: number | undefined;
 }
 
+/** Nobody uses it. */
+export const idle: Load = {
+  inFlight: 0,
+  requests: 0,
+  tokens: 0,
+  msPerOutputToken: undefined,
+  firstTokenMs: undefined,
+};
+
 /** A deployment a call may be tried at. */
 export interface Candidate {
   readonly deployment: Deployment;
@@ -55,12 +64,22 @@ export interface Selection {
   readonly excluded: readonly Exclusion[];
 }
 
+/** Deployments whose model an input does not fit into, and at least or about how many tokens it has. */
+export type Overflows = ReadonlyMap<Deployment, number>;
+
 /** What a call asks for, as far as the choice of a deployment depends on it. */
 export interface Ask {
   readonly request: CompletionRequest;
   /** Of the call, its key and its team, without repeats. */
   readonly tags: readonly string[];
+  /** Deployments whose model the input does not fit into, and about how many tokens it has; absent: nobody has asked. */
+  readonly overflows?: Overflows;
+  /** When it is asked: wall-clock time, for prices that change with it. */
+  readonly nowMs: number;
 }
 
 /** Says why a deployment does not fit a call; undefined: it fits. */
 export type Check = (deployment: Deployment, ask: Ask) => Exclusion | undefined;
+
+/** Says which of a model's deployments do not fit a call, where that depends on what others there are. */
+export type Filter = (deployments: readonly Deployment[], ask: Ask) => readonly Exclusion[];

@@ -2,10 +2,10 @@ import type { Clock, Random } from "../clock.ts";
 import type { FallbackTarget, JsonObject, RepeatWishes } from "../completion.ts";
 import type { Deployment, FallbackMap, RepeatRules, RouterConfig } from "../config/config.ts";
 import type { ErrorCode, GatewayError } from "../errors.ts";
-import type { Selection } from "./candidate.ts";
+import type { Ask, Selection } from "./candidate.ts";
 import { failureClassOf } from "./failure-class.ts";
 import { isWorthRepeating, pauseMs, retryBound } from "./retries.ts";
-import type { Route } from "./router.ts";
+import type { Route, Router } from "./router.ts";
 
 /** Refusals of a fallback that say nothing about the next one. */
 const refusals: ReadonlySet<ErrorCode> = new Set([
@@ -14,6 +14,9 @@ const refusals: ReadonlySet<ErrorCode> = new Set([
   "model_not_allowed",
   "unpriced_model",
 ]);
+
+/** The deployments of the group cannot take the call; others may. */
+const misplaced: ReadonlySet<ErrorCode> = new Set(["deployments_full", "invalid_request"]);
 
 /** Nobody waits longer for a deployment that is down, in milliseconds. */
 const longestCoolingWaitMs = 8_000;
@@ -51,8 +54,7 @@ export interface ItineraryParts {
   readonly rules: RepeatRules;
   readonly config: Pick<RouterConfig, "fallbacksMax" | "retryPauseMs" | "weightedFailover">;
   readonly wishes: RepeatWishes;
-  /** Where deployments are found that were not tried yet, or any. */
-  readonly select: (route: Route, isOpen: (deployment: Deployment) => boolean) => Selection;
+  readonly router: Pick<Router, "select">;
   /** Where a fallback leads; undefined: nowhere, or the caller may not go there. */
   readonly resolve: (target: FallbackTarget) => Destination | undefined;
   /** Monotonic, milliseconds; undefined: the caller waits for as long as it takes. */
@@ -69,8 +71,8 @@ export interface ItineraryParts {
 export class Itinerary {
   readonly #parts: ItineraryParts;
   #route: Route;
-  /** Names by which fallbacks of the group are looked up. */
   #names: readonly string[];
+  #ask: Ask;
   /** Of this group, in the order they were tried. */
   readonly #tried: Deployment[] = [];
   #retries = 0;
@@ -81,12 +83,22 @@ export class Itinerary {
   #hasLookedAhead = false;
   readonly #fallbackModels: string[] = [];
 
-  /** @param names of the model, as the caller spelled it and as they are configured. */
-  constructor(parts: ItineraryParts, route: Route, names: readonly string[]) {
+  constructor(parts: ItineraryParts, start: Destination, ask: Ask) {
     this.#parts = parts;
-    this.#route = route;
-    this.#names = names;
-    this.#visited.add(route.modelGroup);
+    this.#route = start.route;
+    this.#names = start.names;
+    this.#ask = ask;
+    this.#visited.add(start.route.modelGroup);
+  }
+
+  /** What the call asks for in the group it is at. */
+  get ask(): Ask {
+    return this.#ask;
+  }
+
+  /** Of the model, as it was called for and as it is configured. */
+  get names(): readonly string[] {
+    return this.#names;
   }
 
   get route(): Route {
@@ -115,9 +127,10 @@ export class Itinerary {
   }
 
   /** The call goes on at another group. */
-  enter({ route, names }: Destination): void {
+  enter({ route, names }: Destination, ask: Ask): void {
     this.#route = route;
     this.#names = names;
+    this.#ask = ask;
     this.#tried.length = 0;
     this.#retries = 0;
     this.#hasLookedAhead = false;
@@ -127,8 +140,8 @@ export class Itinerary {
 
   /** What to do after a failure that came before the answer began. */
   after(failure: GatewayError): Step {
-    const isProviders = failureClassOf(failure) !== undefined || failure.code === "deployments_full";
-    if (!isProviders && !(this.#fallbackModels.length > 0 && refusals.has(failure.code))) return stop;
+    const isElsewhereBetter = failureClassOf(failure) !== undefined || misplaced.has(failure.code);
+    if (!isElsewhereBetter && !(this.#fallbackModels.length > 0 && refusals.has(failure.code))) return stop;
     return this.#retry(failure) ?? this.#failover(failure) ?? this.#fallback(failure) ?? stop;
   }
 
@@ -142,8 +155,8 @@ export class Itinerary {
   }
 
   #select(isFresh: boolean): Selection {
-    const { select } = this.#parts;
-    return select(this.#route, (deployment) => !isFresh || !this.#tried.includes(deployment));
+    const isOpen = (deployment: Deployment) => !isFresh || !this.#tried.includes(deployment);
+    return this.#parts.router.select(this.#route, this.#ask, isOpen);
   }
 
   #retry(failure: GatewayError): Step | undefined {

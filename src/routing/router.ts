@@ -1,29 +1,9 @@
 import type { Random } from "../clock.ts";
 import type { Config, Deployment, Price, RouterConfig } from "../config/config.ts";
 import { matchWildcard } from "../wildcard.ts";
-import type { Candidate, Exclusion, Load, Selection } from "./candidate.ts";
-import type { Health } from "./health.ts";
-import { simpleShuffle } from "./strategies.ts";
-
-const idle: Load = { inFlight: 0, requests: 0, tokens: 0, msPerOutputToken: undefined, firstTokenMs: undefined };
-
-/** By order, and within an order as drawn. */
-function rank(candidates: readonly Candidate[], random: Random): readonly Candidate[] {
-  if (candidates.length < 2) return candidates;
-  const ranked: Candidate[] = [];
-  const left = [...candidates];
-  while (left.length > 0) {
-    const order = Math.min(...left.map(({ deployment }) => deployment.order));
-    const level = left.filter(({ deployment }) => deployment.order === order);
-    const drawn = simpleShuffle(
-      level.map(({ deployment }) => deployment),
-      random,
-    );
-    const index = left.findIndex(({ deployment }) => deployment === drawn);
-    ranked.push(...left.splice(index, 1));
-  }
-  return ranked;
-}
+import type { Ask, Candidate, Filter, Selection } from "./candidate.ts";
+import { candidatesOf, type DeploymentFacts, filtersOf, rank } from "./candidates.ts";
+import { type Strategy, strategyOf } from "./strategies.ts";
 
 /** So many names behind wildcards are remembered; callers choose them, so there must be an end. */
 const resolvedMax = 1_000;
@@ -46,7 +26,9 @@ export class Router {
   readonly #resolved = new Map<string, Route>();
   readonly #priceOf: (resolved: Deployment) => Price | undefined;
   readonly #random: Random;
-  readonly #health: Pick<Health, "stateOf">;
+  readonly #facts: DeploymentFacts;
+  readonly #filters: readonly Filter[];
+  readonly #strategy: Strategy;
   readonly config: RouterConfig;
 
   /** @param parts.priceOf what a model behind a wildcard costs, as far as anybody knows. */
@@ -54,7 +36,7 @@ export class Router {
     config: Config;
     priceOf: (resolved: Deployment) => Price | undefined;
     random: Random;
-    health: Pick<Health, "stateOf">;
+    facts: DeploymentFacts;
   }) {
     this.#groups = parts.config.modelGroups;
     this.#aliases = parts.config.aliases;
@@ -63,7 +45,9 @@ export class Router {
       .sort((a, b) => b.length - a.length);
     this.#priceOf = parts.priceOf;
     this.#random = parts.random;
-    this.#health = parts.health;
+    this.#facts = parts.facts;
+    this.#filters = filtersOf(parts.config.router);
+    this.#strategy = strategyOf(parts.config.router);
     this.config = parts.config.router;
   }
 
@@ -100,25 +84,17 @@ export class Router {
   }
 
   /**
-   * Where an attempt can be made, the best first: deployments of the lowest order before others.
+   * Where an attempt can be made, in no order, and why not elsewhere.
    *
    * @param isOpen whether a deployment is to be looked at.
    */
-  select(route: Route, isOpen: (deployment: Deployment) => boolean): Selection {
-    const candidates: Candidate[] = [];
-    const excluded: Exclusion[] = [];
-    for (const deployment of route.deployments) {
-      if (!isOpen(deployment)) continue;
-      const state = this.#health.stateOf(deployment);
-      if (typeof state === "object") {
-        const { coolingForMs, cause } = state;
-        const detail = `left alone for ${(coolingForMs / 1000).toFixed(1)} s after ${cause}`;
-        excluded.push({ deployment, reason: "cooling", detail, retryAfterMs: Math.ceil(coolingForMs), cause });
-      } else {
-        candidates.push({ deployment, load: idle, isProbe: state === "probing" });
-      }
-    }
-    return { candidates: rank(candidates, this.#random), excluded };
+  select(route: Route, ask: Ask, isOpen: (deployment: Deployment) => boolean): Selection {
+    return candidatesOf(route.deployments.filter(isOpen), ask, this.#facts, this.#filters);
+  }
+
+  /** The best candidate first, each found when it is asked for. */
+  ranked(candidates: readonly Candidate[], ask: Ask): Iterable<Candidate> {
+    return candidates.length === 1 ? candidates : rank(candidates, this.#strategy, this.#random, ask);
   }
 
   /** Public names that can be listed: no wildcards, no hidden aliases. Sorted. */

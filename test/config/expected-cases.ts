@@ -122,12 +122,6 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
       "other-environment.yaml:4: model_list[0].model_info.supported_environments: the deployment is for production, and this is staging (general_settings.environment or LITELLM_ENVIRONMENT): left out",
     ],
   },
-  "other-strategy.yaml": {
-    ok: true,
-    remarks: [
-      "other-strategy.yaml:5: router_settings.routing_strategy: least-busy is understood, but not served yet: simple-shuffle is used",
-    ],
-  },
   "own-model-info.yaml": {
     ok: true,
     remarks: [
@@ -159,6 +153,19 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
     ok: false,
     remarks: [
       "second-document.yaml:4: a second document starts here (---); write one document a file, and list further files under include",
+    ],
+  },
+  "strategy-args-of-another.yaml": {
+    ok: true,
+    remarks: [
+      "strategy-args-of-another.yaml:7: router_settings.routing_strategy_args.lowest_latency_buffer: acts only with routing_strategy: latency-based-routing",
+    ],
+  },
+  "strategy-args.yaml": {
+    ok: true,
+    remarks: [
+      "strategy-args.yaml:8: router_settings.routing_strategy_args.lowest_latency_bufer: unknown key: it has no effect; did you mean lowest_latency_buffer?",
+      "strategy-args.yaml:9: router_settings.routing_strategy_args.max_latency_list_size: understood, but not served yet: it has no effect",
     ],
   },
   "tab.yaml": { ok: false, remarks: ["tab.yaml:5: a tab indents this line; write spaces"] },
@@ -323,6 +330,13 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
     ok: false,
     remarks: [
       'wrong-redis-mode.yaml:3: tollgate.redis_unavailable: found "close"; write one of local_share, closed, open',
+    ],
+  },
+  "wrong-strategy-args.yaml": {
+    ok: false,
+    remarks: [
+      'wrong-strategy-args.yaml:6: router_settings.routing_strategy_args.ttl: found "soon"; write a number of seconds over 0, such as 30',
+      "wrong-strategy-args.yaml:6: router_settings.routing_strategy_args.lowest_latency_buffer: found -1; write a number of at least 0, such as 0.5",
     ],
   },
   "wrong-strategy.yaml": {

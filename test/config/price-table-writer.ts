@@ -6,7 +6,8 @@ import { shiftDecimal } from "../../src/config/decimal.ts";
 
 /**
  * Makes src/config/price-table.json of the figures in genai-prices, a package that is only needed for this: `npm run
- * generate:prices` after its version has changed. What is kept: who is meant by a name, and the prices of what we meter.
+ * generate:prices` after its version has changed. What is kept: who is meant by a name, how much fits into the model, and the
+ * prices of what we meter.
  */
 
 const table = new URL("../../src/config/price-table.json", import.meta.url);
@@ -45,7 +46,7 @@ export async function priceTableText(published: string): Promise<string> {
     const { model_match: match, fallback_model_providers: fallbacks } = provider;
     const models = provider.models.map((model) => {
       const variants = Array.isArray(model.prices) ? model.prices : [{ prices: model.prices }];
-      return JSON.stringify([model.id, model.match, ...variants.map(variant)]);
+      return JSON.stringify([model.id, model.match, model.context_window ?? null, ...variants.map(variant)]);
     });
     const rest = JSON.stringify({ match, fallbacks }).slice(1, -1);
     return `${JSON.stringify(provider.id)}:{${rest}${rest === "" ? "" : ","}"models":[\n${models.join(",\n")}\n]}`;

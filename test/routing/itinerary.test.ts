@@ -3,10 +3,11 @@ import { describe, test } from "node:test";
 import type { FallbackTarget, RepeatWishes } from "../../src/completion.ts";
 import type { Deployment, RouterConfig } from "../../src/config/config.ts";
 import { type ErrorCode, GatewayError } from "../../src/errors.ts";
-import type { Candidate, Exclusion } from "../../src/routing/candidate.ts";
+import { type Candidate, type Exclusion, idle } from "../../src/routing/candidate.ts";
 import { Itinerary } from "../../src/routing/itinerary.ts";
 import { HandClock } from "../keys/hand-clock.ts";
 import { sampleDeployment, sampleRouter } from "../sample-call.ts";
+import { sampleAsk } from "./sample-candidates.ts";
 
 /** Deployments by group, in the order they are chosen; a name tells its order after a colon: "a:2". */
 type Groups = Readonly<Record<string, readonly string[]>>;
@@ -40,17 +41,18 @@ function play({ groups, config, wishes = {}, failures, down = {}, timeoutMs }: T
   const trip = new Itinerary(
     {
       ...{ rules: router, config: router, wishes, clock, random: () => 0 },
-      select: (route, isOpen) => {
-        const candidates: Candidate[] = [];
-        const excluded: Exclusion[] = [];
-        const load = { inFlight: 0, requests: 0, tokens: 0, msPerOutputToken: undefined, firstTokenMs: undefined };
-        for (const deployment of route.deployments) {
-          const forMs = down[deployment.id];
-          if (!isOpen(deployment)) continue;
-          if (forMs === undefined) candidates.push({ deployment, load, isProbe: false });
-          else excluded.push({ deployment, reason: "cooling", detail: "", retryAfterMs: forMs });
-        }
-        return { candidates, excluded };
+      router: {
+        select: (route, _ask, isOpen) => {
+          const candidates: Candidate[] = [];
+          const excluded: Exclusion[] = [];
+          for (const deployment of route.deployments) {
+            const forMs = down[deployment.id];
+            if (!isOpen(deployment)) continue;
+            if (forMs === undefined) candidates.push({ deployment, load: idle, isProbe: false });
+            else excluded.push({ deployment, reason: "cooling", detail: "", retryAfterMs: forMs });
+          }
+          return { candidates, excluded };
+        },
       },
       resolve: ({ model, overrides }: FallbackTarget) => {
         const route = routes.get(model);
@@ -58,8 +60,8 @@ function play({ groups, config, wishes = {}, failures, down = {}, timeoutMs }: T
       },
       deadlineMs: timeoutMs,
     },
-    firstRoute,
-    [first],
+    { route: firstRoute, names: [first], overrides: undefined },
+    sampleAsk(),
   );
   const seen: string[] = [];
   const left = [...failures];
@@ -78,7 +80,7 @@ function play({ groups, config, wishes = {}, failures, down = {}, timeoutMs }: T
     }
     const then = trip.after(failure);
     if (then.kind === "stop") return [...seen, failure.code];
-    if (then.kind === "fallback") trip.enter(then.destination);
+    if (then.kind === "fallback") trip.enter(then.destination, sampleAsk());
     else if (then.pauseMs > 0) seen.push(String(then.pauseMs));
   }
   throw new Error("it goes on for ever");

@@ -2,110 +2,38 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Deployment } from "../../src/config/config.ts";
 import { GatewayError } from "../../src/errors.ts";
+import { idle } from "../../src/routing/candidate.ts";
 import type { HealthState } from "../../src/routing/health.ts";
 import { afterAttempts, isWorthRepeating, pauseMs } from "../../src/routing/retries.ts";
 import { Router } from "../../src/routing/router.ts";
-import { simpleShuffle } from "../../src/routing/strategies.ts";
 import { sampleConfig, sampleDeployment, samplePrice } from "../sample-call.ts";
+import { seeded } from "../seeded.ts";
+import { sampleAsk } from "./sample-candidates.ts";
 
-/** The same sequence every time (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-/** How far draws are from their shares: Pearson's chi-square. */
-function chiSquare(candidates: readonly Deployment[], shares: readonly number[]): number {
-  const draws = 20_000;
-  const random = seeded(20_261_123);
-  const counts = new Map<Deployment, number>();
-  for (let draw = 0; draw < draws; draw++) {
-    const drawn = simpleShuffle(candidates, random);
-    counts.set(drawn, (counts.get(drawn) ?? 0) + 1);
-  }
-  const total = shares.reduce((sum, share) => sum + share, 0);
-  return candidates.reduce((sum, candidate, index) => {
-    const expected = (draws * (shares[index] ?? 0)) / total;
-    const count = counts.get(candidate) ?? 0;
-    if (expected === 0) assert.equal(count, 0, "a share of nothing is never drawn");
-    return expected === 0 ? sum : sum + (count - expected) ** 2 / expected;
-  }, 0);
-}
-
-describe("simple-shuffle", () => {
-  const cases: readonly [string, readonly Partial<Deployment>[], readonly number[]][] = [
-    ["evenly when nothing is given", [{}, {}, {}], [1, 1, 1]],
-    ["by weight", [{ weight: 1 }, { weight: 2 }, { weight: 5 }], [1, 2, 5]],
-    ["by fractions of weight", [{ weight: 0.25 }, { weight: 0.75 }], [1, 3]],
-    [
-      "by weight even if rpm is given",
-      [
-        { weight: 1, rpm: 100 },
-        { weight: 3, rpm: 1 },
-      ],
-      [1, 3],
-    ],
-    ["by rpm without weights", [{ rpm: 10 }, { rpm: 30 }], [1, 3]],
-    ["by tpm without the others", [{ tpm: 1000 }, { tpm: 4000 }], [1, 4]],
-    ["nothing to one without the figure the others have", [{ weight: 2 }, {}, { weight: 1 }], [2, 0, 1]],
-    ["nothing to a weight of zero", [{ weight: 0 }, { weight: 1 }, { weight: 1 }], [0, 1, 1]],
-    ["evenly when all weights are zero", [{ weight: 0 }, { weight: 0 }], [1, 1]],
-    [
-      "by rpm when all weights are zero",
-      [
-        { weight: 0, rpm: 1 },
-        { weight: 0, rpm: 2 },
-      ],
-      [1, 2],
-    ],
-  ];
-  for (const [name, facts, shares] of cases) {
-    test(`shares ${name}`, () => {
-      const candidates = facts.map((fact, index) => sampleDeployment({ id: String(index), ...fact }));
-      // 13.8 is passed by chance once in a thousand seeds, with two degrees of freedom.
-      assert.ok(chiSquare(candidates, shares) < 13.8);
-    });
-  }
-
-  test("draws somebody at both ends of chance", () => {
-    const candidates = [{ weight: 1 }, { weight: 1 }, { weight: 0 }].map((fact, index) =>
-      sampleDeployment({ id: String(index), ...fact }),
-    );
-    assert.equal(simpleShuffle(candidates, () => 0).id, "0");
-    assert.equal(simpleShuffle(candidates, () => 1).id, "1", "never the one that weighs nothing");
-    assert.throws(() => simpleShuffle([], () => 0), RangeError);
-  });
-});
-
-const health = { stateOf: (): HealthState => "up" };
+const facts = { loadOf: () => idle, stateOf: (): HealthState => "up" };
 
 describe("a router", () => {
-  const routerOf = (deployments: readonly Partial<Deployment>[], facts: Parameters<typeof sampleConfig>[1] = {}) =>
+  const routerOf = (deployments: readonly Partial<Deployment>[], more: Parameters<typeof sampleConfig>[1] = {}) =>
     new Router({
       config: sampleConfig(
         deployments.map((fact, index) => sampleDeployment({ id: String(index), ...fact })),
-        facts,
+        more,
       ),
       priceOf: () => undefined,
       random: seeded(7),
-      health,
+      facts,
     });
 
   test("puts the lowest order first, and within an order draws", () => {
     const router = routerOf([{ order: 2 }, { order: 1 }, { order: 1 }, { order: 9 }]);
     const route = router.route("m");
     assert.ok(route);
-    const { candidates } = router.select(route, () => true);
+    const { candidates } = router.select(route, sampleAsk(), () => true);
     assert.deepEqual(
-      candidates.map(({ deployment }) => deployment.order),
+      [...router.ranked(candidates, sampleAsk())].map(({ deployment }) => deployment.order),
       [1, 1, 2, 9],
     );
-    const open = router.select(route, ({ id }) => id === "3").candidates;
+    const open = router.select(route, sampleAsk(), ({ id }) => id === "3").candidates;
     assert.deepEqual(
       open.map(({ deployment }) => deployment.id),
       ["3"],
@@ -141,7 +69,7 @@ describe("a router", () => {
         return model === "known" ? { ...samplePrice, version: "table" } : undefined;
       },
       random: seeded(7),
-      health,
+      facts,
     });
     const priceOf = (name: string) => router.route(name)?.deployments[0]?.price?.version;
     assert.deepEqual(["openai/known", "openai/other", "own/x"].map(priceOf), ["table", undefined, samplePrice.version]);

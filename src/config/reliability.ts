@@ -14,12 +14,12 @@ const unsetAllowedFails = 3;
 /** LiteLLM's lists of fallbacks: `[{"gpt-4o": ["gpt-4o-mini"]}]`. */
 type FallbackLists = readonly Readonly<Record<string, readonly (string | Readonly<Record<string, unknown>>)[]>>[];
 
-/** How deployments are chosen and how often. `litellm_settings` has some of it where `router_settings` does not. */
-export function compileRouter(
+/** How often calls are repeated, and where else. `litellm_settings` has some of it where `router_settings` does not. */
+export function compileReliability(
   file: ConfigFile,
   groups: Pick<Config, "modelGroups" | "aliases">,
   remarks: Remarks,
-): RouterConfig {
+): Omit<RouterConfig, "strategy"> {
   const { router_settings: router, litellm_settings: settings, general_settings: general } = file;
   const inRouter = (key: keyof NonNullable<typeof router>) => router?.[key] !== undefined;
   const at = (key: "fallbacks" | "context_window_fallbacks" | "content_policy_fallbacks" | "default_fallbacks") => [
@@ -41,7 +41,6 @@ export function compileRouter(
     anyGroup.length === 0 ? byGroup : new Map<string, readonly FallbackTarget[]>([...byGroup, ["*", anyGroup]]);
   noticeMissing(new Map([["*", anyGroup]]), at("default_fallbacks"), groups, remarks);
   return {
-    strategy: "simple-shuffle",
     retries: router?.num_retries ?? settings?.num_retries ?? defaultRetries,
     retriesByClass: byClass(router?.retry_policy, "Retries"),
     retriesByGroup: new Map(

@@ -1,0 +1,91 @@
+/** From a model's deployments to those that a call is tried at, and in which order. */
+
+import type { Random } from "../clock.ts";
+import type { Deployment, RouterConfig } from "../config/config.ts";
+import { abilityCheck } from "./abilities.ts";
+import type { Ask, Candidate, Check, Exclusion, Filter, Load, Selection } from "./candidate.ts";
+import { contextWindowCheck } from "./context-window.ts";
+import type { HealthState } from "./health.ts";
+import type { Strategy } from "./strategies.ts";
+import { tagFilter } from "./tags.ts";
+
+/** What is known of deployments besides their configuration. Asked for each call: it must cost next to nothing. */
+export interface DeploymentFacts {
+  loadOf(deployment: Deployment): Load;
+  stateOf(deployment: Deployment): HealthState;
+}
+
+/** What a configuration says of which deployments fit a call. */
+export function filtersOf({ tagRouting, checksCalls }: RouterConfig): readonly Filter[] {
+  return [
+    ...(tagRouting === undefined ? [] : [tagFilter(tagRouting)]),
+    ...(checksCalls === true ? [eachBy(contextWindowCheck), eachBy(abilityCheck)] : []),
+  ];
+}
+
+function eachBy(check: Check): Filter {
+  return (deployments, ask) => deployments.flatMap((deployment) => check(deployment, ask) ?? []);
+}
+
+/**
+ * Sorts out the deployments a call may be tried at. Those that do not fit it are told apart from those that only have to get well.
+ *
+ * @param filters as `filtersOf` has them.
+ */
+export function candidatesOf(
+  deployments: readonly Deployment[],
+  ask: Ask,
+  facts: DeploymentFacts,
+  filters: readonly Filter[],
+): Selection {
+  const excluded: Exclusion[] = [];
+  let left = deployments;
+  for (const filter of filters) {
+    const out = filter(left, ask);
+    if (out.length === 0) continue;
+    excluded.push(...out);
+    left = left.filter((deployment) => !out.some((exclusion) => exclusion.deployment === deployment));
+  }
+  const candidates: Candidate[] = [];
+  for (const deployment of left) {
+    const health = facts.stateOf(deployment);
+    if (typeof health === "object") excluded.push(cooling(deployment, health, ask.nowMs));
+    else candidates.push({ deployment, load: facts.loadOf(deployment), isProbe: health === "probing" });
+  }
+  return { candidates, excluded };
+}
+
+function cooling(
+  deployment: Deployment,
+  { coolingForMs, cause }: Exclude<HealthState, string>,
+  nowMs: number,
+): Exclusion {
+  const until = new Date(nowMs + coolingForMs).toISOString().slice(11, 19);
+  return {
+    deployment,
+    reason: "cooling",
+    detail: `cooling until ${until} UTC after ${cause}`,
+    retryAfterMs: Math.ceil(coolingForMs),
+    cause,
+  };
+}
+
+/**
+ * The candidates in the order they are to be tried: the lowest `order` first, within an order as the strategy has it, none twice.
+ * Each is chosen when it is asked for; mostly the first is the last.
+ */
+export function* rank(
+  candidates: readonly Candidate[],
+  strategy: Strategy,
+  random: Random,
+  ask: Ask,
+): Generator<Candidate, void, undefined> {
+  let left = candidates;
+  while (left.length > 0) {
+    const order = Math.min(...left.map(({ deployment }) => deployment.order));
+    const level = left.filter(({ deployment }) => deployment.order === order);
+    const next = strategy(level, random, ask);
+    yield next;
+    left = left.filter((candidate) => candidate !== next);
+  }
+}

@@ -1,0 +1,75 @@
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import type { Config } from "../../src/config/config.ts";
+import { routingStrategies } from "../../src/config/schema-routing.ts";
+import { configOf } from "./temporary.ts";
+
+const litellm_params = { model: "mock/m", mock_response: "hi" };
+
+/** What comes of a file with these settings of the router and one deployment. */
+function configWith(context: TestContext, router_settings: object, entry: object = {}): Promise<Config> {
+  const model_list = [{ model_name: "m", litellm_params, ...entry }];
+  return configOf(context, JSON.stringify({ model_list, router_settings }));
+}
+
+test("every strategy of LiteLLM's router is served; what measures latency has LiteLLM's defaults", async (context) => {
+  const routerOf = async (settings: object) => (await configWith(context, settings)).router;
+  assert.equal((await routerOf({})).strategy, "simple-shuffle");
+  for (const routing_strategy of routingStrategies) {
+    const { strategy, latency } = await routerOf({ routing_strategy });
+    assert.equal(strategy, routing_strategy);
+    const isMeasured = strategy === "latency-based-routing";
+    assert.deepEqual(latency, isMeasured ? { ttlMs: 3_600_000, bufferRatio: 0 } : undefined);
+  }
+  const routing_strategy_args = { ttl: "600", lowest_latency_buffer: 0.5 };
+  const { latency } = await routerOf({ routing_strategy: "latency-based-routing", routing_strategy_args });
+  assert.deepEqual(latency, { ttlMs: 600_000, bufferRatio: 0.5 });
+});
+
+test("tags decide only where they are told to, by one or by all", async (context) => {
+  const tagRoutingOf = async (settings: object) => (await configWith(context, settings)).router.tagRouting;
+  assert.equal(await tagRoutingOf({}), undefined);
+  assert.equal(await tagRoutingOf({ enable_tag_filtering: false, tag_filtering_match_any: true }), undefined);
+  assert.deepEqual(await tagRoutingOf({ enable_tag_filtering: true }), { matchAny: true });
+  const all = { enable_tag_filtering: true, tag_filtering_match_any: false };
+  assert.deepEqual(await tagRoutingOf(all), { matchAny: false });
+});
+
+test("a deployment has its tags, what its model does not do, and the parameters it takes", async (context) => {
+  const deploymentOf = async (entry: object) => {
+    const { modelGroups, notices } = await configWith(context, {}, entry);
+    const unserved = notices.filter(({ message }) => !message.includes("price"));
+    assert.deepEqual(unserved, []);
+    return modelGroups.get("m")?.[0];
+  };
+  const bare = await deploymentOf({});
+  assert.deepEqual([bare?.tags, bare?.lacks, bare?.params], [undefined, undefined, undefined]);
+  const told = await deploymentOf({
+    litellm_params: { ...litellm_params, tags: ["paid", "default"] },
+    model_info: {
+      supports_vision: false,
+      supports_function_calling: true,
+      supports_response_schema: "no",
+      supported_openai_params: ["temperature"],
+    },
+  });
+  assert.deepEqual(told?.tags, ["paid", "default"]);
+  assert.deepEqual(told?.lacks, new Set(["response_schema", "vision"]));
+  assert.deepEqual(told?.params, new Set(["temperature"]));
+});
+
+test("how much fits into a model is what model_info says, else what the table has and a twentieth", async (context) => {
+  const fittingIn = async (entry: object, settings: object = { enable_pre_call_checks: true }) =>
+    (await configWith(context, settings, entry)).modelGroups.get("m")?.[0]?.contextTokens;
+  const mini = { litellm_params: { ...litellm_params, model: "openai/gpt-4o-mini" } };
+  assert.equal(await fittingIn(mini), 134_400);
+  assert.equal(await fittingIn({ ...mini, model_info: { max_input_tokens: 1_000 } }), 1_000);
+  assert.equal(await fittingIn({ litellm_params, model_info: { base_model: "gpt-4o-mini" } }), 134_400);
+  assert.equal(await fittingIn({ litellm_params }), undefined);
+  assert.equal(await fittingIn(mini, {}), undefined, "nobody asks");
+});
+
+test("deployments are passed over by what they can take only where that is configured", async (context) => {
+  assert.equal((await configWith(context, {})).router.checksCalls, false);
+  assert.equal((await configWith(context, { enable_pre_call_checks: true })).router.checksCalls, true);
+});
