@@ -113,6 +113,8 @@ async function compileGroups(parts: Compilation, environment: string | undefined
     streamTimeoutMs: file.router_settings?.stream_timeout,
     environment,
     unpricedModels: unpricedModelsOf(file),
+    dropParams: file.litellm_settings?.drop_params ?? false,
+    modifyParams: file.litellm_settings?.modify_params ?? false,
     credentials: new Set((file.credential_list ?? []).map((credential) => credential.credential_name)),
     nowMs,
   };

@@ -86,6 +86,18 @@ export interface MockAnswer {
   readonly usage: { readonly inputTokens: number; readonly outputTokens: number } | undefined;
 }
 
+/** What becomes of parameters a provider does not take as they come. */
+export interface ParamPolicy {
+  /** OpenAI's parameters the provider has no place for. */
+  readonly lacks: ReadonlySet<string>;
+  /** Whether these are left out (`drop_params`) instead of refused. */
+  readonly drops: boolean;
+  /** What is left out of every request (`additional_drop_params`): names, or paths such as `tools[*].function.strict`. */
+  readonly leavesOut: readonly string[];
+  /** Whether a request may be changed for the provider to take it (`modify_params`). */
+  readonly modifies: boolean;
+}
+
 /** One place a model can be called at. */
 export interface Deployment {
   /** `model_info.id`, or a digest of the deployment's parameters, the same on every pod. */
@@ -124,6 +136,7 @@ export interface Deployment {
   readonly outputTokensMax: number;
   /** The name of the cap in requests to it: newer OpenAI models refuse `max_tokens`. */
   readonly outputCapField: "max_tokens" | "max_completion_tokens";
+  readonly params: ParamPolicy;
   /** Undefined: nobody knows, or `model` has a `*` and each model behind it has its own. */
   readonly price: Price | undefined;
   /** Only where each model behind a `*` has its own price: the deployment's figures, which go before the table's. */

@@ -1,10 +1,12 @@
-/** What is known of each provider that speaks OpenAI's wire: data, not code. */
+/** What is known of each provider: data, not code. */
 
+import type { Wire } from "../completion.ts";
 import type { Deployment } from "./config.ts";
 import { nearest } from "./strangers.ts";
 
 /** A provider as LiteLLM names it. */
 export interface ProviderRow {
+  readonly wire: Wire;
   /** Undefined: the operator must say. */
   readonly apiBase: string | undefined;
   /** Where LiteLLM takes the address from when the deployment has none. */
@@ -13,15 +15,19 @@ export interface ProviderRow {
   readonly keyVariable: string | undefined;
   /** The output cap's name at `apiBase`; elsewhere it is `max_tokens`. */
   readonly outputCapField: Deployment["outputCapField"];
+  /** OpenAI's parameters it has no place for. What is not OpenAI's is never asked about and passes. */
+  readonly lacks: readonly string[];
   /** Whether calls can go there in this version. The others are rows whose wire is served but which were never tried. */
   readonly served: boolean;
 }
 
 const row = (parts: Partial<ProviderRow>): ProviderRow => ({
+  wire: "openai-chat",
   apiBase: undefined,
   baseVariable: undefined,
   keyVariable: undefined,
   outputCapField: "max_tokens",
+  lacks: [],
   served: false,
   ...parts,
 });
@@ -70,7 +76,7 @@ const foreign: ReadonlySet<string> = new Set(
 
 /** What OpenAI calls its own models. */
 const openaiNames = /^(gpt-|chatgpt-|o\d|ft:gpt-|text-embedding-|davinci-|babbage-)/;
-const foreignNames: readonly (readonly [RegExp, string])[] = [
+const otherNames: readonly (readonly [RegExp, string])[] = [
   [/^claude-/, "anthropic"],
   [/^gemini-/, "vertex_ai"],
   [/^command-/, "cohere_chat"],
@@ -101,8 +107,10 @@ export function findTarget(name: string, parts: { custom: string | undefined; ha
   if (parts.custom === undefined) {
     if (openaiNames.test(name)) return served("openai", name);
     if (parts.hasApiBase) return served("openai_like", name);
-    const inferred = foreignNames.find(([pattern]) => pattern.test(name))?.[1];
-    if (inferred !== undefined) return notServed(inferred, name);
+    const inferred = otherNames.find(([pattern]) => pattern.test(name))?.[1];
+    if (inferred !== undefined) {
+      return providers.get(inferred)?.served === true ? served(inferred, name) : notServed(inferred, name);
+    }
   }
   return { ok: false, provider: prefix, model, reason: unknownReason(prefix) };
 }

@@ -32,6 +32,8 @@ export class OpenAiProvider implements Provider {
         model: deployment.model,
         outputTokensMax: call.outputTokensMax,
         outputCapField: deployment.outputCapField,
+        provider: deployment.provider,
+        params: deployment.params,
         streamUsage: true,
       }),
       signal,

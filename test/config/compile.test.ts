@@ -63,6 +63,25 @@ test("the provider comes from the prefix, the name or the address", async (conte
   }
 });
 
+test("what becomes of parameters a provider lacks is said for all deployments, and by each for itself", async (context) => {
+  const policyOf = async (params: object, settings: object) => {
+    const litellm_params = { model: "openai/gpt-4o", api_key: "k", ...params };
+    const yaml = JSON.stringify({ model_list: [{ model_name: "m", litellm_params }], litellm_settings: settings });
+    const config = await configOf(context, yaml);
+    assert.deepEqual(config.notices, []);
+    return config.modelGroups.get("m")?.[0]?.params;
+  };
+  const none = { lacks: new Set(), drops: false, leavesOut: [], modifies: false };
+  assert.deepEqual(await policyOf({}, {}), none);
+  assert.deepEqual(await policyOf({}, { drop_params: true, modify_params: true }), {
+    ...none,
+    drops: true,
+    modifies: true,
+  });
+  const own = { drop_params: false, additional_drop_params: ["tools[*].strict"], allowed_openai_params: ["seed"] };
+  assert.deepEqual(await policyOf(own, { drop_params: true }), { ...none, leavesOut: ["tools[*].strict"] });
+});
+
 test("OPENAI_API_KEY goes to OpenAI and to no other address", async (context) => {
   const env = { OPENAI_API_KEY: "sk-real" };
   const home = await deploymentOf(context, { litellm_params: { model: "openai/gpt-4o" } }, env);
