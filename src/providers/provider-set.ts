@@ -2,8 +2,9 @@ import type { Clock } from "../clock.ts";
 import type { Wire } from "../completion.ts";
 import type { Deployment } from "../config/config.ts";
 import type { ProviderHttp } from "./http.ts";
+import { HttpProvider } from "./http-provider.ts";
 import { MockProvider } from "./mock.ts";
-import { OpenAiProvider } from "./openai.ts";
+import { openAiDialect } from "./openai.ts";
 import type { Provider } from "./provider.ts";
 
 /** One provider for each wire, and the mock, which speaks none. */
@@ -12,7 +13,7 @@ export class ProviderSet {
   readonly #mock: Provider;
 
   constructor(parts: { http: ProviderHttp; clock: Clock }) {
-    this.#byWire = { "openai-chat": new OpenAiProvider(parts) };
+    this.#byWire = { "openai-chat": new HttpProvider({ ...parts, dialect: openAiDialect }) };
     this.#mock = new MockProvider(parts);
   }
 
