@@ -21,6 +21,8 @@ export interface Span {
  */
 export interface RawBody {
   readonly bytes: Buffer;
+  /** What they say. */
+  readonly value: JsonObject;
   /** The value spans of top-level keys; of a repeated key the last, as JSON.parse has it. */
   readonly spans: ReadonlyMap<string, Span>;
 }
@@ -81,6 +83,8 @@ export interface CompletionRequest {
   readonly tags: readonly string[];
   /** Absent: everything as configured. */
   readonly repeat?: RepeatWishes;
+  /** Of the caller's headers those that belong to a wire and may reach a provider that speaks it; names in lower case. */
+  readonly wireHeaders?: Readonly<Record<string, string>>;
   /**
    * The body in OpenAI's chat shape, which is the neutral form; made when a codec first asks. What OpenAI has no word for has
    * LiteLLM's: a message's `thinking_blocks` and `reasoning_content`, `cache_control` at messages, parts and tools, `thinking`

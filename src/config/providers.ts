@@ -32,6 +32,11 @@ const row = (parts: Partial<ProviderRow>): ProviderRow => ({
   ...parts,
 });
 
+const lackedByAnthropic = `n seed logprobs top_logprobs logit_bias frequency_penalty presence_penalty audio modalities
+  prediction functions function_call store verbosity prompt_cache_key prompt_cache_retention safety_identifier`.split(
+  /\s+/,
+);
+
 /** By LiteLLM's prefix. */
 const providers: ReadonlyMap<string, ProviderRow> = new Map([
   // No baseVariable: in a pod OPENAI_BASE_URL points the application at this very gateway.
@@ -41,6 +46,17 @@ const providers: ReadonlyMap<string, ProviderRow> = new Map([
       apiBase: "https://api.openai.com/v1",
       keyVariable: "OPENAI_API_KEY",
       outputCapField: "max_completion_tokens",
+      served: true,
+    }),
+  ],
+  // No baseVariable, for the same reason.
+  [
+    "anthropic",
+    row({
+      wire: "anthropic-messages",
+      apiBase: "https://api.anthropic.com",
+      keyVariable: "ANTHROPIC_API_KEY",
+      lacks: lackedByAnthropic,
       served: true,
     }),
   ],
@@ -65,7 +81,7 @@ const providers: ReadonlyMap<string, ProviderRow> = new Map([
 
 /** LiteLLM's other prefixes, which take more than a row. */
 const foreign: ReadonlySet<string> = new Set(
-  `ai21 ai21_chat aiml aleph_alpha anthropic anthropic_text azure azure_ai azure_text baseten bedrock bedrock_converse
+  `ai21 ai21_chat aiml aleph_alpha anthropic_text azure azure_ai azure_text baseten bedrock bedrock_converse
    clarifai cloudflare codestral cohere cohere_chat compactifai custom custom_openai dashscope databricks datarobot deepgram
    elevenlabs empower featherless_ai friendliai galadriel gemini gigachat github github_copilot gradient_ai heroku
    huggingface hyperbolic infinity jina_ai lambda_ai langgraph llamafile maritalk meta_llama minimax morph nebius nlp_cloud

@@ -46,13 +46,13 @@ export function fitParams(body: JsonObject, policy: ParamPolicy, provider: strin
  * @returns if it is to be left out.
  * @throws ProviderFailure `invalid_request` if it is not.
  */
-function dropOrRefuse(param: string, body: JsonObject, policy: ParamPolicy, provider: string): void {
+export function dropOrRefuse(param: string, body: JsonObject, policy: ParamPolicy, provider: string): void {
   if (policy.drops || body.drop_params === true) return;
   throw unsupported(param, `Provider "${provider}" does not take \`${param}\`. Leave it out, or set \`drop_params\`.`);
 }
 
 /** A request this provider cannot be asked. It was not sent, so nothing is charged. */
-function unsupported(param: string, message: string): ProviderFailure {
+export function unsupported(param: string, message: string): ProviderFailure {
   return new ProviderFailure("invalid_request", message, { billable: false, param });
 }
 
@@ -87,7 +87,12 @@ function without(value: Json, [step = "", ...rest]: readonly string[]): Json {
 }
 
 function isIdle(key: string, value: Json): boolean {
-  return value === null || idle[key] === value || (isObject(value) && Object.keys(value).length === 0);
+  return (
+    value === null ||
+    idle[key] === value ||
+    (key === "modalities" && String(value) === "text") ||
+    (isObject(value) && Object.keys(value).length === 0)
+  );
 }
 
 function textsOf(value: Json | undefined): readonly string[] {

@@ -59,7 +59,7 @@ export function decodeChatRequest(bytes: Buffer): CompletionRequest | GatewayErr
   return {
     operation: "chat",
     wire: "openai-chat",
-    raw: { bytes, spans },
+    raw: { bytes, value: body, spans },
     model: String(body.model),
     stream,
     includeUsage: stream && objectOf(body.stream_options)?.include_usage === true,
@@ -107,6 +107,11 @@ export function encodeChatRequest(request: CompletionRequest, target: ChatTarget
   }
   const plain = plainBody(changed(body, changes), target.model);
   return Buffer.from(JSON.stringify(request.stream ? { ...plain, stream: true } : plain));
+}
+
+/** Whether a field speaks to the gateway, and no provider is to see it. */
+export function isGatewayField(name: string): boolean {
+  return gatewayField.test(name);
 }
 
 /** Adds what must differ from the caller's body besides. */

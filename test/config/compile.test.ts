@@ -82,6 +82,29 @@ test("what becomes of parameters a provider lacks is said for all deployments, a
   assert.deepEqual(await policyOf(own, { drop_params: true }), { ...none, leavesOut: ["tools[*].strict"] });
 });
 
+test("Anthropic is known by its prefix and by its models' names, at home and elsewhere", async (context) => {
+  const env = { ANTHROPIC_API_KEY: "sk-ant-real", ANTHROPIC_BASE_URL: "http://127.0.0.1:4000" };
+  for (const model of ["anthropic/claude-sonnet-4-5", "claude-sonnet-4-5"]) {
+    const home = await deploymentOf(context, { litellm_params: { model } }, env);
+    assert.deepEqual(
+      [home.provider, home.wire, home.model, home.apiBase, home.apiKey?.reveal()],
+      ["anthropic", "anthropic-messages", "claude-sonnet-4-5", "https://api.anthropic.com", "sk-ant-real"],
+    );
+    assert.ok(home.price !== undefined && home.params.lacks.has("seed"));
+  }
+  const elsewhere = {
+    model: "anthropic/kimi-k2",
+    api_base: "http://127.0.0.1:9/anthropic",
+    allowed_openai_params: ["seed"],
+  };
+  const other = await deploymentOf(context, { litellm_params: elsewhere }, env);
+  assert.deepEqual(
+    [other.wire, other.apiBase, other.apiKey],
+    ["anthropic-messages", "http://127.0.0.1:9/anthropic", undefined],
+  );
+  assert.ok(!other.params.lacks.has("seed"));
+});
+
 test("OPENAI_API_KEY goes to OpenAI and to no other address", async (context) => {
   const env = { OPENAI_API_KEY: "sk-real" };
   const home = await deploymentOf(context, { litellm_params: { model: "openai/gpt-4o" } }, env);
