@@ -3,7 +3,7 @@
 import type { Nanos } from "./money.ts";
 
 /** A format on the network: how a request and its answer are written. Each has one codec, in `wires/`. */
-export type Wire = "openai-chat";
+export type Wire = "openai-chat" | "anthropic-messages";
 
 /** A value as JSON has it. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
@@ -21,6 +21,8 @@ export interface Span {
  */
 export interface RawBody {
   readonly bytes: Buffer;
+  /** What they say. */
+  readonly value: JsonObject;
   /** The value spans of top-level keys; of a repeated key the last, as JSON.parse has it. */
   readonly spans: ReadonlyMap<string, Span>;
 }
@@ -81,7 +83,13 @@ export interface CompletionRequest {
   readonly tags: readonly string[];
   /** Absent: everything as configured. */
   readonly repeat?: RepeatWishes;
-  /** The body in OpenAI's chat shape, which is the neutral form; parsed when a codec first asks. */
+  /** Of the caller's headers those that belong to a wire and may reach a provider that speaks it; names in lower case. */
+  readonly wireHeaders?: Readonly<Record<string, string>>;
+  /**
+   * The body in OpenAI's chat shape, which is the neutral form; made when a codec first asks. What OpenAI has no word for has
+   * LiteLLM's: a message's `thinking_blocks` and `reasoning_content`, `cache_control` at messages, parts and tools, `thinking`
+   * beside `reasoning_effort`. Nobody changes it: several attempts read it.
+   */
   chat(): JsonObject;
 }
 
@@ -114,6 +122,8 @@ export interface ToolCallDelta {
   readonly id?: string;
   readonly name?: string;
   readonly arguments?: string;
+  /** What only this provider says of a call (`provider_specific_fields`); it comes with the first piece. */
+  readonly providerFields?: JsonObject;
 }
 
 /** The first event of a neutral answer. */
@@ -133,9 +143,17 @@ export interface DeltaEvent {
   readonly choice: number;
   readonly text?: string;
   readonly reasoning?: string;
+  /** Ends the block of reasoning it follows, and proves to the provider, when the block comes back, that it is its own. */
+  readonly signature?: string;
+  /** A whole block of reasoning that only the provider can read. */
+  readonly redactedReasoning?: string;
   readonly refusal?: string;
   readonly toolCalls?: readonly ToolCallDelta[];
+  /** Sources of the text, as OpenAI has them: `{"type":"url_citation","url_citation":{..}}`. */
+  readonly annotations?: readonly JsonObject[];
   readonly logprobs?: JsonObject;
+  /** What only this provider says, in LiteLLM's words (`provider_specific_fields`). Over one answer, lists are joined. */
+  readonly providerFields?: JsonObject;
 }
 
 /** The end of one choice. */

@@ -23,8 +23,7 @@ import { Shipper } from "./keys/shipper.ts";
 import { Closers } from "./lifecycle.ts";
 import { usdNumber } from "./money.ts";
 import { ProviderHttp } from "./providers/http.ts";
-import { MockProvider } from "./providers/mock.ts";
-import { OpenAiProvider } from "./providers/openai.ts";
+import { ProviderSet } from "./providers/provider-set.ts";
 import { idle } from "./routing/candidate.ts";
 import { Health } from "./routing/health.ts";
 import { Router } from "./routing/router.ts";
@@ -115,8 +114,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
     ...{ authority, clock, random, telemetry },
   });
   const http = new ProviderHttp({ clock });
-  const openAi = new OpenAiProvider({ http, clock });
-  const mock = new MockProvider({ clock });
+  const providers = new ProviderSet({ http, clock });
   const gateway = new Gateway({
     admission: new Admission({
       ...{ decisions, leases, overdraft, journal, counters, clock },
@@ -125,7 +123,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
       countUnpriced: (model) => metrics.unpriced.inc({ model }),
     }),
     ...{ snapshots, health, tokenCounter },
-    providerOf: (deployment) => (deployment.mock === undefined ? openAi : mock),
+    providerOf: (deployment) => providers.of(deployment),
     newCallId: newId,
     ...{ telemetry, clock, random },
   });

@@ -31,6 +31,7 @@ export function sampleDeployment(facts: Partial<Deployment> = {}): Deployment {
     order: 1,
     outputTokensMax: 100,
     outputCapField: "max_tokens",
+    params: { lacks: new Set(), drops: false, leavesOut: [], modifies: false },
     price: samplePrice,
     mock: undefined,
     ...facts,

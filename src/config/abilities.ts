@@ -22,11 +22,11 @@ type ModelFacts = { readonly [Flag in `supports_${Ability}`]?: boolean | undefin
 };
 
 /** What is known of a model's abilities. What nobody says is taken to be there: the provider has the last word. */
-export function abilitiesOf(info: ModelFacts = {}): Pick<Deployment, "lacks" | "params"> {
+export function abilitiesOf(info: ModelFacts = {}): Pick<Deployment, "lacks" | "takesOnly"> {
   const flags = Object.keys(abilityFlags) as `supports_${Ability}`[];
   const lacks = flags.filter((key) => info[key] === false).map((key) => key.replace("supports_", "") as Ability);
   return {
     ...(lacks.length > 0 && { lacks: new Set(lacks) }),
-    ...(info.supported_openai_params !== undefined && { params: new Set(info.supported_openai_params) }),
+    ...(info.supported_openai_params !== undefined && { takesOnly: new Set(info.supported_openai_params) }),
   };
 }

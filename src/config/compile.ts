@@ -108,6 +108,8 @@ async function compileGroups(parts: Compilation, environment: string | undefined
     environment,
     unpricedModels: unpricedModelsOf(file),
     checksCalls: file.router_settings?.enable_pre_call_checks ?? false,
+    dropParams: file.litellm_settings?.drop_params ?? false,
+    modifyParams: file.litellm_settings?.modify_params ?? false,
     credentials: new Set((file.credential_list ?? []).map((credential) => credential.credential_name)),
     nowMs,
   };

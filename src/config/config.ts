@@ -100,6 +100,18 @@ export type Ability =
   | "reasoning"
   | "system_messages";
 
+/** What becomes of parameters a provider does not take as they come. */
+export interface ParamPolicy {
+  /** OpenAI's parameters the provider has no place for. */
+  readonly lacks: ReadonlySet<string>;
+  /** Whether these are left out (`drop_params`) instead of refused. */
+  readonly drops: boolean;
+  /** What is left out of every request (`additional_drop_params`): names, or paths such as `tools[*].function.strict`. */
+  readonly leavesOut: readonly string[];
+  /** Whether a request may be changed for the provider to take it (`modify_params`). */
+  readonly modifies: boolean;
+}
+
 /** One place a model can be called at. */
 export interface Deployment {
   /** `model_info.id`, or a digest of the deployment's parameters, the same on every pod. */
@@ -141,11 +153,12 @@ export interface Deployment {
   /** More input than this does not fit into its model. Absent: nobody knows, or nobody asks. */
   readonly contextTokens?: number;
   /** The only parameters it takes (`supported_openai_params`). Absent: any. */
-  readonly params?: ReadonlySet<string>;
+  readonly takesOnly?: ReadonlySet<string>;
   /** The cap sent upstream when the caller named none and money depends on it. */
   readonly outputTokensMax: number;
   /** The name of the cap in requests to it: newer OpenAI models refuse `max_tokens`. */
   readonly outputCapField: "max_tokens" | "max_completion_tokens";
+  readonly params: ParamPolicy;
   /** Undefined: nobody knows, or `model` has a `*` and each model behind it has its own. */
   readonly price: Price | undefined;
   /** Only where each model behind a `*` has its own price: the deployment's figures, which go before the table's. */

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { Secret } from "../secret.ts";
 import { abilitiesOf } from "./abilities.ts";
 import { readApiBase, writeApiBase } from "./api-base.ts";
-import type { Deployment, MockAnswer, PriceEntry, UnpricedModels } from "./config.ts";
+import type { Deployment, MockAnswer, ParamPolicy, PriceEntry, UnpricedModels } from "./config.ts";
 import { canonical, isTree, type Tree } from "./document.ts";
 import { byClass } from "./failure-policy.ts";
 import { contextTokensOf, findPrice, type PriceFinding } from "./prices.ts";
@@ -32,6 +32,9 @@ export interface DeploymentContext {
   readonly unpricedModels: UnpricedModels;
   /** Whether it matters how much a model takes (`enable_pre_call_checks`). */
   readonly checksCalls: boolean;
+  /** `litellm_settings.drop_params` and `modify_params`. */
+  readonly dropParams: boolean;
+  readonly modifyParams: boolean;
   /** Names that `litellm_credential_name` may have. */
   readonly credentials: ReadonlySet<string>;
   readonly nowMs: number;
@@ -44,7 +47,7 @@ interface LeftOut {
 }
 
 /** Where and how a deployment is called. */
-type Address = Pick<Deployment, "provider" | "wire" | "model" | "apiBase" | "apiKey" | "outputCapField">;
+type Address = Pick<Deployment, "provider" | "wire" | "model" | "apiBase" | "apiKey" | "outputCapField" | "params">;
 
 /**
  * Compiles one entry of `model_list`.
@@ -112,7 +115,12 @@ function addressOf(entry: ModelEntry, path: Path, context: DeploymentContext): A
   const target = findTarget(params.model, { custom: params.custom_llm_provider, hasApiBase: ownBase !== undefined });
   if (params.mock_response !== undefined) {
     const common = { wire: undefined, apiBase: undefined, apiKey: undefined, outputCapField: "max_tokens" as const };
-    return { ...common, provider: target.provider ?? "mock", model: target.model };
+    return {
+      ...common,
+      params: paramsOf(entry, [], context),
+      provider: target.provider ?? "mock",
+      model: target.model,
+    };
   }
   for (const key of ["api_base", "base_url"]) {
     // Going to the provider's default address instead would send prompts where the operator did not mean them to go.
@@ -138,7 +146,20 @@ function addressOf(entry: ModelEntry, path: Path, context: DeploymentContext): A
     context.remarks.notice(at("api_key"), `${unsetText(unsetKey.name)}: calls are made without a key`);
   }
   const outputCapField = atHome ? target.row.outputCapField : "max_tokens";
-  return { provider: target.provider, wire: "openai-chat", model: target.model, apiBase: base, apiKey, outputCapField };
+  const { provider, model, row } = target;
+  const called = { provider, wire: row.wire, model, apiBase: base, apiKey, outputCapField };
+  return { ...called, params: paramsOf(entry, row.lacks, context) };
+}
+
+function paramsOf(entry: ModelEntry, lacks: readonly string[], context: DeploymentContext): ParamPolicy {
+  const params = entry.litellm_params;
+  const allowed = params.allowed_openai_params ?? [];
+  return {
+    lacks: new Set(lacks.filter((name) => !allowed.includes(name))),
+    drops: params.drop_params ?? context.dropParams,
+    leavesOut: params.additional_drop_params ?? [],
+    modifies: params.modify_params ?? context.modifyParams,
+  };
 }
 
 /** What to say of a variable that is not set. */

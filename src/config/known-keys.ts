@@ -67,12 +67,12 @@ export const paramKeys = sectionKeys(
   "litellm_params",
   litellmParams,
   `api_version region_name max_retries
-   max_budget budget_duration drop_params additional_drop_params
-   allowed_openai_params configurable_clientside_auth_params silent_model use_in_pass_through use_litellm_proxy
+   max_budget budget_duration
+   configurable_clientside_auth_params silent_model use_in_pass_through use_litellm_proxy
    merge_reasoning_content_in_choices max_file_size_mb bucket_name ttft_timeout stream_idle_timeout keepalive_seconds
    allow_client_keepalive_override mock_timeout max_completion_tokens temperature top_p top_k n stop seed logprobs
    top_logprobs presence_penalty frequency_penalty logit_bias response_format reasoning_effort thinking tools tool_choice
-   parallel_tool_calls user metadata extra_body modify_params num_ctx dimensions encoding_format input_type
+   parallel_tool_calls user metadata extra_body num_ctx dimensions encoding_format input_type
    ssl_verify prompt_id cache_control_injection_points fallbacks`,
   {
     family: prices,
@@ -104,7 +104,7 @@ export const strategyArgKeys = sectionKeys("routing_strategy_args", strategyArgs
 export const settingKeys = sectionKeys(
   "litellm_settings",
   litellmSettings,
-  `cache callbacks success_callback failure_callback service_callback input_callback drop_params modify_params set_verbose
+  `cache callbacks success_callback failure_callback service_callback input_callback set_verbose
    json_logs max_budget budget_duration max_user_budget max_internal_user_budget internal_user_budget_duration max_end_user_budget
    max_end_user_budget_id default_max_internal_user_budget max_ui_session_budget default_soft_budget tag_budget_config
    key_generation_settings default_internal_user_params

@@ -1,10 +1,12 @@
-/** What is known of each provider that speaks OpenAI's wire: data, not code. */
+/** What is known of each provider: data, not code. */
 
+import type { Wire } from "../completion.ts";
 import type { Deployment } from "./config.ts";
 import { nearest } from "./strangers.ts";
 
 /** A provider as LiteLLM names it. */
 export interface ProviderRow {
+  readonly wire: Wire;
   /** Undefined: the operator must say. */
   readonly apiBase: string | undefined;
   /** Where LiteLLM takes the address from when the deployment has none. */
@@ -13,18 +15,27 @@ export interface ProviderRow {
   readonly keyVariable: string | undefined;
   /** The output cap's name at `apiBase`; elsewhere it is `max_tokens`. */
   readonly outputCapField: Deployment["outputCapField"];
+  /** OpenAI's parameters it has no place for. What is not OpenAI's is never asked about and passes. */
+  readonly lacks: readonly string[];
   /** Whether calls can go there in this version. The others are rows whose wire is served but which were never tried. */
   readonly served: boolean;
 }
 
 const row = (parts: Partial<ProviderRow>): ProviderRow => ({
+  wire: "openai-chat",
   apiBase: undefined,
   baseVariable: undefined,
   keyVariable: undefined,
   outputCapField: "max_tokens",
+  lacks: [],
   served: false,
   ...parts,
 });
+
+const lackedByAnthropic = `n seed logprobs top_logprobs logit_bias frequency_penalty presence_penalty audio modalities
+  prediction functions function_call store verbosity prompt_cache_key prompt_cache_retention safety_identifier`.split(
+  /\s+/,
+);
 
 /** By LiteLLM's prefix. */
 const providers: ReadonlyMap<string, ProviderRow> = new Map([
@@ -35,6 +46,17 @@ const providers: ReadonlyMap<string, ProviderRow> = new Map([
       apiBase: "https://api.openai.com/v1",
       keyVariable: "OPENAI_API_KEY",
       outputCapField: "max_completion_tokens",
+      served: true,
+    }),
+  ],
+  // No baseVariable, for the same reason.
+  [
+    "anthropic",
+    row({
+      wire: "anthropic-messages",
+      apiBase: "https://api.anthropic.com",
+      keyVariable: "ANTHROPIC_API_KEY",
+      lacks: lackedByAnthropic,
       served: true,
     }),
   ],
@@ -59,7 +81,7 @@ const providers: ReadonlyMap<string, ProviderRow> = new Map([
 
 /** LiteLLM's other prefixes, which take more than a row. */
 const foreign: ReadonlySet<string> = new Set(
-  `ai21 ai21_chat aiml aleph_alpha anthropic anthropic_text azure azure_ai azure_text baseten bedrock bedrock_converse
+  `ai21 ai21_chat aiml aleph_alpha anthropic_text azure azure_ai azure_text baseten bedrock bedrock_converse
    clarifai cloudflare codestral cohere cohere_chat compactifai custom custom_openai dashscope databricks datarobot deepgram
    elevenlabs empower featherless_ai friendliai galadriel gemini gigachat github github_copilot gradient_ai heroku
    huggingface hyperbolic infinity jina_ai lambda_ai langgraph llamafile maritalk meta_llama minimax morph nebius nlp_cloud
@@ -70,7 +92,7 @@ const foreign: ReadonlySet<string> = new Set(
 
 /** What OpenAI calls its own models. */
 const openaiNames = /^(gpt-|chatgpt-|o\d|ft:gpt-|text-embedding-|davinci-|babbage-)/;
-const foreignNames: readonly (readonly [RegExp, string])[] = [
+const otherNames: readonly (readonly [RegExp, string])[] = [
   [/^claude-/, "anthropic"],
   [/^gemini-/, "vertex_ai"],
   [/^command-/, "cohere_chat"],
@@ -101,8 +123,10 @@ export function findTarget(name: string, parts: { custom: string | undefined; ha
   if (parts.custom === undefined) {
     if (openaiNames.test(name)) return served("openai", name);
     if (parts.hasApiBase) return served("openai_like", name);
-    const inferred = foreignNames.find(([pattern]) => pattern.test(name))?.[1];
-    if (inferred !== undefined) return notServed(inferred, name);
+    const inferred = otherNames.find(([pattern]) => pattern.test(name))?.[1];
+    if (inferred !== undefined) {
+      return providers.get(inferred)?.served === true ? served(inferred, name) : notServed(inferred, name);
+    }
   }
   return { ok: false, provider: prefix, model, reason: unknownReason(prefix) };
 }

@@ -4,7 +4,6 @@ import { z } from "zod";
 import { abilityFlags } from "./abilities.ts";
 import { failurePolicy } from "./failure-policy.ts";
 import {
-  anything,
   apiBase,
   choice,
   flag,
@@ -60,8 +59,9 @@ export const litellmParams = section({
   max_budget: number(0, 100).optional(),
   budget_duration: text.optional(),
   drop_params: flag.optional(),
-  additional_drop_params: list(anything).optional(),
+  additional_drop_params: list(text).optional(),
   allowed_openai_params: list(text).optional(),
+  modify_params: flag.optional(),
   aws_access_key_id: secret.optional(),
   aws_secret_access_key: secret.optional(),
   aws_session_token: secret.optional(),

@@ -2,21 +2,14 @@
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import type {
-  AcceptedEvent,
-  CallEvent,
-  DeltaEvent,
-  JsonObject,
-  SettledEvent,
-  StartEvent,
-  Usage,
-} from "../completion.ts";
+import type { AcceptedEvent, CallEvent, SettledEvent, StartEvent, Usage } from "../completion.ts";
 import {
   type CompleteResponseSchema,
   FinishReason,
   type StreamCompleteResponseSchema,
 } from "../gen/tollgate/completion/v1/completion_pb.ts";
 import { formatUsd, type Nanos } from "../money.ts";
+import { GatheredChoice } from "../wires/gathered-choice.ts";
 
 type StreamCompleteResponse = MessageInitShape<typeof StreamCompleteResponseSchema>;
 type CompleteResponse = MessageInitShape<typeof CompleteResponseSchema>;
@@ -59,20 +52,9 @@ export class StreamEncoder {
   }
 }
 
-/** One choice while its pieces come in. */
-interface GrowingChoice {
-  text: string;
-  reasoning: string;
-  refusal: string;
-  /** By the provider's index, which may have gaps. */
-  readonly toolCalls: Map<number, { id: string; name: string; arguments: string }>;
-  readonly logprobs: JsonObject;
-  reason: string;
-}
-
 /** Gathers the events of one call into the whole answer. */
 export class AnswerBuilder {
-  readonly #choices = new Map<number, GrowingChoice>();
+  readonly #choices = new Map<number, GatheredChoice>();
   #accepted: AcceptedEvent | undefined;
   #start: StartEvent | undefined;
   #settled: SettledEvent | undefined;
@@ -86,7 +68,7 @@ export class AnswerBuilder {
         this.#start = event;
         break;
       case "delta":
-        appendDelta(this.#choice(event.choice), event);
+        this.#choice(event.choice).add(event);
         break;
       case "finish":
         this.#choice(event.choice).reason = event.reason;
@@ -103,12 +85,12 @@ export class AnswerBuilder {
   build(): CompleteResponse {
     const choices = [...this.#choices].sort(byIndex).map(([index, choice]) => ({
       index,
-      text: choice.text,
-      reasoning: choice.reasoning,
-      refusal: choice.refusal,
+      text: choice.text ?? "",
+      reasoning: choice.reasoning ?? "",
+      refusal: choice.refusal ?? "",
       toolCalls: [...choice.toolCalls].sort(byIndex).map(([, call]) => call),
-      ...finishOf(choice.reason),
-      ...(Object.keys(choice.logprobs).length > 0 && { logprobs: choice.logprobs }),
+      ...finishOf(choice.reason ?? ""),
+      ...(choice.logprobs !== undefined && { logprobs: choice.logprobs }),
     }));
     return {
       ...(this.#start !== undefined && startOf(this.#start)),
@@ -118,10 +100,10 @@ export class AnswerBuilder {
     };
   }
 
-  #choice(index: number): GrowingChoice {
+  #choice(index: number): GatheredChoice {
     let choice = this.#choices.get(index);
     if (choice === undefined) {
-      choice = { text: "", reasoning: "", refusal: "", toolCalls: new Map(), logprobs: {}, reason: "" };
+      choice = new GatheredChoice();
       this.#choices.set(index, choice);
     }
     return choice;
@@ -130,28 +112,6 @@ export class AnswerBuilder {
 
 function byIndex([a]: [number, unknown], [b]: [number, unknown]): number {
   return a - b;
-}
-
-function appendDelta(choice: GrowingChoice, delta: DeltaEvent): void {
-  choice.text += delta.text ?? "";
-  choice.reasoning += delta.reasoning ?? "";
-  choice.refusal += delta.refusal ?? "";
-  for (const piece of delta.toolCalls ?? []) {
-    const call = choice.toolCalls.get(piece.index) ?? { id: "", name: "", arguments: "" };
-    choice.toolCalls.set(piece.index, call);
-    call.id ||= piece.id ?? "";
-    call.name ||= piece.name ?? "";
-    call.arguments += piece.arguments ?? "";
-  }
-  if (delta.logprobs !== undefined) appendLists(choice.logprobs, delta.logprobs);
-}
-
-/** Log probabilities come as lists, a piece with each delta. */
-function appendLists(whole: JsonObject, piece: JsonObject): void {
-  for (const [key, value] of Object.entries(piece)) {
-    const before = whole[key];
-    whole[key] = Array.isArray(before) && Array.isArray(value) ? [...before, ...value] : value;
-  }
 }
 
 function startOf({ id, model, createdS }: StartEvent) {

@@ -10,7 +10,7 @@ const harmless: ReadonlySet<string> = new Set(
   `model custom_llm_provider litellm_credential_name api_base base_url api_version organization region_name timeout
    stream_timeout ttft_timeout stream_idle_timeout keepalive_seconds rpm tpm weight order max_tokens max_completion_tokens
    mock_response mock_delay mock_chunk_delay mock_usage mock_timeout max_parallel_requests cooldown_time num_retries max_retries
-   allowed_fails allowed_fails_policy tags max_budget budget_duration drop_params additional_drop_params allowed_openai_params
+   allowed_fails allowed_fails_policy tags max_budget budget_duration drop_params additional_drop_params allowed_openai_params modify_params
    configurable_clientside_auth_params silent_model use_in_pass_through use_litellm_proxy max_file_size_mb
    merge_reasoning_content_in_choices allow_client_keepalive_override temperature top_p top_k n stop seed logprobs top_logprobs
    presence_penalty frequency_penalty logit_bias response_format reasoning_effort thinking tool_choice parallel_tool_calls

@@ -7,7 +7,10 @@ import type { AnswerHeaders } from "./http.ts";
 const contextPhrases =
   /maximum context length|string too long\. expected a string with maximum length|exceed(s)? (the )?context (limit|window|length)|model's maximum context limit|longer than the model's context length|input tokens exceed the configured limit|exceeds the maximum number of tokens allowed|prompt is too long|context_length_exceeded/i;
 const contentPhrases =
-  /content_policy_violation|content_filter|content management policy|safety system|ResponsibleAIPolicyViolation/i;
+  /content_policy_violation|content_filter|content management policy|content filtering policy|safety system|ResponsibleAIPolicyViolation/i;
+
+/** Some say with a plain 400 that the operator's account is empty. */
+const accountPhrases = /credit balance is too low|insufficient_quota/i;
 
 /**
  * What class a provider's error is of, by its status and what it says.
@@ -16,6 +19,7 @@ const contentPhrases =
  */
 export function failureCodeOf(status: number, text: string): ErrorCode {
   if (status === 400 || status === 413 || status === 422) {
+    if (accountPhrases.test(text)) return "provider_auth_failed";
     if (contextPhrases.test(text)) return "context_length_exceeded";
     if (contentPhrases.test(text)) return "content_policy_violation";
     return "provider_rejected";

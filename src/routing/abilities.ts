@@ -59,15 +59,15 @@ const optionalParams = [
 
 /** Passes over deployments whose model is known not to do what the call needs, or not to take one of its parameters. */
 export const abilityCheck: Check = (deployment, { request }) => {
-  const { lacks, params } = deployment;
-  if (lacks === undefined && params === undefined) return undefined;
+  const { lacks, takesOnly } = deployment;
+  if (lacks === undefined && takesOnly === undefined) return undefined;
   const body = request.chat();
   for (const ability of lacks ?? []) {
     const { words, isAsked } = needs[ability];
     if (!isAsked(body)) continue;
     return { deployment, reason: "unsupported", detail: `does not take ${words} (supports_${ability}: false)` };
   }
-  const param = params && optionalParams.find((name) => isGiven(body[name]) && !params.has(name));
+  const param = takesOnly && optionalParams.find((name) => isGiven(body[name]) && !takesOnly.has(name));
   if (param === undefined) return undefined;
   return { deployment, reason: "unsupported", detail: `does not take ${param} (supported_openai_params)` };
 };

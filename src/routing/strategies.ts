@@ -45,10 +45,7 @@ function hasRoom({ deployment, load }: Candidate): boolean {
  * At random, by `weight` if any candidate has one, else by `rpm`, else by `tpm`, else evenly. A candidate without the figure gets
  * none of the traffic as long as another has it; if all figures are zero, the next figure counts.
  */
-export function simpleShuffle<Item extends Pick<Candidate, "deployment">>(
-  candidates: readonly Item[],
-  random: Random,
-): Item {
+function simpleShuffle<Item extends Pick<Candidate, "deployment">>(candidates: readonly Item[], random: Random): Item {
   const weights = weightsOf(candidates.map(({ deployment }) => deployment));
   if (weights === undefined) return draw(candidates, random);
   const total = weights.reduce((sum, weight) => sum + weight, 0);

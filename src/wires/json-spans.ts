@@ -51,7 +51,10 @@ export function scanObject(bytes: Buffer): ObjectSpans {
  *
  * @param changes JSON text by key; undefined removes the member. Keys hold no quotes or backslashes.
  */
-export function rewriteMembers(body: RawBody, changes: ReadonlyMap<string, string | undefined>): Buffer {
+export function rewriteMembers(
+  body: Pick<RawBody, "bytes" | "spans">,
+  changes: ReadonlyMap<string, string | undefined>,
+): Buffer {
   const { bytes, spans } = body;
   const pieces: Buffer[] = [];
   let copied = 0;

@@ -1,9 +1,10 @@
 /** OpenAI's chat completions: reading a whole answer, and the parts a stream's chunks share with it. */
 
-import type { CompletionEvent, Json, JsonObject, ToolCallDelta, Usage } from "../completion.ts";
+import type { CompletionEvent, DeltaEvent, Json, JsonObject, ToolCallDelta, Usage } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { arrayOf, countOf, isObject, objectOf, parseJson, textOf } from "./json.ts";
 import { inBandError } from "./openai-error.ts";
+import { readUsage } from "./openai-usage.ts";
 
 /** A whole answer, read. */
 export interface ChatAnswer {
@@ -72,73 +73,35 @@ export function pushDelta(
   const refusal = textOf(content.refusal);
   const toolCalls = arrayOf(content.tool_calls).map(toolCall);
   const logprobs = objectOf(logprobsValue);
-  if (!text && !reasoning && !refusal && !logprobs && toolCalls.length === 0) return;
+  const extras = content.thinking_blocks === undefined && content.annotations === undefined ? {} : readExtras(content);
+  if (!text && !reasoning && !refusal && !logprobs && toolCalls.length === 0 && isEmpty(extras)) return;
   events.push({
     type: "delta",
     choice,
     ...(text !== undefined && { text }),
     ...(reasoning !== undefined && { reasoning }),
+    ...extras,
     ...(refusal !== undefined && { refusal }),
     ...(toolCalls.length > 0 && { toolCalls }),
     ...(logprobs !== undefined && { logprobs }),
   });
 }
 
-/**
- * Reads `usage`. Providers differ in where they put cached and reasoning tokens; each known place is looked at.
- *
- * @param tier `service_tier` as the answer has it beside the usage.
- * @returns undefined unless it is an object with a number of input tokens.
- */
-export function readUsage(value: Json | undefined, tier?: Json): Usage | undefined {
-  const usage = objectOf(value);
-  const inputTokens = countOf(usage?.prompt_tokens);
-  if (usage === undefined || inputTokens === undefined) return undefined;
-  const total = countOf(usage.total_tokens) ?? 0;
-  const outputTokens = countOf(usage.completion_tokens) ?? Math.max(0, total - inputTokens);
-  const input = objectOf(usage.prompt_tokens_details);
-  const output = objectOf(usage.completion_tokens_details);
-  const cacheRead =
-    countOf(input?.cached_tokens) ??
-    countOf(usage.cache_read_input_tokens) ??
-    countOf(usage.prompt_cache_hit_tokens) ??
-    0;
-  const cacheWrite =
-    countOf(input?.cache_write_tokens) ??
-    countOf(input?.cache_creation_tokens) ??
-    countOf(usage.cache_creation_input_tokens) ??
-    0;
-  const cacheReadInputTokens = Math.min(cacheRead, inputTokens);
-  const serviceTier = textOf(usage.service_tier ?? tier);
+/** What other gateways and a few servers say beside OpenAI's words. */
+function readExtras(content: JsonObject): Pick<DeltaEvent, "signature" | "redactedReasoning" | "annotations"> {
+  const blocks = arrayOf(content.thinking_blocks).filter(isObject);
+  const signature = textOf(blocks.findLast((block) => block.signature !== undefined)?.signature);
+  const redactedReasoning = textOf(blocks.find((block) => block.type === "redacted_thinking")?.data);
+  const annotations = arrayOf(content.annotations).filter(isObject);
   return {
-    inputTokens,
-    outputTokens,
-    cacheReadInputTokens,
-    cacheWriteInputTokens: Math.min(cacheWrite, inputTokens - cacheReadInputTokens),
-    reasoningOutputTokens: Math.min(countOf(output?.reasoning_tokens) ?? 0, outputTokens),
-    ...readRareTokens(usage, input, output),
-    ...(serviceTier !== undefined && { serviceTier }),
-    estimated: false,
+    ...(signature !== undefined && { signature }),
+    ...(redactedReasoning !== undefined && { redactedReasoning }),
+    ...(annotations.length > 0 && { annotations }),
   };
 }
 
-/** Counts that most answers lack or have as 0. */
-function readRareTokens(usage: JsonObject, input: JsonObject | undefined, output: JsonObject | undefined) {
-  const written = objectOf(usage.cache_creation) ?? objectOf(input?.cache_creation_token_details);
-  const cacheWrite1hInputTokens = countOf(written?.ephemeral_1h_input_tokens) ?? 0;
-  const audioInputTokens = countOf(input?.audio_tokens) ?? 0;
-  const imageInputTokens = countOf(input?.image_tokens) ?? 0;
-  const inputImages = countOf(input?.image_count) ?? 0;
-  const audioOutputTokens = countOf(output?.audio_tokens) ?? 0;
-  const imageOutputTokens = countOf(output?.image_tokens) ?? 0;
-  return {
-    ...(cacheWrite1hInputTokens > 0 && { cacheWrite1hInputTokens }),
-    ...(audioInputTokens > 0 && { audioInputTokens }),
-    ...(imageInputTokens > 0 && { imageInputTokens }),
-    ...(inputImages > 0 && { inputImages }),
-    ...(audioOutputTokens > 0 && { audioOutputTokens }),
-    ...(imageOutputTokens > 0 && { imageOutputTokens }),
-  };
+function isEmpty(value: object): boolean {
+  return Object.keys(value).length === 0;
 }
 
 function toolCall(value: Json, position: number): ToolCallDelta {

@@ -1,6 +1,8 @@
 /** OpenAI's chat completions: writing an answer from neutral events. */
 
 import type { DeltaEvent, FinishEvent, JsonObject, StartEvent, ToolCallDelta, Usage } from "../completion.ts";
+import { GatheredChoice, type Thinking } from "./gathered-choice.ts";
+import { usageFields } from "./openai-usage.ts";
 
 type AnswerEvent = StartEvent | DeltaEvent | FinishEvent;
 
@@ -55,7 +57,7 @@ export class ChatStreamEncoder {
 
 /** Writes one `chat.completion` from the events of its making. */
 export class ChatAnswerEncoder {
-  readonly #choices = new Map<number, Choice>();
+  readonly #choices = new Map<number, GatheredChoice>();
   #start: StartEvent | undefined;
 
   add(event: AnswerEvent): void {
@@ -65,7 +67,7 @@ export class ChatAnswerEncoder {
     }
     let choice = this.#choices.get(event.choice);
     if (choice === undefined) {
-      choice = new Choice();
+      choice = new GatheredChoice();
       this.#choices.set(event.choice, choice);
     }
     if (event.type === "finish") choice.reason = event.reason;
@@ -73,7 +75,7 @@ export class ChatAnswerEncoder {
   }
 
   end(usage: Usage): Buffer {
-    const choices = [...this.#choices].sort(([a], [b]) => a - b).map(([index, choice]) => choice.encode(index));
+    const choices = [...this.#choices].sort(([a], [b]) => a - b).map(([index, choice]) => choiceFields(index, choice));
     return Buffer.from(
       JSON.stringify({
         id: this.#start?.id ?? "",
@@ -87,62 +89,51 @@ export class ChatAnswerEncoder {
   }
 }
 
-/** One choice, gathered. */
-class Choice {
-  reason = "stop";
-  #text: string | undefined;
-  #reasoning: string | undefined;
-  #refusal: string | undefined;
-  readonly #toolCalls = new Map<number, { id: string; name: string; arguments: string }>();
-  readonly #logprobs = new Map<string, unknown[]>();
-
-  add(delta: DeltaEvent): void {
-    if (delta.text !== undefined) this.#text = (this.#text ?? "") + delta.text;
-    if (delta.reasoning !== undefined) this.#reasoning = (this.#reasoning ?? "") + delta.reasoning;
-    if (delta.refusal !== undefined) this.#refusal = (this.#refusal ?? "") + delta.refusal;
-    for (const call of delta.toolCalls ?? []) this.#addToolCall(call);
-    for (const [kind, tokens] of Object.entries(delta.logprobs ?? {})) {
-      if (Array.isArray(tokens)) this.#logprobs.set(kind, [...(this.#logprobs.get(kind) ?? []), ...tokens]);
-    }
-  }
-
-  encode(index: number): object {
-    const toolCalls = [...this.#toolCalls.values()].map(({ id, ...called }) => ({
-      id,
-      type: "function",
-      function: called,
-    }));
-    return {
-      index,
-      message: {
-        role: "assistant",
-        content: this.#text ?? null,
-        refusal: this.#refusal ?? null,
-        ...(this.#reasoning !== undefined && { reasoning_content: this.#reasoning }),
-        ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
-      },
-      logprobs: this.#logprobs.size === 0 ? null : Object.fromEntries(this.#logprobs),
-      finish_reason: this.reason,
-    };
-  }
-
-  #addToolCall(piece: ToolCallDelta): void {
-    const call = this.#toolCalls.get(piece.index) ?? { id: "", name: "", arguments: "" };
-    this.#toolCalls.set(piece.index, {
-      id: piece.id ?? call.id,
-      name: piece.name ?? call.name,
-      arguments: call.arguments + (piece.arguments ?? ""),
-    });
-  }
+function choiceFields(index: number, choice: GatheredChoice): object {
+  const toolCalls = [...choice.toolCalls.values()].map(({ id, name, arguments: args, providerFields }) => ({
+    id,
+    type: "function",
+    function: { name, arguments: args },
+    ...(providerFields !== undefined && { provider_specific_fields: providerFields }),
+  }));
+  return {
+    index,
+    message: {
+      role: "assistant",
+      content: choice.text ?? null,
+      refusal: choice.refusal ?? null,
+      ...(choice.reasoning !== undefined && { reasoning_content: choice.reasoning }),
+      ...(choice.thinking.length > 0 && { thinking_blocks: choice.thinking.flatMap(thinkingBlocks) }),
+      ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
+      ...(choice.annotations.length > 0 && { annotations: choice.annotations }),
+      ...(choice.providerFields !== undefined && { provider_specific_fields: choice.providerFields }),
+    },
+    logprobs: choice.logprobs ?? null,
+    finish_reason: choice.reason ?? "stop",
+  };
 }
 
 function deltaFields(event: DeltaEvent): JsonObject {
+  const blocks = thinkingBlocks(event);
   return {
     ...(event.text !== undefined && { content: event.text }),
     ...(event.reasoning !== undefined && { reasoning_content: event.reasoning }),
+    ...(blocks.length > 0 && { thinking_blocks: blocks }),
     ...(event.refusal !== undefined && { refusal: event.refusal }),
     ...(event.toolCalls !== undefined && { tool_calls: event.toolCalls.map(toolCallFields) }),
+    ...(event.annotations !== undefined && { annotations: [...event.annotations] }),
+    ...(event.providerFields !== undefined && { provider_specific_fields: event.providerFields }),
   };
+}
+
+/** LiteLLM's form of reasoning that its provider wants back: a signature comes with the block's last piece. */
+function thinkingBlocks({ reasoning, signature, redactedReasoning }: Thinking): JsonObject[] {
+  const blocks: JsonObject[] = [];
+  if (reasoning !== undefined || signature !== undefined) {
+    blocks.push({ type: "thinking", thinking: reasoning ?? "", ...(signature !== undefined && { signature }) });
+  }
+  if (redactedReasoning !== undefined) blocks.push({ type: "redacted_thinking", data: redactedReasoning });
+  return blocks;
 }
 
 function toolCallFields(call: ToolCallDelta): JsonObject {
@@ -153,18 +144,6 @@ function toolCallFields(call: ToolCallDelta): JsonObject {
       ...(call.name !== undefined && { name: call.name }),
       arguments: call.arguments ?? "",
     },
-  };
-}
-
-function usageFields(usage: Usage): JsonObject {
-  return {
-    prompt_tokens: usage.inputTokens,
-    completion_tokens: usage.outputTokens,
-    total_tokens: usage.inputTokens + usage.outputTokens,
-    prompt_tokens_details: {
-      cached_tokens: usage.cacheReadInputTokens,
-      cache_write_tokens: usage.cacheWriteInputTokens,
-    },
-    completion_tokens_details: { reasoning_tokens: usage.reasoningOutputTokens },
+    ...(call.providerFields !== undefined && { provider_specific_fields: call.providerFields }),
   };
 }

@@ -3,8 +3,9 @@
 import type { CompletionEvent, Json, JsonObject, Usage } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { arrayOf, countOf, isObject, objectOf, parseJson, textOf } from "./json.ts";
-import { hasError, pushDelta, readUsage, startEvent } from "./openai-chat-answer.ts";
+import { hasError, pushDelta, startEvent } from "./openai-chat-answer.ts";
 import { inBandError } from "./openai-error.ts";
+import { readUsage } from "./openai-usage.ts";
 import { joinAdjacent, type SseFrame, SseSplitter } from "./sse.ts";
 
 /** The frame that ends a stream of OpenAI's. */

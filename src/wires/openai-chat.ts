@@ -5,9 +5,12 @@
 
 import { isUtf8 } from "node:buffer";
 import type { CompletionRequest, Json, JsonObject } from "../completion.ts";
+import type { ParamPolicy } from "../config/config.ts";
 import { GatewayError } from "../errors.ts";
+import { type Changes, changed, fitParams } from "./chat-params.ts";
 import { arrayOf, isObject, objectOf, textOf } from "./json.ts";
 import { rewriteMembers, scanObject } from "./json-spans.ts";
+import { plainBody } from "./openai-plain.ts";
 import { readRepeatWishes } from "./repeat-wishes.ts";
 
 /** A length no model name has; longer ones would only fill logs. */
@@ -32,7 +35,7 @@ const transportField =
 
 /** Fields that speak to the gateway (LiteLLM's names) and would only confuse a provider. */
 const gatewayField =
-  /^(tags|fallbacks|context_window_fallbacks|content_policy_fallbacks|disable_fallbacks|num_retries|max_retries|timeout|request_timeout|stream_timeout|cache|caching|guardrails|priority|no-log|litellm_.*|mock_.*)$/;
+  /^(tags|fallbacks|context_window_fallbacks|content_policy_fallbacks|disable_fallbacks|num_retries|max_retries|timeout|request_timeout|stream_timeout|cache|caching|guardrails|priority|no-log|drop_params|additional_drop_params|allowed_openai_params|modify_params|litellm_.*|mock_.*)$/;
 
 /** Fields the gateway acts on. Given twice, we and the provider might read two different values, so that is refused. */
 const governedFields = ["model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"];
@@ -56,7 +59,7 @@ export function decodeChatRequest(bytes: Buffer): CompletionRequest | GatewayErr
   return {
     operation: "chat",
     wire: "openai-chat",
-    raw: { bytes, spans },
+    raw: { bytes, value: body, spans },
     model: String(body.model),
     stream,
     includeUsage: stream && objectOf(body.stream_options)?.include_usage === true,
@@ -80,6 +83,9 @@ export interface ChatTarget {
   readonly outputTokensMax: number | undefined;
   /** The one name the cap is sent under; the other spelling is removed. */
   readonly outputCapField: "max_tokens" | "max_completion_tokens";
+  /** As LiteLLM names it. */
+  readonly provider: string;
+  readonly params: ParamPolicy;
   /** Whether to make a stream report its usage. */
   readonly streamUsage: boolean;
 }
@@ -87,29 +93,30 @@ export interface ChatTarget {
 /**
  * Writes the body for a provider. If the caller's body is in this wire, only what must differ is replaced and everything
  * else stays byte for byte; else it is written from the neutral form. Fields that speak to the gateway are left out.
+ *
+ * @throws ProviderFailure `invalid_request` for a parameter the provider lacks.
  */
 export function encodeChatRequest(request: CompletionRequest, target: ChatTarget): Buffer {
   const body = request.chat();
-  const changes = requestChanges(request, body, target);
+  const changes = fitParams(body, target.params, target.provider);
+  addChanges(changes, request, body, target);
   if (request.wire === "openai-chat" && request.raw !== undefined) {
     const texts = new Map<string, string | undefined>();
     for (const [key, value] of changes) texts.set(key, value === undefined ? undefined : JSON.stringify(value));
     return rewriteMembers(request.raw, texts);
   }
-  const neutral: { [key: string]: Json | undefined } = { ...body };
-  for (const [key, value] of changes) neutral[key] = value;
-  if (request.stream) neutral.stream = true;
-  // JSON.stringify leaves out members that are undefined.
-  return Buffer.from(JSON.stringify(neutral));
+  const plain = plainBody(changed(body, changes), target.model);
+  return Buffer.from(JSON.stringify(request.stream ? { ...plain, stream: true } : plain));
 }
 
-/** What must differ from the caller's body; undefined removes. */
-function requestChanges(
-  request: CompletionRequest,
-  body: JsonObject,
-  target: ChatTarget,
-): Map<string, Json | undefined> {
-  const changes = new Map<string, Json | undefined>([["model", target.model]]);
+/** Whether a field speaks to the gateway, and no provider is to see it. */
+export function isGatewayField(name: string): boolean {
+  return gatewayField.test(name);
+}
+
+/** Adds what must differ from the caller's body besides. */
+function addChanges(changes: Changes, request: CompletionRequest, body: JsonObject, target: ChatTarget): void {
+  changes.set("model", target.model);
   for (const key of Object.keys(body)) {
     if (gatewayField.test(key)) changes.set(key, undefined);
   }
@@ -127,7 +134,6 @@ function requestChanges(
     const { tags: _, ...others } = metadata;
     changes.set("metadata", Object.keys(others).length === 0 ? undefined : others);
   }
-  return changes;
 }
 
 /** The only place where a whole body is parsed. */

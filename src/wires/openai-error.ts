@@ -59,6 +59,7 @@ const complaintCodes: readonly (readonly [RegExp, ErrorCode])[] = [
   [/rate_?limit|too_many|^429$|quota/i, "provider_rate_limited"],
   [/overloaded|unavailable|^503$|^529$/i, "provider_unavailable"],
   [/timeout|^408$|^504$/i, "provider_timeout"],
+  [/authentication|permission|billing/i, "provider_auth_failed"],
 ];
 
 function complaintCode(complaint: ProviderComplaint): ErrorCode {

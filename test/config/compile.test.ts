@@ -63,6 +63,48 @@ test("the provider comes from the prefix, the name or the address", async (conte
   }
 });
 
+test("what becomes of parameters a provider lacks is said for all deployments, and by each for itself", async (context) => {
+  const policyOf = async (params: object, settings: object) => {
+    const litellm_params = { model: "openai/gpt-4o", api_key: "k", ...params };
+    const yaml = JSON.stringify({ model_list: [{ model_name: "m", litellm_params }], litellm_settings: settings });
+    const config = await configOf(context, yaml);
+    assert.deepEqual(config.notices, []);
+    return config.modelGroups.get("m")?.[0]?.params;
+  };
+  const none = { lacks: new Set(), drops: false, leavesOut: [], modifies: false };
+  assert.deepEqual(await policyOf({}, {}), none);
+  assert.deepEqual(await policyOf({}, { drop_params: true, modify_params: true }), {
+    ...none,
+    drops: true,
+    modifies: true,
+  });
+  const own = { drop_params: false, additional_drop_params: ["tools[*].strict"], allowed_openai_params: ["seed"] };
+  assert.deepEqual(await policyOf(own, { drop_params: true }), { ...none, leavesOut: ["tools[*].strict"] });
+});
+
+test("Anthropic is known by its prefix and by its models' names, at home and elsewhere", async (context) => {
+  const env = { ANTHROPIC_API_KEY: "sk-ant-real", ANTHROPIC_BASE_URL: "http://127.0.0.1:4000" };
+  for (const model of ["anthropic/claude-sonnet-4-5", "claude-sonnet-4-5"]) {
+    const home = await deploymentOf(context, { litellm_params: { model } }, env);
+    assert.deepEqual(
+      [home.provider, home.wire, home.model, home.apiBase, home.apiKey?.reveal()],
+      ["anthropic", "anthropic-messages", "claude-sonnet-4-5", "https://api.anthropic.com", "sk-ant-real"],
+    );
+    assert.ok(home.price !== undefined && home.params.lacks.has("seed"));
+  }
+  const elsewhere = {
+    model: "anthropic/kimi-k2",
+    api_base: "http://127.0.0.1:9/anthropic",
+    allowed_openai_params: ["seed"],
+  };
+  const other = await deploymentOf(context, { litellm_params: elsewhere }, env);
+  assert.deepEqual(
+    [other.wire, other.apiBase, other.apiKey],
+    ["anthropic-messages", "http://127.0.0.1:9/anthropic", undefined],
+  );
+  assert.ok(!other.params.lacks.has("seed"));
+});
+
 test("OPENAI_API_KEY goes to OpenAI and to no other address", async (context) => {
   const env = { OPENAI_API_KEY: "sk-real" };
   const home = await deploymentOf(context, { litellm_params: { model: "openai/gpt-4o" } }, env);

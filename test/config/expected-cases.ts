@@ -210,9 +210,9 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
     ok: true,
     remarks: [
       "unserved-provider.yaml: no model can be called; write a model_list with a deployment that has a key",
-      'unserved-provider.yaml:3: model_list[0].litellm_params.model: provider "anthropic" is not served yet; its deployments are left out',
+      'unserved-provider.yaml:3: model_list[0].litellm_params.model: provider "replicate" is not served yet; its deployments are left out',
       'unserved-provider.yaml:5: model_list[1].litellm_params.model: provider "groq" is not served yet; its deployments are left out',
-      'unserved-provider.yaml:7: model_list[2].litellm_params.model: provider "anthropic" is not served yet; its deployments are left out',
+      'unserved-provider.yaml:7: model_list[2].litellm_params.model: provider "cohere_chat" is not served yet; its deployments are left out',
     ],
   },
   "unset-address.yaml": {

@@ -8,7 +8,8 @@ import type { CompletionEvent, CompletionRequest } from "../../src/completion.ts
 import type { Deployment } from "../../src/config/config.ts";
 import { GatewayError, ProviderFailure } from "../../src/errors.ts";
 import { ProviderHttp } from "../../src/providers/http.ts";
-import { OpenAiProvider } from "../../src/providers/openai.ts";
+import { HttpProvider } from "../../src/providers/http-provider.ts";
+import { openAiDialect } from "../../src/providers/openai.ts";
 import type { ProviderCall } from "../../src/providers/provider.ts";
 import { Secret } from "../../src/secret.ts";
 import { all, neutralRequest, sampleDeployment, sampleRequest } from "../sample-call.ts";
@@ -20,14 +21,14 @@ const timeoutsOf = (timeoutMs = 5_000) => ({ timeoutMs, idleTimeoutMs: timeoutMs
 describe("a provider that speaks OpenAI's wire", () => {
   let upstream: Upstream;
   let http: ProviderHttp;
-  let provider: OpenAiProvider;
+  let provider: HttpProvider;
   before(async () => {
     upstream = await Upstream.start();
   });
   after(() => upstream.close());
   beforeEach(() => {
     http = new ProviderHttp({ clock: systemClock });
-    provider = new OpenAiProvider({ http, clock: systemClock });
+    provider = new HttpProvider({ http, clock: systemClock, dialect: openAiDialect });
   });
   afterEach(() => http.close());
 
@@ -365,13 +366,13 @@ describe("connections to a provider", () => {
   let sockets: Set<Socket>;
   let open: number;
   let http: ProviderHttp;
-  let provider: OpenAiProvider;
+  let provider: HttpProvider;
   let answer: (req: IncomingMessage, res: ServerResponse) => void;
   beforeEach(async () => {
     sockets = new Set();
     open = 0;
     http = new ProviderHttp({ clock: systemClock });
-    provider = new OpenAiProvider({ http, clock: systemClock });
+    provider = new HttpProvider({ http, clock: systemClock, dialect: openAiDialect });
     server = createServer((req, res) => {
       req.resume().on("end", () => answer(req, res));
     });

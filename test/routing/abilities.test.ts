@@ -53,7 +53,7 @@ describe("a deployment whose model is known not to do", () => {
 });
 
 test("a deployment that takes some parameters only is passed over by calls with others", () => {
-  const deployment = sampleDeployment({ params: new Set(["temperature", "tools"]) });
+  const deployment = sampleDeployment({ takesOnly: new Set(["temperature", "tools"]) });
   const detailOf = (body: object) => abilityCheck(deployment, sampleAsk(body))?.detail;
   assert.equal(detailOf({ temperature: 1, tools: [tool], top_k: null }), undefined);
   assert.equal(detailOf({ top_k: 3 }), "does not take top_k (supported_openai_params)");

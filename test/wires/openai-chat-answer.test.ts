@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { GatewayError } from "../../src/errors.ts";
-import { answerEvents, readChatAnswer, readUsage } from "../../src/wires/openai-chat-answer.ts";
+import { answerEvents, readChatAnswer } from "../../src/wires/openai-chat-answer.ts";
+import { readUsage } from "../../src/wires/openai-usage.ts";
 
 function read(body: unknown) {
   return readChatAnswer(Buffer.from(typeof body === "string" ? body : JSON.stringify(body)));

@@ -10,6 +10,8 @@ const target: ChatTarget = {
   model: "gpt-real",
   outputTokensMax: undefined,
   outputCapField: "max_tokens",
+  provider: "openai",
+  params: { lacks: new Set(), drops: false, leavesOut: [], modifies: false },
   streamUsage: true,
 };
 
@@ -203,6 +205,56 @@ test("a request from another door is written from the neutral form with the same
     stream_options: { include_usage: true },
   });
   assert.equal(request.chat().model, "m");
+});
+
+test("what a deployment leaves out is left out of both lanes, and the rest of the bytes stay", () => {
+  const params = { ...target.params, leavesOut: ["seed", "tools[*].strict"] };
+  const body = { model: "m", messages, seed: 1, tools: [{ strict: true, type: "function" }], x: { y: 1 } };
+  const expected = { model: "gpt-real", messages, tools: [{ type: "function" }], x: { y: 1 } };
+  assert.equal(encode(body, { params }), JSON.stringify(expected));
+  const neutral = { ...decode(body), wire: undefined, raw: undefined };
+  assert.deepEqual(JSON.parse(encodeChatRequest(neutral, { ...target, params }).toString()), expected);
+});
+
+test("marks for caches and other providers' reasoning go to no OpenAI server, thinking as an effort", () => {
+  const cache_control = { type: "ephemeral" };
+  const body = {
+    model: "m",
+    messages: [
+      { role: "system", content: [{ type: "text", text: "s", cache_control }] },
+      {
+        role: "assistant",
+        content: null,
+        thinking_blocks: [{ type: "thinking", thinking: "t", signature: "s" }],
+        tool_calls: [{ id: "1", type: "function", function: { name: "f", arguments: "{}" }, cache_control }],
+      },
+      { role: "tool", tool_call_id: "1", content: "r", cache_control },
+    ],
+    tools: [{ type: "function", function: { name: "f" }, cache_control }],
+    thinking: { type: "enabled", budget_tokens: 6_000 },
+  };
+  const neutral = { ...decode(body), wire: undefined, raw: undefined };
+  const sentTo = (model: string) => JSON.parse(encodeChatRequest(neutral, { ...target, model }).toString());
+  assert.deepEqual(sentTo("gpt-5"), {
+    model: "gpt-5",
+    messages: [
+      { role: "system", content: [{ type: "text", text: "s" }] },
+      {
+        role: "assistant",
+        content: null,
+        tool_calls: [{ id: "1", type: "function", function: { name: "f", arguments: "{}" } }],
+      },
+      { role: "tool", tool_call_id: "1", content: "r" },
+    ],
+    tools: [{ type: "function", function: { name: "f" } }],
+    reasoning_effort: "medium",
+  });
+  assert.equal(sentTo("gpt-4o").reasoning_effort, undefined, "it refuses to be told");
+  assert.equal(
+    encode(body),
+    JSON.stringify({ ...body, model: "gpt-real" }),
+    "who speaks OpenAI's wire is not corrected",
+  );
 });
 
 test("unknown fields survive, whatever they are", () => {

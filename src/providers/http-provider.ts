@@ -1,0 +1,143 @@
+import type { Clock } from "../clock.ts";
+import type { CompletionEvent } from "../completion.ts";
+import { type GatewayError, ProviderFailure } from "../errors.ts";
+import { failureOfAnswer } from "./failures.ts";
+import type { ProviderAnswer, ProviderHttp } from "./http.ts";
+import type { Provider, ProviderCall } from "./provider.ts";
+
+/** The largest unary answer we hold. */
+const answerBytesMax = 64 * 1024 * 1024;
+
+/** Reads a streamed answer, however the network cut it. */
+export interface AnswerReader {
+  /** Whether nothing more is wanted of the body: it has ended by its own word, or it is broken. */
+  readonly over: boolean;
+  /** Why the answer is not whole. What came before it has been given out. */
+  readonly failure: GatewayError | undefined;
+  /** Takes what one read brought. */
+  push(chunk: Buffer): readonly CompletionEvent[];
+  /** The body is over. @returns the last events, ending with `end` unless there is a `failure`. */
+  end(): readonly CompletionEvent[];
+}
+
+/** What is posted. Headers are built anew for each call: nothing of the caller's passes but what is listed. */
+export interface Question {
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer;
+}
+
+/** How a provider is asked over HTTP, and how its answers are read. */
+export interface Dialect {
+  /** The content type of its streams. */
+  readonly streamType: string;
+  /** @throws ProviderFailure for what the provider cannot be asked. */
+  ask(call: ProviderCall): Question | Promise<Question>;
+  reader(call: ProviderCall): AnswerReader;
+  /**
+   * Reads a unary answer with status 200.
+   *
+   * @throws GatewayError if it is no completion.
+   */
+  whole(call: ProviderCall, body: Buffer): readonly CompletionEvent[];
+}
+
+/** A provider that answers each call by one HTTP response, whole or as a stream. */
+export class HttpProvider implements Provider {
+  readonly #http: ProviderHttp;
+  readonly #clock: Clock;
+  readonly #dialect: Dialect;
+
+  constructor(parts: { http: ProviderHttp; clock: Clock; dialect: Dialect }) {
+    this.#http = parts.http;
+    this.#clock = parts.clock;
+    this.#dialect = parts.dialect;
+  }
+
+  async *complete(call: ProviderCall): AsyncGenerator<CompletionEvent, void, undefined> {
+    const { request, timeoutMs, signal } = call;
+    const dialect = this.#dialect;
+    const startedMs = this.#clock.monotonicMs();
+    const { url, headers, body } = await dialect.ask(call);
+    const answer = await this.#http.post({
+      url,
+      headers: { ...headers, ...commonHeaders(call, dialect.streamType) },
+      body,
+      signal,
+      headTimeoutMs: timeoutMs,
+      idleTimeoutMs: call.idleTimeoutMs,
+    });
+    if (answer.status !== 200) {
+      throw failureOfAnswer(answer.status, answer.headers, await answer.readError(), this.#clock.nowMs());
+    }
+    const oddity = oddityOf(answer, request.stream ? dialect.streamType : undefined);
+    if (oddity !== undefined) {
+      answer.drop();
+      throw oddity;
+    }
+    if (request.stream) {
+      yield* readStream(dialect.reader(call), answer);
+    } else {
+      const leftMs = Math.max(0, timeoutMs - (this.#clock.monotonicMs() - startedMs));
+      yield* dialect.whole(call, await answer.read(answerBytesMax, leftMs));
+    }
+  }
+}
+
+async function* readStream(
+  reader: AnswerReader,
+  answer: ProviderAnswer,
+): AsyncGenerator<CompletionEvent, void, undefined> {
+  const nextPiece = answer.pieces();
+  let whole = false;
+  try {
+    for (let piece = await nextPiece(); piece !== undefined; piece = await nextPiece()) {
+      yield* reader.push(piece);
+      // Not read on: a provider may hold the connection open after its last word.
+      if (reader.over) break;
+    }
+    const last = reader.end();
+    // Told before the events are out: whoever has the last of them does not come back.
+    whole = reader.failure === undefined;
+    if (whole) answer.finish(nextPiece);
+    yield* last;
+    if (reader.failure !== undefined) throw reader.failure;
+  } finally {
+    // A reader that went away cuts the upstream connection, so that the provider stops generating.
+    if (!whole) answer.drop();
+  }
+}
+
+/** What every provider is sent. The operator's own headers, which dialects add, go before these. */
+function commonHeaders({ request, traceparent }: ProviderCall, streamType: string): Record<string, string> {
+  return {
+    "content-type": "application/json",
+    accept: request.stream ? streamType : "application/json",
+    // Frames are passed on as they come; decompressing them would be the caller's work twice.
+    "accept-encoding": "identity",
+    ...(traceparent !== undefined && { traceparent }),
+  };
+}
+
+/**
+ * What is wrong with the head of an answer with status 200. A page of HTML is some proxy's, not the provider's: nothing was
+ * generated, nothing is charged. What speaks JSON has had the model at work.
+ *
+ * @param streamType undefined: a whole answer is expected, in JSON.
+ */
+function oddityOf(answer: ProviderAnswer, streamType: string | undefined): ProviderFailure | undefined {
+  const type = String(answer.headers["content-type"] ?? "");
+  const encoding = String(answer.headers["content-encoding"] ?? "identity");
+  const billable = type === "" || type.includes("json") || type.includes(streamType ?? "event-stream");
+  if (encoding !== "identity") {
+    return new ProviderFailure("provider_error", "The provider compressed its answer, which it was asked not to do.", {
+      billable,
+    });
+  }
+  if (type === "" || type.includes(streamType ?? "json")) return undefined;
+  const named = type.split(";")[0]?.slice(0, 100);
+  const wanted = streamType === undefined ? "JSON" : "a stream";
+  return new ProviderFailure("provider_error", `The provider answered with ${named} instead of ${wanted}.`, {
+    billable,
+  });
+}
