@@ -7,6 +7,9 @@ import { LiveConfig, type Outcome } from "./config/live-config.ts";
 import type { ConfigReading } from "./config/load.ts";
 import { priceBehindWildcard } from "./config/prices.ts";
 import { remarkText } from "./config/remarks.ts";
+import { Board } from "./counters/board.ts";
+import { MemoryBoard } from "./counters/board-memory.ts";
+import { type BoardStore, boardHalfLifeMs } from "./counters/board-store.ts";
 import type { Counters } from "./counters/counters.ts";
 import { createMemoryCounters } from "./counters/memory.ts";
 import { createRedisCounters, type RedisCounters } from "./counters/redis.ts";
@@ -77,7 +80,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
     fsync: options.journalFsync,
     ...{ clock, telemetry, newId },
   });
-  const { counters, redis } = createCounters(options);
+  const { counters, board, redis } = createCounters(options);
   const authority = new RemoteAuthority({ ...options.keyService, podId: options.podId, clock, random });
   const leases = new Leases({ authority, book: journal, clock, telemetry, newId });
   const alone = config.keyServiceUnavailable;
@@ -144,14 +147,19 @@ export function createGateway(options: GatewayOptions): RunningGateway {
       models: `${live.storedCount} of the database`,
     }),
     close: (graceMs) =>
-      close({ decisions, models, shipper, leases, journal, counters, authority, http, telemetry }, graceMs),
+      close({ decisions, models, shipper, leases, journal, counters, board, authority, http, telemetry }, graceMs),
   };
 }
 
 /** Limits are counted in Redis if there is one, with something to fall back on while it is away; else in this process. */
-function createCounters(options: GatewayOptions): { counters: Counters; redis?: RedisCounters } {
-  const { config, redisTimeoutMs: timeoutMs, metrics, clock } = options;
-  if (config.redis === undefined) return { counters: createMemoryCounters({ clock }) };
+function createCounters(options: GatewayOptions): { counters: Counters; board: Board; redis?: RedisCounters } {
+  const { config, redisTimeoutMs: timeoutMs, metrics, clock, podId } = options;
+  const halfLifeMs = boardHalfLifeMs;
+  const boardAt = (store: BoardStore) => new Board({ store, clock, halfLifeMs });
+  if (config.redis === undefined) {
+    const board = boardAt(new MemoryBoard({ clock, halfLifeMs }).storeOf(podId));
+    return { counters: createMemoryCounters({ clock }), board };
+  }
   const redis = createRedisCounters({ ...options, address: config.redis, timeoutMs });
   const livePods = () => redis.countLivePods();
   const counters = new StandbyCounters({ store: redis, livePods, mode: config.redisUnavailable, clock });
@@ -165,7 +173,7 @@ function createCounters(options: GatewayOptions): { counters: Counters; redis?: 
     "Calls whose limits this pod decided without Redis: by its share of them, or open.",
     () => counters.decidedAlone,
   );
-  return { counters, redis };
+  return { counters, board: boardAt(redis.boardStore(halfLifeMs)), redis };
 }
 
 /** Logs and counts what becomes of changes to the configuration. */
@@ -215,6 +223,7 @@ interface Parts {
   readonly leases: Leases;
   readonly journal: Journal;
   readonly counters: Counters;
+  readonly board: Board;
   readonly authority: RemoteAuthority;
   readonly http: ProviderHttp;
   readonly telemetry: Telemetry;
@@ -231,6 +240,7 @@ async function close(parts: Parts, graceMs: number): Promise<void> {
   closers.add("settlements", async () => void (await parts.shipper.flush(graceMs)));
   closers.add("decisions", () => parts.decisions.close());
   closers.add("counters", () => parts.counters.close());
+  closers.add("board", () => parts.board.close());
   closers.add("providers", () => parts.http.close());
   await closers.close((name, error) => parts.telemetry.log("warn", "A part failed to close.", { part: name, error }));
 }
