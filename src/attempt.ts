@@ -1,9 +1,12 @@
 import type { AttemptResult, Booked, Spending } from "./admission/ticket.ts";
 import type { Clock } from "./clock.ts";
-import type { CompletionEvent, EndEvent } from "./completion.ts";
+import type { CompletionEvent, EndEvent, Usage } from "./completion.ts";
 import type { Deployment } from "./config/config.ts";
+import type { Board } from "./counters/board.ts";
+import type { AttemptTimes } from "./counters/own-figures.ts";
 import { GatewayError, ProviderFailure } from "./errors.ts";
 import type { SpendStatus } from "./keys/authority.ts";
+import { boardNameOf } from "./routing/health.ts";
 import type { AttemptTrace } from "./telemetry/telemetry.ts";
 import { roughTokens } from "./wires/rough-tokens.ts";
 
@@ -12,17 +15,25 @@ export class Attempt {
   readonly #spending: Spending;
   readonly #trace: AttemptTrace;
   readonly #clock: Clock;
+  readonly #board: Board;
+  readonly #startedMs: number;
+  #firstOutputMs: number | undefined;
   readonly deployment: Deployment;
+  readonly #isStream: boolean;
   #outputTokens = 0;
   #firstOutputAtMs: number | undefined;
   #responseId: string | undefined;
   #booked = false;
 
-  constructor(parts: { spending: Spending; trace: AttemptTrace; clock: Clock }) {
+  constructor(parts: { spending: Spending; trace: AttemptTrace; clock: Clock; board: Board; isStream: boolean }) {
     this.#spending = parts.spending;
     this.#trace = parts.trace;
     this.#clock = parts.clock;
     this.deployment = parts.spending.place.deployment;
+    this.#isStream = parts.isStream;
+    this.#board = parts.board;
+    this.#startedMs = parts.clock.monotonicMs();
+    this.#board.began(boardNameOf(this.deployment));
   }
 
   /** Whether the provider has begun to answer; from then on the attempt cannot be repeated. */
@@ -33,6 +44,7 @@ export class Attempt {
   /** The provider has begun to answer. */
   begin(): void {
     this.#firstOutputAtMs = this.#clock.nowMs();
+    this.#firstOutputMs = this.#clock.monotonicMs();
     this.#trace.firstOutput();
   }
 
@@ -90,7 +102,21 @@ export class Attempt {
       });
       return booked;
     } finally {
+      this.#board.ended(boardNameOf(this.deployment), this.#timesOf(status, booked?.usage));
       this.#trace.end({ usage: booked?.usage, cost: booked?.cost ?? 0n, responseId, error: failure?.code });
     }
+  }
+
+  /** Only whole answers tell how quick a deployment is. */
+  #timesOf(status: SpendStatus, usage: Usage | undefined): AttemptTimes {
+    const { inputTokens = 0, outputTokens = 0 } = usage ?? {};
+    const tokens = inputTokens + outputTokens;
+    if (status !== "success" || this.#firstOutputMs === undefined) return { tokens };
+    const tookMs = this.#clock.monotonicMs() - this.#startedMs;
+    return {
+      tokens,
+      ...(outputTokens > 0 && { msPerOutputToken: tookMs / outputTokens }),
+      ...(this.#isStream && { firstTokenMs: this.#firstOutputMs - this.#startedMs }),
+    };
   }
 }

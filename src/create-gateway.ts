@@ -7,6 +7,9 @@ import { LiveConfig, type Outcome } from "./config/live-config.ts";
 import type { ConfigReading } from "./config/load.ts";
 import { priceBehindWildcard } from "./config/prices.ts";
 import { remarkText } from "./config/remarks.ts";
+import { Board } from "./counters/board.ts";
+import { MemoryBoard } from "./counters/board-memory.ts";
+import { type BoardStore, boardHalfLifeMs } from "./counters/board-store.ts";
 import type { Counters } from "./counters/counters.ts";
 import { createMemoryCounters } from "./counters/memory.ts";
 import { createRedisCounters, type RedisCounters } from "./counters/redis.ts";
@@ -24,7 +27,6 @@ import { Closers } from "./lifecycle.ts";
 import { usdNumber } from "./money.ts";
 import { ProviderHttp } from "./providers/http.ts";
 import { ProviderSet } from "./providers/provider-set.ts";
-import { idle } from "./routing/candidate.ts";
 import { Health } from "./routing/health.ts";
 import { Router } from "./routing/router.ts";
 import { Snapshots } from "./routing/snapshots.ts";
@@ -79,7 +81,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
     fsync: options.journalFsync,
     ...{ clock, telemetry, newId },
   });
-  const { counters, redis } = createCounters(options);
+  const { counters, board, redis } = createCounters(options);
   const authority = new RemoteAuthority({ ...options.keyService, podId: options.podId, clock, random });
   const leases = new Leases({ authority, book: journal, clock, telemetry, newId });
   const alone = config.keyServiceUnavailable;
@@ -89,14 +91,13 @@ export function createGateway(options: GatewayOptions): RunningGateway {
     overdraft?.booked(records);
   };
   const shipper = new Shipper({ journal, authority, clock, random, telemetry, onBooked });
-  const health = new Health({ clock });
+  const health = new Health({ clock, board });
   const tokenCounter = new TokenCounter({ clock });
   const snapshots = new Snapshots({
     config,
     routerOf: (current) =>
       new Router({
-        ...{ config: current, random },
-        facts: { loadOf: () => idle, stateOf: (deployment) => health.stateOf(deployment) },
+        ...{ config: current, random, facts: health },
         priceOf: (deployment) => priceBehindWildcard(deployment, clock.nowMs()),
       }),
   });
@@ -122,7 +123,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
       unpricedModels: config.unpricedModels,
       countUnpriced: (model) => metrics.unpriced.inc({ model }),
     }),
-    ...{ snapshots, health, tokenCounter },
+    ...{ snapshots, health, board, tokenCounter },
     providerOf: (deployment) => providers.of(deployment),
     newCallId: newId,
     ...{ telemetry, clock, random },
@@ -149,16 +150,21 @@ export function createGateway(options: GatewayOptions): RunningGateway {
     }),
     close: (graceMs) =>
       close(
-        { decisions, models, shipper, leases, journal, counters, authority, http, tokenCounter, telemetry },
+        { decisions, models, shipper, leases, journal, counters, board, authority, http, tokenCounter, telemetry },
         graceMs,
       ),
   };
 }
 
 /** Limits are counted in Redis if there is one, with something to fall back on while it is away; else in this process. */
-function createCounters(options: GatewayOptions): { counters: Counters; redis?: RedisCounters } {
-  const { config, redisTimeoutMs: timeoutMs, metrics, clock } = options;
-  if (config.redis === undefined) return { counters: createMemoryCounters({ clock }) };
+function createCounters(options: GatewayOptions): { counters: Counters; board: Board; redis?: RedisCounters } {
+  const { config, redisTimeoutMs: timeoutMs, metrics, clock, podId } = options;
+  const halfLifeMs = boardHalfLifeMs;
+  const boardAt = (store: BoardStore) => new Board({ store, clock, halfLifeMs });
+  if (config.redis === undefined) {
+    const board = boardAt(new MemoryBoard({ clock, halfLifeMs }).storeOf(podId));
+    return { counters: createMemoryCounters({ clock }), board };
+  }
   const redis = createRedisCounters({ ...options, address: config.redis, timeoutMs });
   const livePods = () => redis.countLivePods();
   const counters = new StandbyCounters({ store: redis, livePods, mode: config.redisUnavailable, clock });
@@ -172,7 +178,7 @@ function createCounters(options: GatewayOptions): { counters: Counters; redis?: 
     "Calls whose limits this pod decided without Redis: by its share of them, or open.",
     () => counters.decidedAlone,
   );
-  return { counters, redis };
+  return { counters, board: boardAt(redis.boardStore(halfLifeMs)), redis };
 }
 
 /** Logs and counts what becomes of changes to the configuration. */
@@ -222,6 +228,7 @@ interface Parts {
   readonly leases: Leases;
   readonly journal: Journal;
   readonly counters: Counters;
+  readonly board: Board;
   readonly authority: RemoteAuthority;
   readonly http: ProviderHttp;
   readonly tokenCounter: TokenCounter;
@@ -240,6 +247,7 @@ async function close(parts: Parts, graceMs: number): Promise<void> {
   closers.add("settlements", async () => void (await parts.shipper.flush(graceMs)));
   closers.add("decisions", () => parts.decisions.close());
   closers.add("counters", () => parts.counters.close());
+  closers.add("board", () => parts.board.close());
   closers.add("providers", () => parts.http.close());
   await closers.close((name, error) => parts.telemetry.log("warn", "A part failed to close.", { part: name, error }));
 }

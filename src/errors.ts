@@ -104,6 +104,10 @@ export const errorTable = {
 /** What can go wrong; the keys of the error table. */
 export type ErrorCode = keyof typeof errorTable;
 
+export function isErrorCode(text: string): text is ErrorCode {
+  return Object.hasOwn(errorTable, text);
+}
+
 /** How far a call came before it failed. */
 export interface Trail {
   /** Attempts at providers. */

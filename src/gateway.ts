@@ -16,6 +16,7 @@ import type {
   SettledEvent,
 } from "./completion.ts";
 import type { Deployment } from "./config/config.ts";
+import type { Board } from "./counters/board.ts";
 import { GatewayError, ProviderFailure } from "./errors.ts";
 import type { Grant } from "./keys/authority.ts";
 import type { Provider } from "./providers/provider.ts";
@@ -69,6 +70,7 @@ export class Gateway {
   readonly #snapshots: Pick<Snapshots, "current">;
   readonly #providerOf: (deployment: Deployment) => Provider;
   readonly #health: Health;
+  readonly #board: Board;
   readonly #tokenCounter: TokenCounter | undefined;
   readonly #telemetry: Telemetry;
   readonly #clock: Clock;
@@ -80,6 +82,7 @@ export class Gateway {
     snapshots: Pick<Snapshots, "current">;
     providerOf: (deployment: Deployment) => Provider;
     health: Health;
+    board: Board;
     /** Counts long inputs exactly; undefined: they are estimated. */
     tokenCounter?: TokenCounter | undefined;
     telemetry: Telemetry;
@@ -91,6 +94,7 @@ export class Gateway {
     this.#snapshots = parts.snapshots;
     this.#providerOf = parts.providerOf;
     this.#health = parts.health;
+    this.#board = parts.board;
     this.#tokenCounter = parts.tokenCounter;
     this.#telemetry = parts.telemetry;
     this.#clock = parts.clock;
@@ -253,7 +257,7 @@ export class Gateway {
     itinerary.begin(deployment);
     const spending = await ticket.begin(number, place);
     const trace = call.trace.attempt(attemptFacts(request, deployment, number));
-    const attempt = new Attempt({ spending, trace, clock: this.#clock });
+    const attempt = new Attempt({ spending, trace, clock: this.#clock, board: this.#board, isStream: request.stream });
     const timeouts = itinerary.timeoutsAt(deployment, request.stream);
     call.last = { deploymentId: deployment.id, timeoutMs: timeouts.timeoutMs };
     try {

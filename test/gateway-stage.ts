@@ -15,7 +15,6 @@ import { Journal, journalDefaults } from "../src/keys/journal.ts";
 import { Leases } from "../src/keys/leases.ts";
 import { Overdraft } from "../src/keys/overdraft.ts";
 import type { Provider, ProviderCall } from "../src/providers/provider.ts";
-import { idle } from "../src/routing/candidate.ts";
 import { Health } from "../src/routing/health.ts";
 import { Router } from "../src/routing/router.ts";
 import { Snapshots } from "../src/routing/snapshots.ts";
@@ -24,6 +23,7 @@ import { aborted } from "./front/scripted-gateway.ts";
 import { HandClock } from "./keys/hand-clock.ts";
 import { PaperAuthority } from "./keys/paper-authority.ts";
 import { sampleGrant } from "./keys/samples.ts";
+import { sampleBoard } from "./routing/sample-board.ts";
 import { all, sampleCaller, sampleConfig, sampleDeployment, sampleRequest } from "./sample-call.ts";
 
 /** What a provider does in one attempt, in order: an event, a failure, waiting for the caller to abort, or doing something. */
@@ -71,8 +71,8 @@ export class GatewayStage implements Telemetry {
   readonly authority = new PaperAuthority({ clock: this.clock });
   readonly provider = new ScriptedProvider();
   readonly counters = createMemoryCounters({ clock: this.clock });
-  readonly health = new Health({ clock: this.clock });
-  readonly facts = { loadOf: () => idle, stateOf: (deployment: Deployment) => this.health.stateOf(deployment) };
+  readonly board = sampleBoard(this.clock);
+  readonly health = new Health({ clock: this.clock, board: this.board });
   readonly gateway: Gateway;
   readonly snapshots: Snapshots;
   readonly leases: Leases;
@@ -110,7 +110,7 @@ export class GatewayStage implements Telemetry {
     this.decisions = decisions;
     this.snapshots = new Snapshots({
       config: sampleConfig(options.deployments ?? [sampleDeployment()], options.config),
-      routerOf: (config) => new Router({ config, facts: this.facts, random: () => 0, priceOf: () => undefined }),
+      routerOf: (config) => new Router({ config, facts: this.health, random: () => 0, priceOf: () => undefined }),
     });
     this.gateway = new Gateway({
       admission: new Admission({
@@ -122,6 +122,7 @@ export class GatewayStage implements Telemetry {
       }),
       snapshots: this.snapshots,
       health: this.health,
+      board: this.board,
       providerOf: () => this.provider,
       telemetry: this,
       clock,

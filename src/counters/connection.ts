@@ -20,9 +20,12 @@ export interface ScriptCall {
   readonly args: readonly (string | number)[];
 }
 
-/** Reads a script that lies beside this file. */
-export function loadScript(file: string, isOwed = false): Script {
-  const lua = readFileSync(new URL(file, import.meta.url), "utf8");
+/** Reads a script that lies beside this file; in several pieces if it shares some with others. */
+export function loadScript(files: string | readonly string[], isOwed = false): Script {
+  const lua = [files]
+    .flat()
+    .map((file) => readFileSync(new URL(file, import.meta.url), "utf8"))
+    .join("\n");
   return { lua, sha: createHash("sha1").update(lua).digest("hex"), isOwed };
 }
 

@@ -1,12 +1,16 @@
 import type { Clock } from "../clock.ts";
 import { type Connection, loadScript } from "./connection.ts";
 
-const podsScript = loadScript("./pods.lua");
-const podsKey = "tollgate:{pods}";
+const podsScript = loadScript(["./board-rows.lua", "./pods.lua"]);
+/** Beside each other also in a Cluster: with a dead pod goes what it told the board. */
+export const podsKey = "tollgate:{pods}";
+export const boardKey = "tollgate:{pods}:board";
 /** Between two signs of life, in milliseconds. */
 const beatMs = 5_000;
 /** A pod that has missed so many beats is dead. */
 const beatsPerLife = 3;
+/** A pod that has said nothing for so long is dead. */
+export const podLifeMs = beatMs * beatsPerLife;
 /** After a sign of life that did not arrive, in milliseconds. */
 const repeatMs = 500;
 /** How long after the start somebody waits for the first answer, in milliseconds. */
@@ -62,7 +66,7 @@ export class LivePods {
       this.#onFirst();
     };
     try {
-      hear(await this.#say(beatMs * beatsPerLife, hear));
+      hear(await this.#say(podLifeMs, hear));
     } catch {
       nextMs = repeatMs;
     }
@@ -70,6 +74,6 @@ export class LivePods {
   }
 
   #say(ttlMs: number, late: (reply: unknown) => void): Promise<unknown> {
-    return this.#connection.run({ script: podsScript, keys: [podsKey], args: [this.#podId, ttlMs] }, late);
+    return this.#connection.run({ script: podsScript, keys: [podsKey, boardKey], args: [this.#podId, ttlMs] }, late);
   }
 }

@@ -1,5 +1,7 @@
 import type { Clock, Random } from "../clock.ts";
 import type { RedisAddress } from "../config/config.ts";
+import { RedisBoard } from "./board-redis.ts";
+import type { BoardStore } from "./board-store.ts";
 import { allFull, checkTake } from "./claims.ts";
 import { Connection, type ConnectionParts, loadScript } from "./connection.ts";
 import type { Alternatives, Claim, Counters, Verdict } from "./counters.ts";
@@ -34,6 +36,7 @@ export class RedisCounters implements Counters {
   readonly #undoLate = ({ grant }: Decision) => void this.#grants.undo(grant === undefined ? [] : [grant]);
   readonly #heldSlots: HeldSlots;
   readonly #livePods: LivePods;
+  readonly #podId: string;
   readonly #isCluster: boolean;
   readonly #processId: string;
   #takeCount = 0;
@@ -49,6 +52,7 @@ export class RedisCounters implements Counters {
     this.#groupTakes = new GroupTakes({ takes: this.#takes, grants: this.#grants });
     this.#livePods = new LivePods({ ...parts, connection });
     this.#isCluster = parts.isCluster;
+    this.#podId = parts.podId;
     this.#processId = Array.from({ length: 3 }, () => Math.floor(parts.random() * 2 ** 32).toString(36)).join("");
   }
 
@@ -65,6 +69,11 @@ export class RedisCounters implements Counters {
   /** The same, but right after the start it waits a moment for the first answer. */
   countLivePods(): Promise<number | undefined> {
     return this.#livePods.count();
+  }
+
+  /** Where this pod's board meets the others'. The board is to be closed before these counters. */
+  boardStore(halfLifeMs: number): BoardStore {
+    return new RedisBoard({ connection: this.#connection, podId: this.#podId, halfLifeMs });
   }
 
   async take(claims: readonly Claim[], alternatives?: Alternatives): Promise<Verdict> {

@@ -16,9 +16,9 @@ export class SlidingWindow {
   readonly #buckets: Bucket[] = [];
   #used = 0;
 
-  constructor(windowMs: number) {
+  constructor(windowMs: number, widthMs: number = bucketWidthMs(windowMs)) {
     this.#windowMs = windowMs;
-    this.#widthMs = bucketWidthMs(windowMs);
+    this.#widthMs = widthMs;
   }
 
   /** What is in the window at `nowMs`, which must never go back. */

@@ -25,6 +25,15 @@ export const idle: Load = {
   firstTokenMs: undefined,
 };
 
+/** Whether a deployment may be called: always, by one attempt at a time that finds out, or not for now. */
+export type HealthState = "up" | "probing" | { readonly coolingForMs: number; readonly cause: ErrorCode };
+
+/** What is known of deployments besides their configuration. Asked for each call: it must cost next to nothing. */
+export interface DeploymentFacts {
+  loadOf(deployment: Deployment): Load;
+  stateOf(deployment: Deployment): HealthState;
+}
+
 /** A deployment a call may be tried at. */
 export interface Candidate {
   readonly deployment: Deployment;

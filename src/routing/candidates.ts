@@ -3,17 +3,10 @@
 import type { Random } from "../clock.ts";
 import type { Deployment, RouterConfig } from "../config/config.ts";
 import { abilityCheck } from "./abilities.ts";
-import type { Ask, Candidate, Check, Exclusion, Filter, Load, Selection } from "./candidate.ts";
+import type { Ask, Candidate, Check, DeploymentFacts, Exclusion, Filter, HealthState, Selection } from "./candidate.ts";
 import { contextWindowCheck } from "./context-window.ts";
-import type { HealthState } from "./health.ts";
 import type { Strategy } from "./strategies.ts";
 import { tagFilter } from "./tags.ts";
-
-/** What is known of deployments besides their configuration. Asked for each call: it must cost next to nothing. */
-export interface DeploymentFacts {
-  loadOf(deployment: Deployment): Load;
-  stateOf(deployment: Deployment): HealthState;
-}
 
 /** What a configuration says of which deployments fit a call. */
 export function filtersOf({ tagRouting, checksCalls }: RouterConfig): readonly Filter[] {

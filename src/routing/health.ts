@@ -1,10 +1,9 @@
 import type { Clock } from "../clock.ts";
 import type { CooldownRules, Deployment } from "../config/config.ts";
-import type { ErrorCode, GatewayError } from "../errors.ts";
+import type { Board } from "../counters/board.ts";
+import { type GatewayError, isErrorCode } from "../errors.ts";
+import type { DeploymentFacts, HealthState, Load } from "./candidate.ts";
 import { failureClassOf } from "./failure-class.ts";
-
-/** Whether a deployment may be called: always, by one attempt at a time that finds out, or not for now. */
-export type HealthState = "up" | "probing" | { readonly coolingForMs: number; readonly cause: ErrorCode };
 
 /** Attempts are judged by what came of them in the last so many milliseconds. */
 const judgedMs = 60_000;
@@ -17,21 +16,12 @@ const defaultCooldownMs = 5_000;
 /** So many deployments are remembered; behind wildcards callers choose their names. */
 const keptMax = 10_000;
 
-/** What came of a deployment's attempts since a moment, and whether it is down. */
+/** What came of a deployment's attempts since a moment. */
 interface Standing {
   sinceMs: number;
   attempts: number;
   failures: number;
   readonly failuresByClass: Map<string, number>;
-  /** Monotonic, milliseconds; undefined: it is not down. */
-  downUntilMs: number | undefined;
-  cause: ErrorCode;
-}
-
-/** Where pods tell each other which deployments are down. */
-export interface SharedHealth {
-  cool(deploymentId: string, forMs: number, cause: ErrorCode): void;
-  clear(deploymentId: string): void;
 }
 
 /**
@@ -40,24 +30,31 @@ export interface SharedHealth {
  *
  * How soon that happens depends on the failure: credentials and missing models at once, since the next call would meet the same;
  * rate limits at once if there is somewhere else or the provider says how long; anything else by `allowed_fails` and its policy or,
- * where they are not given, when most of the last minute's attempts failed.
+ * where they are not given, when most of the last minute's attempts failed. What is down is on the board, so that all pods know.
  */
-export class Health {
+export class Health implements DeploymentFacts {
   readonly #clock: Clock;
-  readonly #shared: SharedHealth | undefined;
-  readonly #records = new Map<string, Standing>();
+  readonly #board: Board;
+  /** Of deployments that have failed lately. */
+  readonly #standings = new Map<string, Standing>();
 
-  constructor(parts: { clock: Clock; shared?: SharedHealth | undefined }) {
+  /** @param parts.board what this pod and the others know. */
+  constructor(parts: { clock: Clock; board: Board }) {
     this.#clock = parts.clock;
-    this.#shared = parts.shared;
+    this.#board = parts.board;
   }
 
-  /** Without waiting. */
+  loadOf(deployment: Deployment): Load {
+    return this.#board.of(boardNameOf(deployment));
+  }
+
   stateOf(deployment: Deployment): HealthState {
-    const record = this.#records.get(nameOf(deployment));
-    if (record?.downUntilMs === undefined) return "up";
-    const coolingForMs = record.downUntilMs - this.#clock.monotonicMs();
-    return coolingForMs > 0 ? { coolingForMs, cause: record.cause } : "probing";
+    const cooling = this.#board.coolingOf(boardNameOf(deployment));
+    if (cooling === undefined) return "up";
+    const { remainingMs, code } = cooling;
+    return remainingMs > 0
+      ? { coolingForMs: remainingMs, cause: isErrorCode(code) ? code : "provider_error" }
+      : "probing";
   }
 
   /**
@@ -66,16 +63,14 @@ export class Health {
    * @param isProbe it was made to find out: then the deployment is well again. What began before it was down says nothing.
    */
   succeeded(deployment: Deployment, isProbe: boolean): void {
-    const name = nameOf(deployment);
-    const record = this.#records.get(name);
-    // Mostly: what is well costs nothing to remember.
-    if (record === undefined) return;
-    if (record.downUntilMs === undefined) {
-      this.#current(record).attempts += 1;
-    } else if (isProbe) {
-      this.#records.delete(name);
-      this.#shared?.clear(name);
+    const name = boardNameOf(deployment);
+    if (isProbe) {
+      this.#board.clear(name);
+      this.#standings.delete(name);
     }
+    // Mostly there is none: what is well costs nothing to remember.
+    const standing = this.#standings.get(name);
+    if (standing !== undefined) this.#current(standing).attempts += 1;
   }
 
   /**
@@ -92,77 +87,58 @@ export class Health {
   ): number | undefined {
     const failureClass = failureClassOf(failure);
     if (failureClass === undefined || rules.disabled) return undefined;
-    const record = this.#recordOf(deployment);
-    record.attempts += 1;
+    const name = boardNameOf(deployment);
+    const standing = this.#standingOf(name);
+    standing.attempts += 1;
     // The caller's own mistakes say nothing about who told him.
     const isCallers = failureClass === "BadRequest" || failureClass === "ContentPolicyViolation";
-    if (!isCallers) record.failures += 1;
-    const ofClass = (record.failuresByClass.get(failureClass) ?? 0) + 1;
-    record.failuresByClass.set(failureClass, ofClass);
-    const wasDown = record.downUntilMs !== undefined;
+    if (!isCallers) standing.failures += 1;
+    const ofClass = (standing.failuresByClass.get(failureClass) ?? 0) + 1;
+    standing.failuresByClass.set(failureClass, ofClass);
     const own = deployment.cooldown;
     const allowed = own?.allowedFailsByClass?.[failureClass] ?? rules.allowedFailsByClass[failureClass];
     const allowedFails = own?.allowedFails ?? rules.allowedFails;
-    const isDown =
-      allowed !== undefined
-        ? ofClass > allowed
-        : !isCallers &&
-          (wasDown ||
-            (allowedFails === undefined
-              ? failsByItself(failure, record, hasSiblings)
-              : record.failures > allowedFails));
+    const isUnwell = () =>
+      allowedFails === undefined ? failsByItself(failure, standing, hasSiblings) : standing.failures > allowedFails;
+    const wasDown = this.#board.coolingOf(name) !== undefined;
+    const isDown = allowed !== undefined ? ofClass > allowed : !isCallers && (wasDown || isUnwell());
     if (!isDown) return undefined;
     const forMs = own?.cooldownMs ?? failure.facts.retryAfterMs ?? rules.cooldownMs ?? defaultCooldownMs;
     if (forMs <= 0) return undefined;
-    this.cool(deployment, forMs, failure.code);
-    this.#shared?.cool(nameOf(deployment), forMs, failure.code);
+    this.#standings.delete(name);
+    const status = Number(failure.facts.metadata?.providerStatus) || undefined;
+    this.#board.cool(name, forMs, { code: failure.code, status });
     return forMs;
   }
 
-  /** Leaves a deployment alone, as another pod or a health check says. */
-  cool(deployment: Deployment, forMs: number, cause: ErrorCode): void {
-    const record = this.#recordOf(deployment);
-    record.downUntilMs = this.#clock.monotonicMs() + forMs;
-    record.cause = cause;
-    record.attempts = 0;
-    record.failures = 0;
-    record.failuresByClass.clear();
-  }
-
-  #recordOf(deployment: Deployment): Standing {
-    const name = nameOf(deployment);
-    const known = this.#records.get(name);
+  #standingOf(name: string): Standing {
+    const known = this.#standings.get(name);
     if (known !== undefined) return this.#current(known);
-    const [oldest] = this.#records.keys();
-    if (oldest !== undefined && this.#records.size >= keptMax) this.#records.delete(oldest);
-    const sinceMs = this.#clock.monotonicMs();
-    const record: Standing = {
-      ...{ sinceMs, attempts: 0, failures: 0, failuresByClass: new Map() },
-      downUntilMs: undefined,
-      cause: "provider_error",
-    };
-    this.#records.set(name, record);
-    return record;
+    const [oldest] = this.#standings.keys();
+    if (oldest !== undefined && this.#standings.size >= keptMax) this.#standings.delete(oldest);
+    const standing = { sinceMs: this.#clock.monotonicMs(), attempts: 0, failures: 0, failuresByClass: new Map() };
+    this.#standings.set(name, standing);
+    return standing;
   }
 
   /** Forgets what is too old to be judged by. */
-  #current(record: Standing): Standing {
+  #current(standing: Standing): Standing {
     const nowMs = this.#clock.monotonicMs();
-    if (nowMs - record.sinceMs < judgedMs) return record;
-    record.sinceMs = nowMs;
-    record.attempts = 0;
-    record.failures = 0;
-    record.failuresByClass.clear();
-    return record;
+    if (nowMs - standing.sinceMs < judgedMs) return standing;
+    standing.sinceMs = nowMs;
+    standing.attempts = 0;
+    standing.failures = 0;
+    standing.failuresByClass.clear();
+    return standing;
   }
 }
 
-/** What one deployment is called here: behind a wildcard each model has a health of its own. */
-function nameOf({ id, model, modelGroup }: Deployment): string {
+/** What one deployment is called on the board: behind a wildcard each model is one of its own. */
+export function boardNameOf({ id, model, modelGroup }: Deployment): string {
   return modelGroup.includes("*") ? `${id} ${model}` : id;
 }
 
-function failsByItself(failure: GatewayError, record: Standing, hasSiblings: boolean): boolean {
+function failsByItself(failure: GatewayError, standing: Standing, hasSiblings: boolean): boolean {
   switch (failure.code) {
     case "provider_auth_failed":
     case "provider_model_not_found":
@@ -170,8 +146,8 @@ function failsByItself(failure: GatewayError, record: Standing, hasSiblings: boo
     case "provider_rate_limited":
       return hasSiblings || failure.facts.retryAfterMs !== undefined;
     default: {
-      if (record.attempts < attemptsMin) return false;
-      const rate = record.failures / record.attempts;
+      if (standing.attempts < attemptsMin) return false;
+      const rate = standing.failures / standing.attempts;
       // With nowhere else to go, only what always fails is given up.
       return hasSiblings ? rate > failureRateMax : rate === 1;
     }

@@ -1,8 +1,8 @@
 import type { Random } from "../clock.ts";
 import type { Config, Deployment, Price, RouterConfig } from "../config/config.ts";
 import { matchWildcard } from "../wildcard.ts";
-import type { Ask, Candidate, Filter, Selection } from "./candidate.ts";
-import { candidatesOf, type DeploymentFacts, filtersOf, rank } from "./candidates.ts";
+import type { Ask, Candidate, DeploymentFacts, Filter, Selection } from "./candidate.ts";
+import { candidatesOf, filtersOf, rank } from "./candidates.ts";
 import { type Strategy, strategyOf } from "./strategies.ts";
 
 /** So many names behind wildcards are remembered; callers choose them, so there must be an end. */

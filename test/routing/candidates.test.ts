@@ -1,9 +1,15 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Deployment, RouterConfig } from "../../src/config/config.ts";
-import { type Candidate, type Exclusion, type ExclusionReason, idle } from "../../src/routing/candidate.ts";
-import { candidatesOf, type DeploymentFacts, filtersOf, rank } from "../../src/routing/candidates.ts";
-import type { HealthState } from "../../src/routing/health.ts";
+import {
+  type Candidate,
+  type DeploymentFacts,
+  type Exclusion,
+  type ExclusionReason,
+  type HealthState,
+  idle,
+} from "../../src/routing/candidate.ts";
+import { candidatesOf, filtersOf, rank } from "../../src/routing/candidates.ts";
 import { misfitError } from "../../src/routing/misfit.ts";
 import { strategyOf } from "../../src/routing/strategies.ts";
 import { sampleRouter } from "../sample-call.ts";

@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { CooldownRules, Deployment } from "../../src/config/config.ts";
 import { type ErrorCode, GatewayError } from "../../src/errors.ts";
-import { Health, type SharedHealth } from "../../src/routing/health.ts";
+import { Health } from "../../src/routing/health.ts";
 import { HandClock } from "../keys/hand-clock.ts";
 import { sampleDeployment } from "../sample-call.ts";
+import { sampleBoard } from "./sample-board.ts";
 
 const rules: CooldownRules = {
   disabled: false,
@@ -12,6 +13,7 @@ const rules: CooldownRules = {
   allowedFails: undefined,
   allowedFailsByClass: {},
 };
+const healthWith = (clock: HandClock) => new Health({ clock, board: sampleBoard(clock) });
 const failureOf = (code: ErrorCode, retryAfterMs?: number) =>
   new GatewayError(code, "It failed.", retryAfterMs === undefined ? {} : { retryAfterMs });
 
@@ -25,7 +27,7 @@ function cooldownAfter(
     retryAfterMs?: number;
   } = {},
 ): number | undefined {
-  const health = new Health({ clock: new HandClock() });
+  const health = healthWith(new HandClock());
   const deployment = sampleDeployment(parts.deployment);
   let last: number | undefined;
   for (const code of codes) {
@@ -125,7 +127,7 @@ describe("a deployment is left alone", () => {
   }
 
   test("not while most of its attempts are answered", () => {
-    const health = new Health({ clock: new HandClock() });
+    const health = healthWith(new HandClock());
     const deployment = sampleDeployment();
     for (let attempt = 0; attempt < 20; attempt++) {
       assert.equal(health.failed(deployment, failureOf("provider_error"), rules, true), undefined, String(attempt));
@@ -136,7 +138,7 @@ describe("a deployment is left alone", () => {
 
   test("not for failures of more than a minute ago", async () => {
     const clock = new HandClock();
-    const health = new Health({ clock });
+    const health = healthWith(clock);
     const deployment = sampleDeployment();
     for (let attempt = 0; attempt < 12; attempt++) {
       assert.equal(health.failed(deployment, failureOf("provider_error"), rules, true), undefined, String(attempt));
@@ -146,12 +148,13 @@ describe("a deployment is left alone", () => {
 });
 
 describe("a deployment that was left alone", () => {
-  async function down(shared?: SharedHealth) {
+  async function down() {
     const clock = new HandClock();
-    const health = new Health({ clock, shared });
+    const board = sampleBoard(clock);
+    const health = new Health({ clock, board });
     const deployment = sampleDeployment();
     health.failed(deployment, failureOf("provider_auth_failed"), rules, true);
-    return { clock, health, deployment };
+    return { clock, health, deployment, board };
   }
 
   test("is probed when its time is over, and only a probe's success puts it back", async () => {
@@ -173,18 +176,15 @@ describe("a deployment that was left alone", () => {
   });
 
   test("is told of to the other pods, and so is its recovery", async () => {
-    const told: unknown[] = [];
-    const { clock, health, deployment } = await down({
-      cool: (...facts) => void told.push(facts),
-      clear: (id) => void told.push(id),
-    });
+    const { clock, health, deployment, board } = await down();
+    assert.deepEqual(board.of("d1").cooling, { code: "provider_auth_failed", status: undefined, remainingMs: 5_000 });
     await clock.advance(5_000);
     health.succeeded(deployment, true);
-    assert.deepEqual(told, [["d1", 5_000, "provider_auth_failed"], "d1"]);
+    assert.equal(board.of("d1").cooling, undefined);
   });
 
   test("behind a wildcard is left alone for one model only", () => {
-    const health = new Health({ clock: new HandClock() });
+    const health = healthWith(new HandClock());
     const one = sampleDeployment({ modelGroup: "openai/*", model: "a" });
     health.failed(one, failureOf("provider_model_not_found"), rules, true);
     assert.notEqual(health.stateOf(one), "up");

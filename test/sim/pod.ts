@@ -1,6 +1,6 @@
 import { Admission } from "../../src/admission/admission.ts";
 import type { CompletionRequest } from "../../src/completion.ts";
-import type { Config, Deployment } from "../../src/config/config.ts";
+import type { Config } from "../../src/config/config.ts";
 import type { Counters } from "../../src/counters/counters.ts";
 import { StandbyCounters } from "../../src/counters/standby.ts";
 import { GatewayError } from "../../src/errors.ts";
@@ -12,10 +12,10 @@ import { Leases } from "../../src/keys/leases.ts";
 import { Overdraft } from "../../src/keys/overdraft.ts";
 import { Shipper } from "../../src/keys/shipper.ts";
 import { Closers } from "../../src/lifecycle.ts";
-import { idle } from "../../src/routing/candidate.ts";
 import { Health } from "../../src/routing/health.ts";
 import { Router } from "../../src/routing/router.ts";
 import type { AttemptTrace, CallStart, CallTrace, Telemetry } from "../../src/telemetry/telemetry.ts";
+import { sampleBoard } from "../routing/sample-board.ts";
 import type { Disk, MountedDisk } from "./disk.ts";
 import type { Replica } from "./key-service.ts";
 import { SimCounters } from "./limits.ts";
@@ -127,8 +127,8 @@ export class PodProcess implements Telemetry {
       clock,
     });
     const provider = new SimProvider({ ...parts, clock });
-    const health = new Health({ clock });
-    const known = { loadOf: () => idle, stateOf: (deployment: Deployment) => health.stateOf(deployment) };
+    const board = sampleBoard(clock);
+    const health = new Health({ clock, board });
     this.#gateway = new Gateway({
       admission: new Admission({
         ...{ decisions: this.decisions, leases: this.leases, overdraft: this.overdraft, journal, counters, clock },
@@ -138,12 +138,12 @@ export class PodProcess implements Telemetry {
       }),
       snapshots: {
         current: {
-          router: new Router({ config: parts.config, random: dice.random, priceOf: () => undefined, facts: known }),
+          router: new Router({ config: parts.config, random: dice.random, priceOf: () => undefined, facts: health }),
           digest: "",
         },
       },
       providerOf: () => provider,
-      health,
+      ...{ health, board },
       ...{ telemetry: this, clock, random: dice.random, newCallId: dice.newId },
     });
     this.leases.adopt(journal.formerLeases);
