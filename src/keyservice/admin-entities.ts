@@ -28,7 +28,7 @@ export function entityAdmin(parts: AdminParts): ServiceImpl<typeof EntityAdminSe
   const { entities, members } = parts;
   const names = entityRpcNames;
   const setBlocked = async (kind: EntityKind, id: string, blocked: boolean) => ({
-    entity: entityMessageOf(await entities.update(kind, { id, change: { blocked }, names, by: parts.operator.name })),
+    entity: entityMessageOf(await entities.update(kind, { id, change: { blocked }, names })),
   });
   return {
     async createEntity({ entity, requestId }) {
@@ -38,7 +38,6 @@ export function entityAdmin(parts: AdminParts): ServiceImpl<typeof EntityAdminSe
       const wish = {
         change: entityChangeOf(entity, []),
         names,
-        by: parts.operator.name,
         requestId: requestId || undefined,
       };
       return {
@@ -51,11 +50,11 @@ export function entityAdmin(parts: AdminParts): ServiceImpl<typeof EntityAdminSe
     async updateEntity({ entity, updateMask }) {
       if (entity === undefined || entity.id === "") throw invalid("entity.id", "must name the entity.");
       const change = entityChangeOf(entity, updateMask?.paths ?? []);
-      const wish = { id: entity.id, change, names, by: parts.operator.name, etag: entity.etag || undefined };
+      const wish = { id: entity.id, change, names, etag: entity.etag || undefined };
       return { entity: entityMessageOf(await entities.update(kindOf(entity.kind), wish)) };
     },
     async deleteEntity({ kind, id }) {
-      await entities.delete(kindOf(kind), id, parts.operator.name);
+      await entities.delete(kindOf(kind), id);
       return {};
     },
     async listEntities({ kind, pageSize, pageToken, organizationId, memberId }) {
@@ -107,23 +106,18 @@ export function entityAdmin(parts: AdminParts): ServiceImpl<typeof EntityAdminSe
 }
 
 /** Makes the implementation of BudgetAdminService. */
-export function budgetAdmin({ templates, operator }: AdminParts): ServiceImpl<typeof BudgetAdminService> {
+export function budgetAdmin({ templates }: AdminParts): ServiceImpl<typeof BudgetAdminService> {
   const names = { ...entityRpcNames, budgetId: "budget.id" };
   return {
     async createBudget({ budget }) {
       if (budget === undefined) throw invalid("budget", "is missing.");
-      const made = await templates.create(
-        budget.id || randomUUID(),
-        templateChangeOf(budget, []),
-        operator.name,
-        names,
-      );
+      const made = await templates.create(budget.id || randomUUID(), templateChangeOf(budget, []), names);
       return { budget: templateMessageOf(made) };
     },
     async updateBudget({ budget, updateMask }) {
       if (budget === undefined || budget.id === "") throw invalid("budget.id", "must name the budget.");
       const change = templateChangeOf(budget, updateMask?.paths ?? []);
-      return { budget: templateMessageOf(await templates.update(budget.id, change, operator.name, names)) };
+      return { budget: templateMessageOf(await templates.update(budget.id, change, names)) };
     },
     async deleteBudget({ id }) {
       await templates.delete(id);

@@ -21,8 +21,8 @@ import { uuidForm } from "./spend-reader.ts";
 const offsetForm = /^\d{1,9}$/;
 
 /** Makes the implementation of ModelAdminService. */
-export function modelAdmin({ models, clock, operator }: AdminParts): ServiceImpl<typeof ModelAdminService> {
-  const by = { names: modelRpcNames, name: operator.name };
+export function modelAdmin({ models, clock }: AdminParts): ServiceImpl<typeof ModelAdminService> {
+  const names = modelRpcNames;
   const written = ({ model, notices }: Written) => ({
     model: modelMessageOf(model, clock.nowMs()),
     notices: [...notices],
@@ -35,8 +35,7 @@ export function modelAdmin({ models, clock, operator }: AdminParts): ServiceImpl
       // A repeated request makes the same id of its own id.
       const id = model.id || requestId.toLowerCase() || randomUUID();
       const fields = { name, params: merged({}, params), info: merged({}, info) };
-      const { names, name: maker } = by;
-      return written(await models.create({ id, fields, names, by: maker, requestId: requestId || undefined }));
+      return written(await models.create({ id, fields, names, requestId: requestId || undefined }));
     },
     async getModel({ id }) {
       return { model: modelMessageOf(await models.get(id), clock.nowMs()) };
@@ -44,7 +43,7 @@ export function modelAdmin({ models, clock, operator }: AdminParts): ServiceImpl
     async updateModel({ model, updateMask }) {
       if (model === undefined || model.id === "") throw invalid("model.id", "must name the model.");
       const change = modelChangeOf(model, updateMask?.paths ?? []);
-      return written(await models.update(model.id, change, { ...by, etag: model.etag || undefined }));
+      return written(await models.update(model.id, change, { names, etag: model.etag || undefined }));
     },
     async deleteModel({ id }) {
       await models.delete(id);
@@ -61,7 +60,7 @@ export function modelAdmin({ models, clock, operator }: AdminParts): ServiceImpl
 /** Makes the implementation of CredentialAdminService. */
 export function credentialAdmin(parts: AdminParts): ServiceImpl<typeof CredentialAdminService> {
   const { credentials, models } = parts;
-  const by = { names: credentialRpcNames, name: parts.operator.name };
+  const names = credentialRpcNames;
   return {
     async createCredential({ credential, modelId, requestId }) {
       if (credential === undefined) throw invalid("credential", "is missing.");
@@ -71,7 +70,7 @@ export function credentialAdmin(parts: AdminParts): ServiceImpl<typeof Credentia
       const made = await credentials.create({
         name: credential.name,
         ...{ values, info: merged({}, credential.info ?? {}) },
-        ...{ names: by.names, by: by.name },
+        names,
         ...(requestId === "" ? {} : { requestId: requestId.toLowerCase() }),
       });
       return { credential: credentialMessageOf(made) };
@@ -82,7 +81,7 @@ export function credentialAdmin(parts: AdminParts): ServiceImpl<typeof Credentia
     async updateCredential({ name, credential, updateMask }) {
       if (credential === undefined) throw invalid("credential", "is missing.");
       const change = credentialChangeOf(credential, updateMask?.paths ?? []);
-      const updated = await credentials.update(name, change, { ...by, etag: credential.etag || undefined });
+      const updated = await credentials.update(name, change, { names, etag: credential.etag || undefined });
       return { credential: credentialMessageOf(updated) };
     },
     async deleteCredential({ name }) {

@@ -64,7 +64,7 @@ const offsetForm = /^\d{1,9}$/;
 const attemptForm = /^-?\d{1,9}$/;
 
 /** Makes the implementation of KeyAdminService. */
-export function keyAdmin({ keys, masterKey, operator }: AdminParts): ServiceImpl<typeof KeyAdminService> {
+export function keyAdmin({ keys, masterKey }: AdminParts): ServiceImpl<typeof KeyAdminService> {
   return {
     async createKey({ key, duration, secret, requestId, ofService }) {
       if (secret !== "") checkSecret(secret, masterKey, rpcNames.secret);
@@ -74,7 +74,6 @@ export function keyAdmin({ keys, masterKey, operator }: AdminParts): ServiceImpl
         names: rpcNames,
         secret: secret === "" ? undefined : secret,
         requestId: requestId === "" ? undefined : requestId,
-        createdBy: operator.name,
         ofService,
       });
       return { key: messageOf(made.key), secret: made.secret ?? "" };

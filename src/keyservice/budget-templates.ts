@@ -7,6 +7,7 @@ import { GatewayError } from "../errors.ts";
 import type { Nanos } from "../money.ts";
 import { bumpRevision, everything } from "./changes.ts";
 import { checkKeyChange, type FieldNames, invalid } from "./key-fields.ts";
+import type { Operator } from "./operator.ts";
 import type { Database, Queryable } from "./postgres.ts";
 
 /** What an operator may set. */
@@ -60,47 +61,39 @@ const columns = {
 export class BudgetTemplates {
   readonly #postgres: Database;
   readonly #clock: Clock;
+  readonly #operator: Operator;
 
-  constructor(parts: { readonly postgres: Database; readonly clock: Clock }) {
+  constructor(parts: { readonly postgres: Database; readonly clock: Clock; readonly operator: Operator }) {
+    this.#operator = parts.operator;
     this.#postgres = parts.postgres;
     this.#clock = parts.clock;
   }
 
   /** @throws GatewayError `invalid_request`, `already_exists`. */
-  async create(
-    budgetId: string,
-    fields: Partial<TemplateFields>,
-    by: string,
-    names: FieldNames,
-  ): Promise<TemplateRecord> {
+  async create(budgetId: string, fields: Partial<TemplateFields>, names: FieldNames): Promise<TemplateRecord> {
     checkKeyChange({ ...fields, budgetId }, names);
     return this.#postgres.transaction(async (client) => {
       const version = await bumpRevision(client, everything);
       const made = await client.query(
         `INSERT INTO budget_templates (template_id, created_at, created_by, updated_at, updated_by, version)
          VALUES ($1, $2, $3, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING 1`,
-        [budgetId, new Date(this.#clock.nowMs()), by, version],
+        [budgetId, new Date(this.#clock.nowMs()), this.#operator.name, version],
       );
       if (made.length === 0) {
         throw new GatewayError("already_exists", `There is a budget with this \`${names.budgetId}\` already.`, {
           param: names.budgetId,
         });
       }
-      return this.#write(client, budgetId, fields, by, version);
+      return this.#write(client, budgetId, fields, version);
     });
   }
 
   /** @throws GatewayError `invalid_request`, `not_found`. */
-  async update(
-    budgetId: string,
-    fields: Partial<TemplateFields>,
-    by: string,
-    names: FieldNames,
-  ): Promise<TemplateRecord> {
+  async update(budgetId: string, fields: Partial<TemplateFields>, names: FieldNames): Promise<TemplateRecord> {
     checkKeyChange({ ...fields, budgetId }, names);
     return this.#postgres.transaction(async (client) => {
       const version = await bumpRevision(client, everything);
-      return this.#write(client, budgetId, fields, by, version);
+      return this.#write(client, budgetId, fields, version);
     });
   }
 
@@ -138,11 +131,10 @@ export class BudgetTemplates {
     client: Queryable,
     budgetId: string,
     fields: Partial<TemplateFields>,
-    by: string,
     version: bigint,
   ): Promise<TemplateRecord> {
     const now = new Date(this.#clock.nowMs());
-    const values: unknown[] = [budgetId, now, by, version, JSON.stringify(fields.extra ?? {})];
+    const values: unknown[] = [budgetId, now, this.#operator.name, version, JSON.stringify(fields.extra ?? {})];
     const changes = Object.entries(columns).flatMap(([field, column]) => {
       const value = fields[field as keyof typeof columns];
       return value === undefined ? [] : [`, ${column} = $${values.push(value)}`];

@@ -64,8 +64,6 @@ export interface EntityWish {
   readonly change: EntityChange;
   /** What the caller's face calls the fields. */
   readonly names: EntityNames;
-  /** Who does it. */
-  readonly by: string;
   /** The etag the caller has seen; undefined: whatever it is now. */
   readonly etag?: string | undefined;
   /** A UUID; a repeated one returns the entity of the first. */
@@ -128,7 +126,7 @@ export class Entities {
 
   /** @throws GatewayError `invalid_request`, `already_exists`. */
   async create(kind: EntityKind, wish: EntityWish): Promise<EntityRecord> {
-    const { id, change, names, by, requestId } = wish;
+    const { id, change, names, requestId } = wish;
     if (kind === "team") this.#operator.checkOrganization(change.organizationId ?? null);
     else this.#operator.checkAccess("admin");
     checkEntityId(kind, id, names);
@@ -149,7 +147,7 @@ export class Entities {
       await client.query(
         `INSERT INTO entities (scope, entity_id, created_at, created_by, updated_at, updated_by, version, create_request_id)
          VALUES ($1, $2, $3, $4, $3, $4, $5, $6)`,
-        [kind, id, now, by, version, requestId ?? null],
+        [kind, id, now, this.#operator.name, version, requestId ?? null],
       );
       await openBudget(client, { scope: kind, id });
       if (kind === "team") await this.#addMaker(client, id, now);
@@ -194,7 +192,7 @@ export class Entities {
    *
    * @throws GatewayError `not_found`.
    */
-  async delete(kind: EntityKind, id: string, by: string): Promise<EntityRecord> {
+  async delete(kind: EntityKind, id: string): Promise<EntityRecord> {
     this.#checkWrite(kind, id);
     return this.#postgres.transaction(async (client) => {
       const version = await bumpRevision(client, { scope: kind, id });
@@ -203,7 +201,7 @@ export class Entities {
       const now = new Date(nowMs);
       await client.query(
         "UPDATE entities SET deleted_at = $3, updated_at = $3, updated_by = $4, version = $5 WHERE scope = $1 AND entity_id = $2",
-        [kind, id, now, by, version],
+        [kind, id, now, this.#operator.name, version],
       );
       await closeBudgets(client, { scope: kind, id }, nowMs);
       const gone = await client.query<{ scope: string; entity_id: string; user_id: string }>(
@@ -267,14 +265,14 @@ export class Entities {
   async #write(
     client: Queryable,
     kind: EntityKind,
-    { id, change, by }: Pick<EntityWish, "id" | "change" | "by">,
+    { id, change }: Pick<EntityWish, "id" | "change">,
     version: bigint,
   ): Promise<void> {
     const values: unknown[] = [
       kind,
       id,
       new Date(this.#clock.nowMs()),
-      by,
+      this.#operator.name,
       version,
       JSON.stringify(change.extra ?? {}),
     ];

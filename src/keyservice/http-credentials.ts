@@ -43,13 +43,13 @@ export const credentialRoutes: ManagementRoutes = {
   },
 };
 
-async function create({ credentials, models, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function create({ credentials, models }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const body = readBody(credentialBody, await request.body());
   const { credential_name: name, credential_info: info, model_id: modelId } = body;
   if (name == null) throw invalid(names.name, "is missing.");
   const values = modelId == null ? body.credential_values : (await models.lendable(modelId)).values;
   if (values == null) throw invalid(names.values, "is missing; or give `model_id`, to take those of a model.");
-  await credentials.create({ name, values, info: info ?? {}, names, by: operator.name });
+  await credentials.create({ name, values, info: info ?? {}, names });
   return { success: true, message: "Credential created successfully" };
 }
 
@@ -71,14 +71,14 @@ async function byModel({ models }: AdminParts, { path }: RouteRequest): Promise<
   };
 }
 
-async function update({ credentials, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function update({ credentials }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const body = readBody(credentialBody, await request.body());
   const change = {
     ...(body.credential_name == null ? {} : { name: body.credential_name }),
     ...(body.credential_values == null ? {} : { values: body.credential_values }),
     ...(body.credential_info == null ? {} : { info: body.credential_info }),
   };
-  await credentials.update(request.path.credential_name ?? "", change, { names, name: operator.name });
+  await credentials.update(request.path.credential_name ?? "", change, { names });
   return { success: true, message: "Credential updated successfully" };
 }
 

@@ -59,25 +59,25 @@ function under(prefix: string, routes: Readonly<Record<string, ManagementRoute>>
   return Object.fromEntries(Object.entries(routes).map(([name, route]) => [prefix + name, route]));
 }
 
-async function newCustomer({ entities, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function newCustomer({ entities }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id, change } = readEntity(await request.body(), customer);
   if (id === undefined) throw invalid("user_id", "is missing.");
   if (typeof change.maxBudget === "bigint" && typeof change.budgetId === "string") {
     throw invalid("max_budget", "cannot be given together with `budget_id`. Send one of them.");
   }
-  return customerRow(await entities.create("end_user", { id, change, names: customerNames, by: operator.name }));
+  return customerRow(await entities.create("end_user", { id, change, names: customerNames }));
 }
 
-async function updateCustomer({ entities, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function updateCustomer({ entities }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id, change } = readEntity(await request.body(), customer);
   if (id === undefined) throw invalid("user_id", "is missing.");
-  return customerRow(await entities.update("end_user", { id, change, names: customerNames, by: operator.name }));
+  return customerRow(await entities.update("end_user", { id, change, names: customerNames }));
 }
 
-async function deleteCustomers({ entities, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function deleteCustomers({ entities }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { user_ids } = readBody(ids, await request.body());
   for (const id of user_ids) await entities.get("end_user", id);
-  for (const id of user_ids) await entities.delete("end_user", id, operator.name);
+  for (const id of user_ids) await entities.delete("end_user", id);
   return {
     deleted_customers: user_ids.length,
     message: `Successfully deleted customers with ids: ${user_ids.join(", ")}`,
@@ -99,31 +99,31 @@ async function listCustomers({ entities }: AdminParts, { query }: RouteRequest):
 
 /** As in LiteLLM, a customer nobody has made is made to be blocked. */
 async function blockCustomers(
-  { entities, operator }: AdminParts,
+  { entities }: AdminParts,
   request: RouteRequest,
   blocked: boolean,
 ): Promise<JsonObject> {
   const { user_ids } = readBody(ids, await request.body());
   const rows: JsonObject[] = [];
   for (const id of user_ids) {
-    const wish = { id, change: { blocked }, names: customerNames, by: operator.name };
+    const wish = { id, change: { blocked }, names: customerNames };
     const isKnown = !blocked || (await entities.find("end_user", id)) !== undefined;
     rows.push(customerRow(await (isKnown ? entities.update("end_user", wish) : entities.create("end_user", wish))));
   }
   return { [blocked ? "blocked_users" : "unblocked_users"]: rows };
 }
 
-async function newTag({ entities, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function newTag({ entities }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id, change } = readEntity(await request.body(), tag);
   if (id === undefined) throw invalid("name", "is missing.");
-  const made = await entities.create("tag", { id, change, names: tagNames, by: operator.name });
+  const made = await entities.create("tag", { id, change, names: tagNames });
   return { message: `Tag ${id} created successfully`, tag: tagRow(made) };
 }
 
-async function updateTag({ entities, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function updateTag({ entities }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id, change } = readEntity(await request.body(), tag);
   if (id === undefined) throw invalid("name", "is missing.");
-  const changed = await entities.update("tag", { id, change, names: tagNames, by: operator.name });
+  const changed = await entities.update("tag", { id, change, names: tagNames });
   return { message: `Tag ${id} updated successfully`, tag: tagRow(changed) };
 }
 
@@ -140,21 +140,21 @@ async function listTags({ entities }: AdminParts): Promise<Json> {
   return (await entities.list("tag", {}, { limit: listMax, offset: 0 })).entities.map(tagRow);
 }
 
-async function deleteTag({ entities, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function deleteTag({ entities }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { name } = readBody(z.looseObject({ name: z.string("must be a name.").min(1) }), await request.body());
-  await entities.delete("tag", name, operator.name);
+  await entities.delete("tag", name);
   return { message: `Tag ${name} deleted successfully` };
 }
 
-async function newBudget({ templates, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function newBudget({ templates }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { budgetId = randomUUID(), fields } = budgetOf(await request.body());
-  return templateRow(await templates.create(budgetId, fields, operator.name, httpNames));
+  return templateRow(await templates.create(budgetId, fields, httpNames));
 }
 
-async function updateBudget({ templates, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function updateBudget({ templates }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { budgetId, fields } = budgetOf(await request.body());
   if (budgetId === undefined) throw invalid("budget_id", "is missing.");
-  return templateRow(await templates.update(budgetId, fields, operator.name, httpNames));
+  return templateRow(await templates.update(budgetId, fields, httpNames));
 }
 
 async function budgetInfo({ templates }: AdminParts, request: RouteRequest): Promise<Json> {

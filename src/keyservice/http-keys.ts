@@ -48,7 +48,7 @@ export const keyRoutes: ManagementRoutes = {
 };
 
 async function generate(parts: AdminParts, request: RouteRequest, ofService = false): Promise<JsonObject> {
-  const { keys, masterKey, operator } = parts;
+  const { keys, masterKey } = parts;
   const body = readBody(generateBody, await request.body());
   const secret = body.key ?? undefined;
   if (secret !== undefined) checkSecret(secret, masterKey, httpNames.secret);
@@ -58,7 +58,6 @@ async function generate(parts: AdminParts, request: RouteRequest, ofService = fa
     names: httpNames,
     secret,
     requestId: undefined,
-    createdBy: operator.name,
     ofService,
   });
   request.note("x-tollgate-inactive-fields", inactiveFields(change));

@@ -49,7 +49,7 @@ export const modelRoutes: ManagementRoutes = {
   "/model_group/info": { method: "GET", access: "scoped", answer: modelGroups },
 };
 
-async function newModel({ models, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function newModel({ models }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const body = readBody(modelBody, await request.body());
   if (body.model_name == null) throw invalid("model_name", "is missing.");
   if (body.litellm_params == null) throw invalid("litellm_params", "is missing.");
@@ -58,24 +58,24 @@ async function newModel({ models, operator }: AdminParts, request: RouteRequest)
   const params = merged({}, body.litellm_params);
   const info = merged({}, infoIn(body.model_info ?? {}));
   const fields = { name: body.model_name, params, info };
-  return rowOf(await models.create({ id, fields, names, by: operator.name }));
+  return rowOf(await models.create({ id, fields, names }));
 }
 
-async function updateModel({ models, clock, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function updateModel({ models, clock }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const body = readBody(modelBody, await request.body());
   const id = body.model_info?.id;
   if (typeof id !== "string" || id === "") throw invalid(names.id, "is missing: it says which model.");
   return asBadRequest(async () => {
     const change = changeIn(body, await models.get(id), clock.nowMs());
-    return rowOf(await models.update(id, change, { names, name: operator.name }));
+    return rowOf(await models.update(id, change, { names }));
   });
 }
 
-async function patchModel({ models, clock, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function patchModel({ models, clock }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { model_id: id = "" } = request.path;
   const body = readBody(modelBody, await request.body());
   const change = changeIn(body, await models.get(id), clock.nowMs());
-  return rowOf(await models.update(id, change, { names, name: operator.name }));
+  return rowOf(await models.update(id, change, { names }));
 }
 
 async function deleteModel({ models }: AdminParts, request: RouteRequest): Promise<JsonObject> {

@@ -98,7 +98,7 @@ async function create(parts: AdminParts, request: RouteRequest): Promise<JsonObj
   const sent = await request.body();
   const { id = randomUUID(), change } = readEntity(sent, body);
   const listed = readBody(teamMembers, sent);
-  const made = await parts.entities.create("team", { id, change, names, by: parts.operator.name });
+  const made = await parts.entities.create("team", { id, change, names });
   const wished = [
     ...(listed.members ?? []).map((user_id) => ({ user_id, role: "user" as const })),
     ...(listed.admins ?? []).map((user_id) => ({ user_id, role: "admin" as const })),
@@ -112,14 +112,14 @@ async function create(parts: AdminParts, request: RouteRequest): Promise<JsonObj
 async function update(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id, change } = readEntity(await request.body(), body);
   if (id === undefined) throw invalid("team_id", "is missing.");
-  const changed = await parts.entities.update("team", { id, change, names, by: parts.operator.name });
+  const changed = await parts.entities.update("team", { id, change, names });
   return { team_id: id, data: await rowOf(parts, changed) };
 }
 
 async function deleteTeams(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { team_ids: ids } = readBody(teamsDelete, await request.body());
   for (const id of ids) await parts.entities.get("team", id);
-  for (const id of ids) await parts.entities.delete("team", id, parts.operator.name);
+  for (const id of ids) await parts.entities.delete("team", id);
   return { deleted_teams: [...ids] };
 }
 
@@ -155,7 +155,7 @@ async function page(parts: AdminParts, { query }: RouteRequest): Promise<JsonObj
 
 async function setBlocked(parts: AdminParts, request: RouteRequest, blocked: boolean): Promise<JsonObject> {
   const { team_id: id } = readBody(teamBlock, await request.body());
-  return rowOf(parts, await parts.entities.update("team", { id, change: { blocked }, names, by: parts.operator.name }));
+  return rowOf(parts, await parts.entities.update("team", { id, change: { blocked }, names }));
 }
 
 async function addMembers(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
@@ -208,7 +208,7 @@ async function changeModels(parts: AdminParts, request: RouteRequest, isAdded: b
   const rest = before.filter((model) => !models.includes(model));
   const change = { models: isAdded ? [...rest, ...models] : rest };
   const etag = `v${version}`;
-  return rowOf(parts, await parts.entities.update("team", { id, change, names, by: parts.operator.name, etag }));
+  return rowOf(parts, await parts.entities.update("team", { id, change, names, etag }));
 }
 
 async function listPermissions({ entities }: AdminParts, { query }: RouteRequest): Promise<JsonObject> {
@@ -217,10 +217,10 @@ async function listPermissions({ entities }: AdminParts, { query }: RouteRequest
   return permissionsRow(await entities.get("team", id));
 }
 
-async function updatePermissions({ entities, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function updatePermissions({ entities }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { team_id: id, team_member_permissions } = readBody(permissions, await request.body());
   const change = { extra: withPermissions(team_member_permissions) };
-  return permissionsRow(await entities.update("team", { id, change, names, by: operator.name }));
+  return permissionsRow(await entities.update("team", { id, change, names }));
 }
 
 function permissionsRow({ id, extra }: EntityRecord): JsonObject {

@@ -81,7 +81,6 @@ async function newUser(parts: AdminParts, request: RouteRequest): Promise<JsonOb
     id,
     change: { ...change, extra },
     names: userNames,
-    by: parts.operator.name,
   });
   const teamIds = wishes.teams ?? [];
   for (const team of teamIds) await parts.entities.get("team", team);
@@ -101,7 +100,6 @@ async function newUser(parts: AdminParts, request: RouteRequest): Promise<JsonOb
     names: httpNames,
     secret: undefined,
     requestId: undefined,
-    createdBy: parts.operator.name,
   });
   return { ...userRow(made, teamIds), key: key.secret ?? "", key_name: key.key.masked, key_id: key.key.keyId };
 }
@@ -128,7 +126,7 @@ async function userInfo(parts: AdminParts, { query }: RouteRequest): Promise<Jso
 async function updateUser(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id, change } = readEntity(await request.body(), user);
   if (id === undefined) throw invalid("user_id", "is missing.");
-  const changed = await parts.entities.update("user", { id, change, names: userNames, by: parts.operator.name });
+  const changed = await parts.entities.update("user", { id, change, names: userNames });
   return { user_id: id, data: userRow(changed, await teamsOf(parts, id)) };
 }
 
@@ -141,7 +139,7 @@ async function updateUsers(parts: AdminParts, request: RouteRequest): Promise<Js
     try {
       const id = named.user_id ?? (await idOfEmail(parts, named.user_email));
       const { change } = readEntity(sent, user);
-      const changed = await parts.entities.update("user", { id, change, names: userNames, by: parts.operator.name });
+      const changed = await parts.entities.update("user", { id, change, names: userNames });
       const row = userRow(changed, await teamsOf(parts, id));
       results.push({ user_id: id, user_email: changed.email, success: true, error: null, updated_user: row });
     } catch (thrown) {
@@ -170,13 +168,13 @@ async function idOfEmail({ entities }: AdminParts, email: string | null): Promis
   return one.id;
 }
 
-async function deleteUsers({ entities, operator }: AdminParts, request: RouteRequest): Promise<Json> {
+async function deleteUsers({ entities }: AdminParts, request: RouteRequest): Promise<Json> {
   const { user_ids } = readBody(
     z.looseObject({ user_ids: z.array(z.string(), "must be a list of ids.").min(1).max(1_000) }),
     await request.body(),
   );
   for (const id of user_ids) await entities.get("user", id);
-  for (const id of user_ids) await entities.delete("user", id, operator.name);
+  for (const id of user_ids) await entities.delete("user", id);
   return user_ids.length;
 }
 
@@ -201,7 +199,7 @@ async function teamsOf({ members }: AdminParts, userId: string): Promise<string[
 async function newOrganization(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id = randomUUID(), change } = readEntity(await request.body(), organization);
   if (change.alias === undefined || change.alias === null) throw invalid("organization_alias", "is missing.");
-  const wish = { id, change: { ...change, organizationId: null }, names: organizationNames, by: parts.operator.name };
+  const wish = { id, change: { ...change, organizationId: null }, names: organizationNames };
   return rowOf(parts, await parts.entities.create("organization", wish));
 }
 
@@ -224,7 +222,6 @@ async function updateOrganization(parts: AdminParts, request: RouteRequest): Pro
       id,
       change: fields,
       names: organizationNames,
-      by: parts.operator.name,
     }),
   );
 }
@@ -236,8 +233,7 @@ async function deleteOrganizations(parts: AdminParts, request: RouteRequest): Pr
   );
   for (const id of ids) await parts.entities.get("organization", id);
   const rows: Json[] = [];
-  for (const id of ids)
-    rows.push(organizationRow(await parts.entities.delete("organization", id, parts.operator.name), []));
+  for (const id of ids) rows.push(organizationRow(await parts.entities.delete("organization", id), []));
   return rows;
 }
 

@@ -310,7 +310,7 @@ export class Keys {
       await insertKey(client, {
         ...stored,
         keyId,
-        createdBy: asked.createdBy,
+        createdBy: this.#parts.operator.name,
         requestId: asked.requestId,
         ...{ fields, windows },
         nowMs,
