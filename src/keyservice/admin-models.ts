@@ -1,9 +1,15 @@
 /** The gRPC face of models and credentials. */
 
 import { randomUUID } from "node:crypto";
+import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
-import type { CredentialAdminService, ModelAdminService } from "../gen/tollgate/admin/v1/models_pb.ts";
+import {
+  type CredentialAdminService,
+  CredentialSchema,
+  type ModelAdminService,
+} from "../gen/tollgate/admin/v1/models_pb.ts";
 import type { AdminParts } from "./admin.ts";
+import { modelGroupRow, providersOf } from "./http-model-rows.ts";
 import { invalid } from "./key-fields.ts";
 import {
   credentialChangeOf,
@@ -15,9 +21,10 @@ import {
 } from "./model-messages.ts";
 import type { Written } from "./models.ts";
 import { pageSizeOf, readPageToken, writePageToken } from "./page-token.ts";
-import { merged } from "./secret-params.ts";
+import { maskedParams, merged } from "./secret-params.ts";
 import { uuidForm } from "./spend-reader.ts";
 
+const nameCharsMax = 256;
 const offsetForm = /^\d{1,9}$/;
 
 /** Makes the implementation of ModelAdminService. */
@@ -48,6 +55,16 @@ export function modelAdmin({ models, clock }: AdminParts): ServiceImpl<typeof Mo
     async deleteModel({ id }) {
       await models.delete(id);
       return {};
+    },
+    async listModelGroups({ name }) {
+      const groups = Map.groupBy(await models.list(), (model) => model.name);
+      const wanted = [...groups].filter(([group]) => name === "" || group === name);
+      return {
+        groups: wanted.map(([group, members]) => {
+          const { model_group: _, providers: __, ...facts } = modelGroupRow(group, members, clock.nowMs());
+          return { name: group, providers: providersOf(members, clock.nowMs()), facts };
+        }),
+      };
     },
     async listModels({ pageSize, pageToken, modelName }) {
       const found = (await models.list()).filter(({ name }) => modelName === "" || name === modelName);
@@ -83,6 +100,15 @@ export function credentialAdmin(parts: AdminParts): ServiceImpl<typeof Credentia
       const change = credentialChangeOf(credential, updateMask?.paths ?? []);
       const updated = await credentials.update(name, change, { names, etag: credential.etag || undefined });
       return { credential: credentialMessageOf(updated) };
+    },
+    async getModelCredential({ modelId }) {
+      const { name, values } = await models.lendable(modelId);
+      return {
+        credential: create(CredentialSchema, {
+          name: `${name}-credential-${modelId}`.slice(0, nameCharsMax),
+          values: maskedParams(values),
+        }),
+      };
     },
     async deleteCredential({ name }) {
       await credentials.delete(name);

@@ -6,7 +6,7 @@ import type { JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import type { Nanos } from "../money.ts";
 import { bumpRevision, everything } from "./changes.ts";
-import { checkKeyChange, type FieldNames, invalid } from "./key-fields.ts";
+import { checkKeyChange, type FieldNames, invalid, requireEtag } from "./key-fields.ts";
 import type { Operator } from "./operator.ts";
 import type { Database, Queryable } from "./postgres.ts";
 
@@ -69,15 +69,26 @@ export class BudgetTemplates {
     this.#clock = parts.clock;
   }
 
-  /** @throws GatewayError `invalid_request`, `already_exists`. */
-  async create(budgetId: string, fields: Partial<TemplateFields>, names: FieldNames): Promise<TemplateRecord> {
+  /**
+   * @param asked.requestId a UUID; a repeated one returns the template of the first.
+   * @throws GatewayError `invalid_request`, `already_exists`.
+   */
+  async create(
+    budgetId: string,
+    fields: Partial<TemplateFields>,
+    asked: { readonly names: FieldNames; readonly requestId?: string | undefined },
+  ): Promise<TemplateRecord> {
+    const { names, requestId = null } = asked;
     checkKeyChange({ ...fields, budgetId }, names);
     return this.#postgres.transaction(async (client) => {
       const version = await bumpRevision(client, everything);
+      const earlier = "SELECT * FROM budget_templates WHERE create_request_id = $1";
+      const [known] = await client.query<TemplateRow>(earlier, [requestId]);
+      if (known !== undefined) return recordOf(known);
       const made = await client.query(
-        `INSERT INTO budget_templates (template_id, created_at, created_by, updated_at, updated_by, version)
-         VALUES ($1, $2, $3, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING 1`,
-        [budgetId, new Date(this.#clock.nowMs()), this.#operator.name, version],
+        `INSERT INTO budget_templates (template_id, created_at, created_by, updated_at, updated_by, version, create_request_id)
+         VALUES ($1, $2, $3, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING 1`,
+        [budgetId, new Date(this.#clock.nowMs()), this.#operator.name, version, requestId],
       );
       if (made.length === 0) {
         throw new GatewayError("already_exists", `There is a budget with this \`${names.budgetId}\` already.`, {
@@ -88,11 +99,19 @@ export class BudgetTemplates {
     });
   }
 
-  /** @throws GatewayError `invalid_request`, `not_found`. */
-  async update(budgetId: string, fields: Partial<TemplateFields>, names: FieldNames): Promise<TemplateRecord> {
-    checkKeyChange({ ...fields, budgetId }, names);
+  /** @throws GatewayError `invalid_request`, `not_found`, `conflict`. */
+  async update(
+    budgetId: string,
+    fields: Partial<TemplateFields>,
+    asked: { readonly names: FieldNames; readonly etag?: string | undefined },
+  ): Promise<TemplateRecord> {
+    checkKeyChange({ ...fields, budgetId }, asked.names);
     return this.#postgres.transaction(async (client) => {
       const version = await bumpRevision(client, everything);
+      const current = "SELECT * FROM budget_templates WHERE template_id = $1";
+      const [row] = await client.query<TemplateRow>(current, [budgetId]);
+      if (row === undefined) throw noTemplate(budgetId);
+      requireEtag(asked.etag, templateEtag(row));
       return this.#write(client, budgetId, fields, version);
     });
   }
@@ -147,6 +166,11 @@ export class BudgetTemplates {
     if (row === undefined) throw noTemplate(budgetId);
     return recordOf(row);
   }
+}
+
+/** Changes with every change of the template. */
+export function templateEtag({ version }: Pick<TemplateRecord, "version">): string {
+  return `v${version}`;
 }
 
 function recordOf(row: TemplateRow): TemplateRecord {

@@ -88,7 +88,7 @@ export class Credentials {
    * @throws GatewayError `invalid_request`, `already_exists`.
    */
   async create(
-    wish: CredentialFields & { readonly names: CredentialNames; readonly requestId?: string },
+    wish: CredentialFields & { readonly names: CredentialNames; readonly requestId?: string | undefined },
   ): Promise<CredentialRecord> {
     const fields = await checked(wish, wish.names, this.#clock.nowMs());
     unmasked(fields.values, undefined, wish.names.values);
@@ -142,7 +142,7 @@ export class Credentials {
     return this.#postgres.transaction(async (client) => {
       const version = await bumpRevision(client, { scope: "model", id: "" });
       const row = await rowOf(client, name);
-      requireEtag(by.etag, `v${row.version}`);
+      requireEtag(by.etag, credentialEtag(row));
       const current = openValues(row, this.#vault);
       const sent = change.values && (unmasked(change.values, current, by.names.values) as JsonObject);
       const { isWhole = false } = change;
@@ -211,6 +211,11 @@ export async function openCredentials(
       return [];
     }
   });
+}
+
+/** Changes with every change of the credential. */
+export function credentialEtag({ version }: Pick<CredentialRecord, "version">): string {
+  return `v${version}`;
 }
 
 /** To whom the values of a credential belong. */

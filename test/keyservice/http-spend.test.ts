@@ -15,6 +15,7 @@ const calls = Array.from({ length: 5 }, () => randomUUID());
 
 before(async () => {
   stage = await Stage.open();
+  await stage.teams("t");
   payer = (await stage.http("POST", "/key/generate", { key_alias: "payer", team_id: "t", user_id: "u" })).body;
   deleted = (await stage.http("POST", "/key/generate", {})).body;
   for (const [index, callId] of calls.entries()) {
