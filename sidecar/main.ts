@@ -11,8 +11,9 @@ const usage = `tollgate: a per-pod LLM gateway whose budgets and limits hold exa
   tollgate check FILE [--json]         what a configuration compiles to; exits 0 or 64
   tollgate version
 
-  tollgate keys|teams|users|organizations|customers|tags VERB   administration of a running KeyService (KEYSERVICE_URL,
-  tollgate spend list|report, tollgate audit list               TOLLGATE_ADMIN_TOKEN); \`tollgate keys --help\` shows the verbs
+  tollgate keys|teams|users|organizations|customers|tags|budgets|models|credentials VERB, tollgate spend VERB, tollgate audit list
+                                       administration of a running KeyService (KEYSERVICE_URL, TOLLGATE_ADMIN_TOKEN);
+                                       \`tollgate keys --help\` shows the verbs
 
 The README's configuration table lists the environment variables.
 `;
@@ -34,7 +35,10 @@ const programs = new Map<string, () => Promise<(settings: Settings) => Promise<P
 ]);
 
 /** What can be administered; which verbs each has is told by what carries them out. */
-const resourceNames = new Set(["keys", "teams", "users", "organizations", "customers", "tags", "spend", "audit"]);
+const resourceNames = new Set([
+  ...["keys", "teams", "users", "organizations", "customers", "tags"],
+  ...["budgets", "models", "credentials", "spend", "audit"],
+]);
 
 async function main(argv: readonly string[]): Promise<number> {
   const [command = "help", ...args] = argv;

@@ -6,18 +6,21 @@ import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-no
 import { Secret } from "../../src/index.ts";
 import type { Settings } from "../settings.ts";
 import { audit } from "./audit.ts";
+import { budgets } from "./budgets.ts";
 import { type Answer, type Call, type Flags, type Resource, UsageError, type Verb } from "./command.ts";
+import { credentials } from "./credentials.ts";
 import { customers, organizations, tags, teams, users } from "./entities.ts";
 import { failureOf } from "./failure.ts";
 import { everywhere, resourceHelp, usageOf, verbHelp } from "./help.ts";
 import { keys } from "./keys.ts";
+import { models } from "./models.ts";
 import { spend } from "./spend.ts";
 import { jsonTextOf, textOf } from "./table.ts";
 
 /** Every resource; a further one is a line here and a file beside this one. */
 const resources: Readonly<Record<string, Resource>> = {
   ...{ keys, spend, teams, users, organizations, customers, tags },
-  audit,
+  ...{ budgets, models, credentials, audit },
 };
 
 /** A call that takes longer hangs. */
@@ -60,7 +63,7 @@ export async function administer(argv: readonly string[], io: CliIo): Promise<nu
     where = new URL(settings.keyserviceUrl).origin;
     const answer = await ask(settings, tokenOf(settings, flags), (connect) => verb.run({ args, flags, connect }));
     tell(answer, json, io);
-    return 0;
+    return answer.kind === "list" && answer.hasFailed === true ? 1 : 0;
   } catch (thrown) {
     if (!(thrown instanceof UsageError) && where === "") throw thrown;
     const { exitCode, code, message, hint } = failureOf(thrown, { where, command });
@@ -97,7 +100,8 @@ function readArguments(
     Object.entries(values).map(([name, value]) => [name, value === true ? [] : [value].flat()] as const),
   );
   const needed = verb.args.filter((arg) => !arg.startsWith("[")).length;
-  if (!flags.has("help") && (args.length < needed || args.length > verb.args.length || args.includes(""))) {
+  const most = verb.args.at(-1)?.includes("...") === true ? Number.POSITIVE_INFINITY : verb.args.length;
+  if (!flags.has("help") && (args.length < needed || args.length > most || args.includes(""))) {
     throw new UsageError(`it is written: ${usage}`);
   }
   return { args, flags };

@@ -35,6 +35,8 @@ export type Answer =
       readonly rows: readonly JsonObject[];
       readonly columns: readonly Column[];
       readonly more: boolean;
+      /** Whether some of what was to be done was not; the rows say what. Default: no. */
+      readonly hasFailed?: boolean;
     }
   /** `first`: the fields people see first; all others that are set follow. */
   | { readonly kind: "thing"; readonly thing: JsonObject; readonly first: readonly string[] }
@@ -43,7 +45,7 @@ export type Answer =
 /** Something that is done to a resource. */
 export interface Verb {
   readonly summary: string;
-  /** Names of what is written after the verb, in capitals; one in brackets may be left out. */
+  /** Names of what is written after the verb, in capitals; one in brackets may be left out, and a last one with dots be several. */
   readonly args: readonly string[];
   readonly flags: Flags;
   /** @throws UsageError, or ConnectError as the KeyService answers. */
@@ -62,6 +64,16 @@ export class UsageError extends Error {}
 /** The flag of every command that lists. */
 export const limitFlag: Flags = {
   limit: { value: "N", meaning: "How many at the most, over as many pages as that takes (default 100)" },
+};
+
+/** The flag of commands that make something: whoever repeats one that he had no answer to makes no second. */
+export const requestIdFlag: Flags = {
+  "request-id": { value: "UUID", meaning: "A repeated command with the same makes nothing new" },
+};
+
+/** The flag of updates that refuses to overwrite what somebody else did. */
+export const etagFlag: Flags = {
+  etag: { value: "ETAG", meaning: "Refuse if it was changed since `info` showed this" },
 };
 
 const limitDefault = 100;
@@ -92,7 +104,8 @@ export async function collect<Row>(
   }
 }
 
-function whole(name: string, text: string | undefined): number | undefined {
+/** A whole number of a flag; undefined if it was not written. @throws UsageError */
+export function whole(name: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new UsageError(`--${name}: "${text}" is not a whole number over 0`);
   return Number(text);

@@ -57,7 +57,8 @@ function modelBudgets(values: readonly string[]): JsonValue {
   });
 }
 
-function metadata(values: readonly string[]): JsonValue {
+/** The last value as a JSON object. @throws UsageError */
+export function readJsonObject(values: readonly string[]): JsonObject {
   try {
     const value: unknown = JSON.parse(values.at(-1) ?? "");
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as JsonObject;
@@ -66,6 +67,14 @@ function metadata(values: readonly string[]): JsonValue {
   }
   throw new UsageError('it is not a JSON object, such as {"cost_centre":"research"}');
 }
+
+/** LiteLLM's further fields. */
+export const extraField: Readonly<Record<string, FieldFlag>> = {
+  extra: {
+    ...{ field: "extra", value: "JSON", read: readJsonObject },
+    meaning: "LiteLLM's further fields, added to those that are there; null takes one away",
+  },
+};
 
 /** Of everything that has budgets and limits. */
 export const limitFields: Readonly<Record<string, FieldFlag>> = {
@@ -97,8 +106,9 @@ export const limitFields: Readonly<Record<string, FieldFlag>> = {
     ...{ field: "aliases", value: "NAME=MODEL", multiple: true, meaning: "A name of its own for a model" },
     read: (values) => Object.fromEntries(pairs(values, "NAME=MODEL, such as best=gpt-4o")),
   },
-  metadata: { field: "metadata", value: "JSON", meaning: "Anything to keep with it", read: metadata },
+  metadata: { field: "metadata", value: "JSON", meaning: "Anything to keep with it", read: readJsonObject },
   tags: { field: "tags", value: "A,B", meaning: "Tags that spend is booked under", read: words },
+  ...extraField,
 };
 
 /** Of keys only. */
@@ -115,6 +125,14 @@ export const keyFields: Readonly<Record<string, FieldFlag>> = {
   "enforced-params": {
     ...{ field: "enforced_params", value: "A,B", read: words },
     meaning: "What its calls must have, such as user or metadata.project",
+  },
+  "temp-budget-increase": {
+    ...{ field: "temp_budget_increase_usd", value: "USD", read: usd },
+    meaning: "How much more than its budget it may spend for a time; with --temp-budget-expires",
+  },
+  "temp-budget-expires": {
+    ...{ field: "temp_budget_expire_time", value: "TIME", read: time },
+    meaning: "When that ends, such as 2027-01-31T00:00:00Z",
   },
   user: { field: "user_id", value: "ID", meaning: "The user it belongs to", read: text },
   team: { field: "team_id", value: "ID", meaning: "The team it belongs to", read: text },
@@ -147,10 +165,17 @@ export function readFields(call: Call, fields: Readonly<Record<string, FieldFlag
   return message;
 }
 
-/** The same for an update. @returns also the fields meant, those of `--clear` included. @throws UsageError */
+/**
+ * The same for an update.
+ *
+ * @param mayBeNothing whether there need be no change.
+ * @returns also the fields meant, those of `--clear` included.
+ * @throws UsageError
+ */
 export function readChange(
   call: Call,
   fields: Readonly<Record<string, FieldFlag>>,
+  mayBeNothing = false,
 ): { readonly message: JsonObject; readonly paths: string[] } {
   const message = readFields(call, fields);
   const cleared = (call.flags.get("clear") ?? []).map((name) => {
@@ -160,6 +185,6 @@ export function readChange(
     return field;
   });
   const paths = [...Object.keys(message), ...cleared];
-  if (paths.length === 0) throw new UsageError("nothing to change: write at least one flag");
+  if (paths.length === 0 && !mayBeNothing) throw new UsageError("nothing to change: write at least one flag");
   return { message, paths };
 }

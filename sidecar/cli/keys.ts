@@ -1,7 +1,18 @@
 import { fromJson } from "@bufbuild/protobuf";
 import { KeyAdminService, KeySchema } from "../../src/gen/tollgate/admin/v1/keys_pb.ts";
-import { type Call, type Column, collect, flagValue, limitFlag, type Resource } from "./command.ts";
+import { batchAnswer } from "./batch.ts";
+import {
+  type Call,
+  type Column,
+  collect,
+  etagFlag,
+  flagValue,
+  limitFlag,
+  type Resource,
+  requestIdFlag,
+} from "./command.ts";
 import { clearFlag, keyFields, readChange, readFields } from "./fields.ts";
+import { textIn } from "./map-flags.ts";
 import { jsonOf } from "./message-json.ts";
 
 const columns: readonly Column[] = [
@@ -20,6 +31,19 @@ const first = ["id", "alias", "masked", "blocked", "spent_usd", "reserved_usd", 
 const service = (call: Call) => call.connect(KeyAdminService);
 const keyArg = "KEY";
 
+function ownersOf(call: Call) {
+  return {
+    ...{ teamId: flagValue(call, "team"), userId: flagValue(call, "user") },
+    organizationId: flagValue(call, "organization"),
+  };
+}
+
+/** "" if none was given: one is made. @throws UsageError */
+function secretOf(call: Call): string {
+  const file = call.flags.get("secret-file")?.at(-1);
+  return file === undefined ? "" : textIn("secret-file", file).trim();
+}
+
 /** `tollgate keys`. */
 export const keys: Resource = {
   summary: "virtual keys; KEY is an id, an alias or the key itself",
@@ -30,10 +54,16 @@ export const keys: Resource = {
       flags: {
         ...keyFields,
         duration: { value: "30d", meaning: "How long it works from now" },
+        "secret-file": { value: "FILE", meaning: "A file with a secret of your own; - is standard input" },
+        "of-service": { meaning: "It is for a service of its team, and no user's" },
+        ...requestIdFlag,
       },
       async run(call) {
         const key = fromJson(KeySchema, readFields(call, keyFields));
-        const made = await service(call).createKey({ key, duration: flagValue(call, "duration") });
+        const made = await service(call).createKey({
+          ...{ key, duration: flagValue(call, "duration"), secret: secretOf(call) },
+          ...{ ofService: call.flags.has("of-service"), requestId: flagValue(call, "request-id") },
+        });
         return {
           kind: "thing",
           thing: { ...jsonOf(KeySchema, made.key), secret: made.secret },
@@ -48,14 +78,37 @@ export const keys: Resource = {
         ...limitFlag,
         team: { value: "ID", meaning: "Only keys of this team" },
         user: { value: "ID", meaning: "Only keys of this user" },
+        organization: { value: "ID", meaning: "Only keys of this organization" },
+        alias: { value: "NAME", meaning: "Only the key with this alias" },
+        deleted: { meaning: "Deleted keys instead of living ones" },
       },
       async run(call) {
-        const filter = { teamId: flagValue(call, "team"), userId: flagValue(call, "user") };
+        const filter = {
+          ...ownersOf(call),
+          ...{ alias: flagValue(call, "alias"), showDeleted: call.flags.has("deleted") },
+        };
         const { rows, more } = await collect(call, async (at) => {
           const { keys: found, nextPageToken } = await service(call).listKeys({ ...filter, ...at });
           return { rows: found.map((key) => jsonOf(KeySchema, key)), nextPageToken };
         });
         return { kind: "list", rows, more, columns };
+      },
+    },
+    aliases: {
+      summary: "lists the aliases of keys, by the alphabet",
+      args: [],
+      flags: {
+        ...limitFlag,
+        team: { value: "ID", meaning: "Only of keys of this team" },
+        user: { value: "ID", meaning: "Only of keys of this user" },
+        organization: { value: "ID", meaning: "Only of keys of this organization" },
+      },
+      async run(call) {
+        const { rows, more } = await collect(call, async (at) => {
+          const { aliases, nextPageToken } = await service(call).listKeyAliases({ ...ownersOf(call), ...at });
+          return { rows: aliases.map((alias) => ({ alias })), nextPageToken };
+        });
+        return { kind: "list", rows, more, columns: [["ALIAS", "alias"]] };
       },
     },
     info: {
@@ -73,7 +126,7 @@ export const keys: Resource = {
       flags: {
         ...keyFields,
         ...clearFlag,
-        etag: { value: "ETAG", meaning: "Refuse if it was changed since `info` showed this" },
+        ...etagFlag,
       },
       async run(call) {
         const [id = ""] = call.args;
@@ -83,17 +136,43 @@ export const keys: Resource = {
         return { kind: "thing", thing: jsonOf(KeySchema, updated.key), first };
       },
     },
+    "update-many": {
+      summary: "changes several keys, each for itself",
+      args: ["KEY..."],
+      flags: { ...keyFields, ...clearFlag },
+      async run(call) {
+        const { message, paths } = readChange(call, keyFields);
+        const requests = call.args.map((id) => ({
+          key: fromJson(KeySchema, { ...message, id }),
+          updateMask: { paths },
+        }));
+        const { results } = await service(call).batchUpdateKeys({ requests });
+        return batchAnswer(
+          results.map(({ key, refusal }, index) => ({
+            ...{ id: call.args[index] ?? "", refusal, done: key && jsonOf(KeySchema, key) },
+          })),
+        );
+      },
+    },
     rotate: {
-      summary: "gives it another secret and prints that, this once",
+      summary: "gives it another secret and prints that, this once; other flags change it as well",
       args: [keyArg],
       flags: {
+        ...keyFields,
+        ...clearFlag,
+        ...etagFlag,
+        "secret-file": { value: "FILE", meaning: "A file with a secret of your own; - is standard input" },
         "grace-period": { value: "24h", meaning: "How long the secret of before still works (default: not at all)" },
         duration: { value: "30d", meaning: "How long the key works from now (default: as before)" },
       },
       async run(call) {
         const [key = ""] = call.args;
-        const asked = { key, gracePeriod: flagValue(call, "grace-period"), duration: flagValue(call, "duration") };
-        const { key: rotated, secret } = await service(call).rotateKey(asked);
+        const { message, paths } = readChange(call, keyFields, true);
+        const { key: rotated, secret } = await service(call).rotateKey({
+          ...{ key, gracePeriod: flagValue(call, "grace-period"), duration: flagValue(call, "duration") },
+          ...{ changes: fromJson(KeySchema, { ...message, etag: flagValue(call, "etag") }), updateMask: { paths } },
+          secret: secretOf(call),
+        });
         return { kind: "thing", thing: { ...jsonOf(KeySchema, rotated), secret }, first: ["secret", ...first] };
       },
     },

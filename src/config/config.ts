@@ -305,7 +305,16 @@ interface KeyLimits {
   readonly maxParallelRequests?: number;
 }
 
-/** What holds for keys that are made. */
+/** What a team or a user gets where its maker does not say. */
+export interface EntityDefaults extends Pick<KeyLimits, "maxBudget" | "budgetDuration" | "rpmLimit" | "tpmLimit"> {
+  readonly models?: readonly string[];
+  /** A user's. */
+  readonly role?: "proxy_admin" | "proxy_admin_viewer" | "internal_user" | "internal_user_viewer";
+  /** What a team's members may do to its keys: paths. */
+  readonly memberPermissions?: readonly string[];
+}
+
+/** What holds for keys that are made, and for teams and users. */
 export interface KeyRules {
   /** What a key gets where its maker does not say (`litellm_settings.default_key_generate_params`). */
   readonly defaults: KeyLimits & {
@@ -316,6 +325,12 @@ export interface KeyRules {
   };
   /** The most a key may have, and what it gets if neither its maker nor the defaults say (`upperbound_key_generate_params`). */
   readonly bounds: KeyLimits;
+  /** `litellm_settings.default_team_params`. */
+  readonly teamDefaults?: EntityDefaults;
+  /** `litellm_settings.default_internal_user_params`. */
+  readonly userDefaults?: EntityDefaults;
+  /** Teams that every user may join (`default_internal_user_params.available_teams`). */
+  readonly joinableTeams?: readonly string[];
 }
 
 /** Everything a gateway needs to know. */

@@ -1,8 +1,8 @@
-/** What an operator's file says of keys that are made: LiteLLM's defaults and upper bounds. */
+/** What an operator's file says of keys, teams and users that are made: LiteLLM's defaults and upper bounds. */
 
 import { durationMs, parseDuration } from "../duration.ts";
-import type { KeyRules } from "./config.ts";
-import { anything, dollars, duration, list, map, section, text, whole } from "./fields.ts";
+import type { EntityDefaults, KeyRules } from "./config.ts";
+import { anything, choice, dollars, duration, list, map, section, text, whole } from "./fields.ts";
 import type { Remarks } from "./remarks.ts";
 
 const limits = {
@@ -26,12 +26,32 @@ export const keyDefaults = section({
 /** `litellm_settings.upperbound_key_generate_params`. */
 export const keyBounds = section(limits);
 
-/** The two as the KeyService applies them. A default over a bound, which would refuse every key, is a fault. */
+const entityDefaults = {
+  max_budget: limits.max_budget,
+  budget_duration: limits.budget_duration,
+  rpm_limit: limits.rpm_limit,
+  tpm_limit: limits.tpm_limit,
+  models: list(text).nullish(),
+};
+
+/** `litellm_settings.default_team_params`. */
+export const teamDefaults = section({ ...entityDefaults, team_member_permissions: list(text).nullish() });
+
+/** `litellm_settings.default_internal_user_params`. */
+export const userDefaults = section({
+  ...entityDefaults,
+  user_role: choice(["proxy_admin", "proxy_admin_viewer", "internal_user", "internal_user_viewer"]).nullish(),
+  available_teams: list(text).nullish(),
+});
+
+/** They as the KeyService applies them. A default over a bound, which would refuse every key, is a fault. */
 export function compileKeyRules(
   settings:
     | {
         readonly default_key_generate_params?: ReturnType<typeof keyDefaults.parse> | null | undefined;
         readonly upperbound_key_generate_params?: ReturnType<typeof keyBounds.parse> | null | undefined;
+        readonly default_team_params?: ReturnType<typeof teamDefaults.parse> | null | undefined;
+        readonly default_internal_user_params?: ReturnType<typeof userDefaults.parse> | null | undefined;
       }
     | undefined,
   remarks: Remarks,
@@ -55,7 +75,26 @@ export function compileKeyRules(
       teamId: defaults.team_id,
     }),
     bounds: present(limitsOf(bounds)),
+    ...present({
+      teamDefaults: settings?.default_team_params && entityDefaultsOf(settings.default_team_params),
+      userDefaults: settings?.default_internal_user_params && entityDefaultsOf(settings.default_internal_user_params),
+      joinableTeams: settings?.default_internal_user_params?.available_teams,
+    }),
   };
+}
+
+function entityDefaultsOf(
+  written: Partial<ReturnType<typeof teamDefaults.parse> & ReturnType<typeof userDefaults.parse>>,
+): EntityDefaults {
+  return present({
+    maxBudget: written.max_budget,
+    budgetDuration: written.budget_duration,
+    rpmLimit: written.rpm_limit,
+    tpmLimit: written.tpm_limit,
+    models: written.models,
+    role: written.user_role,
+    memberPermissions: written.team_member_permissions,
+  });
 }
 
 type Limits = ReturnType<typeof keyBounds.parse>;

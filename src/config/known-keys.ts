@@ -1,6 +1,6 @@
 /** The keys of LiteLLM's configuration, section by section: served, understood but not served yet, or unknown. */
 
-import { keyBounds, keyDefaults } from "./key-rules.ts";
+import { keyBounds, keyDefaults, teamDefaults, userDefaults } from "./key-rules.ts";
 import { isPriceKey, priceNames } from "./price-keys.ts";
 import {
   cacheParams,
@@ -107,8 +107,7 @@ export const settingKeys = sectionKeys(
   `cache callbacks success_callback failure_callback service_callback input_callback set_verbose
    json_logs max_budget budget_duration max_user_budget max_internal_user_budget internal_user_budget_duration max_end_user_budget
    max_end_user_budget_id default_max_internal_user_budget max_ui_session_budget default_soft_budget tag_budget_config
-   key_generation_settings default_internal_user_params
-   default_team_params default_team_settings priority_reservation priority_reservation_settings cost_discount_config
+   key_generation_settings default_team_settings priority_reservation priority_reservation_settings cost_discount_config
    cost_margin_config turn_off_message_logging redact_user_api_key_info redact_messages_in_exceptions
    langfuse_default_tags disable_end_user_cost_tracking disable_end_user_cost_tracking_prometheus_only
    enable_end_user_cost_tracking_prometheus_only prometheus_metrics_config custom_prometheus_metadata_labels
@@ -136,6 +135,14 @@ export const keyDefaultKeys = sectionKeys(
   "default_key_generate_params",
   keyDefaults,
   "organization_id soft_budget aliases tags guardrails permissions model_max_budget model_rpm_limit model_tpm_limit",
+);
+
+export const teamDefaultKeys = sectionKeys("default_team_params", teamDefaults, "max_parallel_requests tags metadata");
+
+export const userDefaultKeys = sectionKeys(
+  "default_internal_user_params",
+  userDefaults,
+  "teams max_parallel_requests metadata user_alias user_email",
 );
 
 export const keyBoundKeys = sectionKeys("upperbound_key_generate_params", keyBounds, "");

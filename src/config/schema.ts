@@ -21,7 +21,7 @@ import {
   webhookUrls,
   whole,
 } from "./fields.ts";
-import { keyBounds, keyDefaults } from "./key-rules.ts";
+import { keyBounds, keyDefaults, teamDefaults, userDefaults } from "./key-rules.ts";
 import { modelEntry } from "./schema-model.ts";
 import { routingStrategies, strategyArgs } from "./schema-routing.ts";
 
@@ -110,6 +110,8 @@ export const litellmSettings = section({
   timezone: timeZone.optional(),
   default_key_generate_params: keyDefaults.nullish(),
   upperbound_key_generate_params: keyBounds.nullish(),
+  default_team_params: teamDefaults.nullish(),
+  default_internal_user_params: userDefaults.nullish(),
 });
 
 export const generalSettings = section({

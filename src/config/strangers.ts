@@ -12,8 +12,10 @@ import {
   type SectionKeys,
   settingKeys,
   strategyArgKeys,
+  teamDefaultKeys,
   tollgateKeys,
   topKeys,
+  userDefaultKeys,
 } from "./known-keys.ts";
 import type { Path, Remarks } from "./remarks.ts";
 
@@ -58,6 +60,8 @@ export function noticeStrangers(tree: Tree, remarks: Remarks): void {
     ["cache_params", cacheKeys],
     ["default_key_generate_params", keyDefaultKeys],
     ["upperbound_key_generate_params", keyBoundKeys],
+    ["default_team_params", teamDefaultKeys],
+    ["default_internal_user_params", userDefaultKeys],
   ] as const) {
     if (isTree(tree.litellm_settings)) visit(keys, tree.litellm_settings[name], ["litellm_settings", name]);
   }

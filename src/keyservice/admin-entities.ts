@@ -2,9 +2,16 @@
 
 import { randomUUID } from "node:crypto";
 import type { ServiceImpl } from "@connectrpc/connect";
-import { GatewayError } from "../errors.ts";
-import type { BudgetAdminService, EntityAdminService } from "../gen/tollgate/admin/v1/entities_pb.ts";
-import type { AdminParts } from "./admin.ts";
+import type {
+  BudgetAdminService,
+  EntityAdminService,
+  UpdateEntityRequest,
+} from "../gen/tollgate/admin/v1/entities_pb.ts";
+import { formatUsd } from "../money.ts";
+import { type AdminParts, newKeyOf } from "./admin.ts";
+import { messageOf, nanosOf, refusalOf } from "./admin-messages.ts";
+import { eachForItself, type Outcome } from "./each-for-itself.ts";
+import { createEntity } from "./entity-creation.ts";
 import type { EntityKind } from "./entity-fields.ts";
 import {
   entityChangeOf,
@@ -17,6 +24,7 @@ import {
   templateChangeOf,
   templateMessageOf,
 } from "./entity-messages.ts";
+import type { EntityRecord } from "./entity-records.ts";
 import { invalid } from "./key-fields.ts";
 import { pageSizeOf, readPageToken, writePageToken } from "./page-token.ts";
 import { uuidForm } from "./spend-reader.ts";
@@ -28,42 +36,62 @@ export function entityAdmin(parts: AdminParts): ServiceImpl<typeof EntityAdminSe
   const { entities, members } = parts;
   const names = entityRpcNames;
   const setBlocked = async (kind: EntityKind, id: string, blocked: boolean) => ({
-    entity: entityMessageOf(await entities.update(kind, { id, change: { blocked }, names, by: parts.operator.name })),
+    entity: entityMessageOf(await entities.update(kind, { id, change: { blocked }, names })),
   });
   return {
-    async createEntity({ entity, requestId }) {
+    async createEntity({ entity, requestId, members, key }) {
       if (entity === undefined) throw invalid("entity", "is missing.");
       if (requestId !== "" && !uuidForm.test(requestId)) throw invalid("request_id", "must be a UUID.");
       const kind = kindOf(entity.kind);
-      const wish = {
-        change: entityChangeOf(entity, []),
-        names,
-        by: parts.operator.name,
+      const made = await createEntity(parts, kind, {
+        ...{ id: newIdFor(kind, entity.id, requestId), change: entityChangeOf(entity, []), names },
         requestId: requestId || undefined,
-      };
+        members: members.map(({ id, role }) => ({ id, role: role || undefined })),
+        key: key && newKeyOf(key, parts),
+      });
       return {
-        entity: entityMessageOf(await entities.create(kind, { ...wish, id: newIdFor(kind, entity.id, requestId) })),
+        entity: entityMessageOf(made.entity),
+        ...(made.key && { key: messageOf(made.key.key), secret: made.key.secret ?? "" }),
       };
     },
     async getEntity({ kind, id }) {
       return { entity: entityMessageOf(await entities.get(kindOf(kind), id)) };
     },
     async updateEntity({ entity, updateMask }) {
-      if (entity === undefined || entity.id === "") throw invalid("entity.id", "must name the entity.");
-      const change = entityChangeOf(entity, updateMask?.paths ?? []);
-      const wish = { id: entity.id, change, names, by: parts.operator.name, etag: entity.etag || undefined };
-      return { entity: entityMessageOf(await entities.update(kindOf(entity.kind), wish)) };
+      const { kind, wish } = updateOf({ entity, updateMask });
+      return { entity: entityMessageOf(await entities.update(kind, wish)) };
+    },
+    async batchUpdateEntities({ requests, all }) {
+      if (all === undefined) {
+        const outcomes = await eachForItself(requests, async (request) => {
+          const { kind, wish } = updateOf(request);
+          return entities.update(kind, wish);
+        });
+        return { results: outcomes.map((outcome, index) => updatedOf(requests[index]?.entity?.id ?? "", outcome)) };
+      }
+      if (requests.length > 0) throw invalid("all", "cannot be sent together with `requests`.");
+      const { kind, wish } = updateOf({ ...all, entity: all.entity && { ...all.entity, id: "*" } });
+      if (wish.etag !== undefined) throw invalid("all.entity.etag", "cannot be one for all.");
+      const updated = await entities.updateAll(kind, wish);
+      return { results: updated.map(({ id, outcome }) => updatedOf(id, outcome)) };
+    },
+    async changeEntityModels({ kind, id, add, remove }) {
+      return { entity: entityMessageOf(await entities.changeModels(kindOf(kind), id, { add, remove }, names)) };
     },
     async deleteEntity({ kind, id }) {
-      await entities.delete(kindOf(kind), id, parts.operator.name);
+      await entities.delete(kindOf(kind), id);
       return {};
     },
-    async listEntities({ kind, pageSize, pageToken, organizationId, memberId }) {
+    async listEntities({ kind, pageSize, pageToken, organizationId, memberId, joinable }) {
       const limit = pageSizeOf(pageSize);
-      const asked = [String(kind), organizationId, memberId];
+      const asked = [String(kind), organizationId, memberId, String(joinable)];
+      if (joinable && (kindOf(kind) !== "team" || organizationId !== "" || memberId !== "")) {
+        throw invalid("joinable", "is for teams, and goes with no other filter.");
+      }
       const [offset = "0"] = readPageToken(pageToken, asked, [offsetForm]) ?? [];
       const filter = { organizationId: organizationId || undefined, memberId: memberId || undefined };
-      const found = await entities.list(kindOf(kind), filter, { limit, offset: Number(offset) });
+      const page = { limit, offset: Number(offset) };
+      const found = await (joinable ? entities.listJoinable(page) : entities.list(kindOf(kind), filter, page));
       const next = Number(offset) + found.entities.length;
       return {
         entities: found.entities.map(entityMessageOf),
@@ -83,9 +111,8 @@ export function entityAdmin(parts: AdminParts): ServiceImpl<typeof EntityAdminSe
         const membership = { scope: memberScopeOf(member.kind), entityId, userId };
         return { membership, fields: memberChangeOf(member, []) };
       });
-      for (const { membership } of added) await entities.get(membership.scope, membership.entityId);
       await members.add(added, names);
-      const found = await Promise.all(added.map(({ membership }) => memberOf(parts, membership)));
+      const found = await Promise.all(added.map(({ membership }) => members.get(membership)));
       return { members: found.map(memberMessageOf) };
     },
     async updateMember({ member, updateMask }) {
@@ -93,7 +120,13 @@ export function entityAdmin(parts: AdminParts): ServiceImpl<typeof EntityAdminSe
       const { entityId, userId } = member;
       const membership = { scope: memberScopeOf(member.kind), entityId, userId };
       await members.update(membership, memberChangeOf(member, updateMask?.paths ?? []), names);
-      return { member: memberMessageOf(await memberOf(parts, membership)) };
+      return { member: memberMessageOf(await members.get(membership)) };
+    },
+    async resetMemberBudget({ teamId, userId, resetToUsd }) {
+      const name = "reset_to_usd";
+      const resetTo = resetToUsd === "" ? 0n : nanosOf(resetToUsd, name);
+      const { member, previous } = await members.resetSpend(teamId, userId, { resetTo, name });
+      return { member: memberMessageOf(member), previousSpentUsd: formatUsd(previous) };
     },
     async removeMember({ kind, entityId, userId }) {
       await members.remove({ scope: memberScopeOf(kind), entityId, userId });
@@ -107,23 +140,24 @@ export function entityAdmin(parts: AdminParts): ServiceImpl<typeof EntityAdminSe
 }
 
 /** Makes the implementation of BudgetAdminService. */
-export function budgetAdmin({ templates, operator }: AdminParts): ServiceImpl<typeof BudgetAdminService> {
+export function budgetAdmin({ templates }: AdminParts): ServiceImpl<typeof BudgetAdminService> {
   const names = { ...entityRpcNames, budgetId: "budget.id" };
   return {
-    async createBudget({ budget }) {
+    async createBudget({ budget, requestId }) {
       if (budget === undefined) throw invalid("budget", "is missing.");
-      const made = await templates.create(
-        budget.id || randomUUID(),
-        templateChangeOf(budget, []),
-        operator.name,
+      if (requestId !== "" && !uuidForm.test(requestId)) throw invalid("request_id", "must be a UUID.");
+      const made = await templates.create(budget.id || randomUUID(), templateChangeOf(budget, []), {
         names,
-      );
+        requestId: requestId || undefined,
+      });
       return { budget: templateMessageOf(made) };
     },
     async updateBudget({ budget, updateMask }) {
       if (budget === undefined || budget.id === "") throw invalid("budget.id", "must name the budget.");
       const change = templateChangeOf(budget, updateMask?.paths ?? []);
-      return { budget: templateMessageOf(await templates.update(budget.id, change, operator.name, names)) };
+      return {
+        budget: templateMessageOf(await templates.update(budget.id, change, { names, etag: budget.etag || undefined })),
+      };
     },
     async deleteBudget({ id }) {
       await templates.delete(id);
@@ -142,15 +176,17 @@ function newIdFor(kind: EntityKind, id: string, requestId: string): string {
   return requestId === "" ? randomUUID() : requestId.toLowerCase();
 }
 
-async function memberOf(
-  { members }: AdminParts,
-  {
-    scope,
-    entityId,
-    userId,
-  }: { readonly scope: "team" | "organization"; readonly entityId: string; readonly userId: string },
-) {
-  const [member] = await members.list(scope, { entityIds: [entityId], userId });
-  if (member === undefined) throw new GatewayError("not_found", "The membership has just been ended.");
-  return member;
+/** @throws GatewayError `invalid_request`. */
+function updateOf({ entity, updateMask }: Pick<UpdateEntityRequest, "entity" | "updateMask">) {
+  if (entity === undefined || entity.id === "") throw invalid("entity.id", "must name the entity.");
+  const change = entityChangeOf(entity, updateMask?.paths ?? []);
+  return {
+    kind: kindOf(entity.kind),
+    wish: { id: entity.id, change, names: entityRpcNames, etag: entity.etag || undefined },
+  };
+}
+
+function updatedOf(id: string, outcome: Outcome<EntityRecord>) {
+  if ("refusal" in outcome) return { id, refusal: refusalOf(outcome.refusal) };
+  return { id, entity: entityMessageOf(outcome.done) };
 }

@@ -2,6 +2,7 @@
 
 import { create, isFieldSet } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { GatewayError } from "../errors.ts";
 import {
   type BudgetWindow,
   BudgetWindowSchema,
@@ -9,6 +10,8 @@ import {
   KeySchema,
   type ModelBudget as ModelBudgetMessage,
   ModelBudgetSchema,
+  type Refusal,
+  RefusalSchema,
   type Spend,
   SpendSchema,
 } from "../gen/tollgate/admin/v1/keys_pb.ts";
@@ -22,8 +25,7 @@ import {
   type ModelBudget,
   type TempBudget,
 } from "./key-fields.ts";
-import type { KeyRecord } from "./key-records.ts";
-import { etagOf } from "./keys.ts";
+import { etagOf, type KeyRecord } from "./key-records.ts";
 import type { SpendEntry } from "./spend-reader.ts";
 
 /** The fields as the messages call them. The last two are not in `Key`. */
@@ -206,6 +208,11 @@ export function spendMessageOf(entry: SpendEntry): Spend {
     organizationId: entry.organizationId,
     ...(entry.endedAt === undefined ? {} : { endTime: timestampFromDate(entry.endedAt) }),
   });
+}
+
+/** Why one of several things was not done. */
+export function refusalOf({ code, message, facts }: GatewayError): Refusal {
+  return create(RefusalSchema, { reason: code.toUpperCase(), message, field: facts.param ?? "" });
 }
 
 /** Budget windows of a message; those that `metadata` makes are left out. */

@@ -1,9 +1,15 @@
 /** The gRPC face of models and credentials. */
 
 import { randomUUID } from "node:crypto";
+import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
-import type { CredentialAdminService, ModelAdminService } from "../gen/tollgate/admin/v1/models_pb.ts";
+import {
+  type CredentialAdminService,
+  CredentialSchema,
+  type ModelAdminService,
+} from "../gen/tollgate/admin/v1/models_pb.ts";
 import type { AdminParts } from "./admin.ts";
+import { modelGroupRow, providersOf } from "./http-model-rows.ts";
 import { invalid } from "./key-fields.ts";
 import {
   credentialChangeOf,
@@ -15,14 +21,15 @@ import {
 } from "./model-messages.ts";
 import type { Written } from "./models.ts";
 import { pageSizeOf, readPageToken, writePageToken } from "./page-token.ts";
-import { merged } from "./secret-params.ts";
+import { maskedParams, merged } from "./secret-params.ts";
 import { uuidForm } from "./spend-reader.ts";
 
+const nameCharsMax = 256;
 const offsetForm = /^\d{1,9}$/;
 
 /** Makes the implementation of ModelAdminService. */
-export function modelAdmin({ models, clock, operator }: AdminParts): ServiceImpl<typeof ModelAdminService> {
-  const by = { names: modelRpcNames, name: operator.name };
+export function modelAdmin({ models, clock }: AdminParts): ServiceImpl<typeof ModelAdminService> {
+  const names = modelRpcNames;
   const written = ({ model, notices }: Written) => ({
     model: modelMessageOf(model, clock.nowMs()),
     notices: [...notices],
@@ -35,8 +42,7 @@ export function modelAdmin({ models, clock, operator }: AdminParts): ServiceImpl
       // A repeated request makes the same id of its own id.
       const id = model.id || requestId.toLowerCase() || randomUUID();
       const fields = { name, params: merged({}, params), info: merged({}, info) };
-      const { names, name: maker } = by;
-      return written(await models.create({ id, fields, names, by: maker, requestId: requestId || undefined }));
+      return written(await models.create({ id, fields, names, requestId: requestId || undefined }));
     },
     async getModel({ id }) {
       return { model: modelMessageOf(await models.get(id), clock.nowMs()) };
@@ -44,11 +50,21 @@ export function modelAdmin({ models, clock, operator }: AdminParts): ServiceImpl
     async updateModel({ model, updateMask }) {
       if (model === undefined || model.id === "") throw invalid("model.id", "must name the model.");
       const change = modelChangeOf(model, updateMask?.paths ?? []);
-      return written(await models.update(model.id, change, { ...by, etag: model.etag || undefined }));
+      return written(await models.update(model.id, change, { names, etag: model.etag || undefined }));
     },
     async deleteModel({ id }) {
       await models.delete(id);
       return {};
+    },
+    async listModelGroups({ name }) {
+      const groups = Map.groupBy(await models.list(), (model) => model.name);
+      const wanted = [...groups].filter(([group]) => name === "" || group === name);
+      return {
+        groups: wanted.map(([group, members]) => {
+          const { model_group: _, providers: __, ...facts } = modelGroupRow(group, members, clock.nowMs());
+          return { name: group, providers: providersOf(members, clock.nowMs()), facts };
+        }),
+      };
     },
     async listModels({ pageSize, pageToken, modelName }) {
       const found = (await models.list()).filter(({ name }) => modelName === "" || name === modelName);
@@ -61,7 +77,7 @@ export function modelAdmin({ models, clock, operator }: AdminParts): ServiceImpl
 /** Makes the implementation of CredentialAdminService. */
 export function credentialAdmin(parts: AdminParts): ServiceImpl<typeof CredentialAdminService> {
   const { credentials, models } = parts;
-  const by = { names: credentialRpcNames, name: parts.operator.name };
+  const names = credentialRpcNames;
   return {
     async createCredential({ credential, modelId, requestId }) {
       if (credential === undefined) throw invalid("credential", "is missing.");
@@ -71,7 +87,7 @@ export function credentialAdmin(parts: AdminParts): ServiceImpl<typeof Credentia
       const made = await credentials.create({
         name: credential.name,
         ...{ values, info: merged({}, credential.info ?? {}) },
-        ...{ names: by.names, by: by.name },
+        names,
         ...(requestId === "" ? {} : { requestId: requestId.toLowerCase() }),
       });
       return { credential: credentialMessageOf(made) };
@@ -82,8 +98,17 @@ export function credentialAdmin(parts: AdminParts): ServiceImpl<typeof Credentia
     async updateCredential({ name, credential, updateMask }) {
       if (credential === undefined) throw invalid("credential", "is missing.");
       const change = credentialChangeOf(credential, updateMask?.paths ?? []);
-      const updated = await credentials.update(name, change, { ...by, etag: credential.etag || undefined });
+      const updated = await credentials.update(name, change, { names, etag: credential.etag || undefined });
       return { credential: credentialMessageOf(updated) };
+    },
+    async getModelCredential({ modelId }) {
+      const { name, values } = await models.lendable(modelId);
+      return {
+        credential: create(CredentialSchema, {
+          name: `${name}-credential-${modelId}`.slice(0, nameCharsMax),
+          values: maskedParams(values),
+        }),
+      };
     },
     async deleteCredential({ name }) {
       await credentials.delete(name);

@@ -1,8 +1,10 @@
 /** The gRPC face of administration: tollgate.admin.v1. */
 
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Clock } from "../clock.ts";
 import type {
+  CreateKeyRequest,
   EstimateCostRequest,
   GetSpendReportRequest,
   KeyAdminService,
@@ -12,14 +14,16 @@ import type {
 } from "../gen/tollgate/admin/v1/keys_pb.ts";
 import { formatUsd } from "../money.ts";
 import type { Secret } from "../secret.ts";
-import { changeOf, messageOf, nanosOf, rpcNames, spendMessageOf } from "./admin-messages.ts";
+import { changeOf, messageOf, nanosOf, refusalOf, rpcNames, spendMessageOf } from "./admin-messages.ts";
 import type { AuditLog } from "./audit-log.ts";
 import type { BudgetTemplates } from "./budget-templates.ts";
-import { estimateCost } from "./cost-estimates.ts";
+import { estimateCost, likelyTokens } from "./cost-estimates.ts";
 import type { Credentials } from "./credentials.ts";
 import { readDailyActivity, seenActivity } from "./daily-activity.ts";
+import { eachForItself } from "./each-for-itself.ts";
 import type { Entities } from "./entities.ts";
 import { invalid } from "./key-fields.ts";
+import type { NewKey } from "./key-requests.ts";
 import { checkSecret, readReference } from "./key-secrets.ts";
 import type { KeyFilter } from "./key-selection.ts";
 import type { Keys } from "./keys.ts";
@@ -29,6 +33,7 @@ import type { Operator } from "./operator.ts";
 import type { Operators } from "./operators.ts";
 import { pageSizeOf, readPageToken, writePageToken } from "./page-token.ts";
 import type { Queryable } from "./postgres.ts";
+import type { ProviderBudgets } from "./provider-budgets.ts";
 import { activityOf, daysOf, dimensionsOf, sumFilterOf, sumMessageOf } from "./report-messages.ts";
 import { masterKeyId } from "./secrets.ts";
 import { readSpend, uuidForm } from "./spend-reader.ts";
@@ -47,6 +52,11 @@ export interface AdminParts {
   readonly books: Queryable;
   readonly masterKey: Secret;
   readonly clock: Clock;
+  readonly providerBudgets: ProviderBudgets;
+  /** Does several things in one transaction, all or none: those of `work`'s own parts. */
+  together<Result>(work: (parts: AdminParts) => Promise<Result>): Promise<Result>;
+  /** Sets back the budgets of all keys and teams. @returns of how many. */
+  resetSpend(): Promise<number>;
   /** Whose days are meant: an IANA name. */
   readonly timeZone: string;
 }
@@ -60,23 +70,18 @@ export interface Administration {
 
 const microseconds = /^\d{1,17}$/;
 const keyIdForm = /^key_[0-9A-Za-z]{1,40}$/;
+/** What Postgres can hold, and is not too long for it. */
+const aliasForm = /^[^\p{Cs}\0]{1,256}$/u;
 const offsetForm = /^\d{1,9}$/;
 const attemptForm = /^-?\d{1,9}$/;
 
 /** Makes the implementation of KeyAdminService. */
-export function keyAdmin({ keys, masterKey, operator }: AdminParts): ServiceImpl<typeof KeyAdminService> {
+export function keyAdmin({ keys, masterKey }: AdminParts): ServiceImpl<typeof KeyAdminService> {
   return {
-    async createKey({ key, duration, secret, requestId, ofService }) {
-      if (secret !== "") checkSecret(secret, masterKey, rpcNames.secret);
+    async createKey(request) {
+      const { requestId } = request;
       if (requestId !== "" && !uuidForm.test(requestId)) throw invalid("request_id", "must be a UUID.");
-      const made = await keys.create({
-        change: { ...(key && changeOf(key, [])), ...(duration === "" ? {} : { duration }) },
-        names: rpcNames,
-        secret: secret === "" ? undefined : secret,
-        requestId: requestId === "" ? undefined : requestId,
-        createdBy: operator.name,
-        ofService,
-      });
+      const made = await keys.create({ ...newKeyOf(request, { masterKey }), requestId: requestId || undefined });
       return { key: messageOf(made.key), secret: made.secret ?? "" };
     },
     async getKey({ key }) {
@@ -90,6 +95,30 @@ export function keyAdmin({ keys, masterKey, operator }: AdminParts): ServiceImpl
         etag: key.etag === "" ? undefined : key.etag,
       });
       return { key: messageOf(updated) };
+    },
+    async batchUpdateKeys({ requests }) {
+      const outcomes = await eachForItself(requests, async ({ key, updateMask }) => {
+        if (key === undefined || key.id === "") throw invalid("key.id", "must name the key, by its id or alias.");
+        const change = changeOf(key, updateMask?.paths ?? []);
+        return keys.update(readReference(key.id), { change, names: rpcNames, etag: key.etag || undefined });
+      });
+      return {
+        results: outcomes.map((outcome) =>
+          "done" in outcome ? { key: messageOf(outcome.done) } : { refusal: refusalOf(outcome.refusal) },
+        ),
+      };
+    },
+    async listKeyAliases({ pageSize, pageToken, teamId, userId, organizationId }) {
+      const filter: KeyFilter = {
+        ...{ teamId: teamId || undefined, userId: userId || undefined, organizationId: organizationId || undefined },
+      };
+      const asked = [teamId, userId, organizationId];
+      const limit = pageSizeOf(pageSize);
+      const [after = ""] = readPageToken(pageToken, asked, [aliasForm]) ?? [];
+      const found = await keys.listAliases(filter, { after, limit: limit + 1 });
+      const aliases = found.slice(0, limit);
+      const last = found.length > limit ? aliases.at(-1) : undefined;
+      return { aliases, nextPageToken: last === undefined ? "" : writePageToken(asked, [last]) };
     },
     async rotateKey({ key, gracePeriod, secret, changes, updateMask, duration }) {
       if (secret !== "") checkSecret(secret, masterKey, rpcNames.secret);
@@ -142,6 +171,20 @@ export function keyAdmin({ keys, masterKey, operator }: AdminParts): ServiceImpl
   };
 }
 
+/** A key to be made, as a message says it. @throws GatewayError `invalid_request`. */
+export function newKeyOf(
+  { key, duration, secret, ofService }: CreateKeyRequest,
+  { masterKey }: Pick<AdminParts, "masterKey">,
+): Omit<NewKey, "requestId"> {
+  if (secret !== "") checkSecret(secret, masterKey, rpcNames.secret);
+  return {
+    change: { ...(key && changeOf(key, [])), ...(duration === "" ? {} : { duration }) },
+    names: rpcNames,
+    secret: secret || undefined,
+    ofService,
+  };
+}
+
 /** Makes the implementation of SpendAdminService. */
 export function spendAdmin(parts: AdminParts): ServiceImpl<typeof SpendAdminService> {
   const { keys, books, timeZone, operator, models, clock } = parts;
@@ -150,7 +193,7 @@ export function spendAdmin(parts: AdminParts): ServiceImpl<typeof SpendAdminServ
       const { provider, price, ...found } = await estimateCost(models, {
         model: request.model,
         tokens: {
-          inputTokens: Number(request.inputTokens),
+          inputTokens: request.messages.length > 0 ? likelyTokens(request.messages) : Number(request.inputTokens),
           outputTokens: Number(request.outputTokens),
           cacheReadInputTokens: Number(request.cacheReadInputTokens),
           cacheWriteInputTokens: Number(request.cacheWriteInputTokens),
@@ -168,6 +211,18 @@ export function spendAdmin(parts: AdminParts): ServiceImpl<typeof SpendAdminServ
         inputCostUsd: formatUsd(found.input),
         outputCostUsd: formatUsd(found.output),
         priceVersion: price.version,
+      };
+    },
+    async resetSpend() {
+      return { budgets: BigInt(await parts.resetSpend()) };
+    },
+    async listProviderBudgets() {
+      const found = await parts.providerBudgets.list();
+      return {
+        budgets: found.map(({ provider, max, duration, spent, resetsAtMs }) => ({
+          ...{ provider, maxBudgetUsd: formatUsd(max), budgetDuration: duration, spentUsd: formatUsd(spent) },
+          budgetResetTime: timestampFromMs(resetsAtMs),
+        })),
       };
     },
     async listSpend({ pageSize, pageToken, key, callId, userId, startDay, endDay }: ListSpendRequest) {

@@ -17,6 +17,7 @@ import { AuditLog } from "./audit-log.ts";
 import { BudgetTemplates } from "./budget-templates.ts";
 import { Credentials } from "./credentials.ts";
 import { Entities } from "./entities.ts";
+import { forgiveAll } from "./forgiveness.ts";
 import { type AccessOf, guarded } from "./guarded.ts";
 import { Keys } from "./keys.ts";
 import { Members } from "./members.ts";
@@ -24,8 +25,9 @@ import { type FileModels, Models } from "./models.ts";
 import { Operator } from "./operator.ts";
 import { Operators } from "./operators.ts";
 import type { Database } from "./postgres.ts";
+import { noProviderBudgets, type ProviderBudgets } from "./provider-budgets.ts";
 import type { Pepper } from "./secrets.ts";
-import { SignedDatabase } from "./signed-database.ts";
+import { OneTransaction, SignedDatabase } from "./signed-database.ts";
 import type { Vault } from "./vault.ts";
 
 /** The services of the gRPC face. */
@@ -46,12 +48,15 @@ export function createAdministration(parts: {
   readonly storesModels: boolean;
   readonly deliversSecrets?: boolean;
   readonly fileModels: FileModels | undefined;
+  /** Default: providers have none. */
+  readonly providerBudgets?: ProviderBudgets;
 }): Administration {
   const { postgres: books, masterKey, clock, timeZone } = parts;
-  const as = (operator: Operator): AdminParts => {
-    const signed = { ...parts, operator, postgres: new SignedDatabase({ database: books, operator }) };
+  const providerBudgets = parts.providerBudgets ?? noProviderBudgets;
+  const on = (postgres: Database, operator: Operator): AdminParts => {
+    const signed = { ...parts, operator, postgres };
     return {
-      ...{ operator, books, masterKey, clock, timeZone },
+      ...{ operator, books, masterKey, clock, timeZone, providerBudgets },
       audit: new AuditLog({ books }),
       keys: new Keys(signed),
       entities: new Entities(signed),
@@ -59,8 +64,11 @@ export function createAdministration(parts: {
       templates: new BudgetTemplates(signed),
       models: new Models(signed),
       credentials: new Credentials(signed),
+      together: (work) => postgres.transaction((client) => work(on(new OneTransaction(client), operator))),
+      resetSpend: () => forgiveAll(postgres, () => ({ nowMs: clock.nowMs(), timeZone })),
     };
   };
+  const as = (operator: Operator) => on(new SignedDatabase({ database: books, operator }), operator);
   const { keys } = as(new Operator({ name: "keyservice", role: "proxy_admin" }));
   return { operators: new Operators({ books, keys, masterKey, nowMs: () => clock.nowMs() }), as };
 }
@@ -75,27 +83,32 @@ export function adminRoutes(router: ConnectRouter, administration: Administratio
   guard(KeyAdminService, keyAdmin, {
     ...{ createKey: "scoped", getKey: "scoped", updateKey: "scoped", rotateKey: "scoped", deleteKey: "scoped" },
     ...{ resetKeyBudget: "scoped", listKeys: "scoped", blockKey: "scoped", unblockKey: "scoped" },
+    ...{ batchUpdateKeys: "scoped", listKeyAliases: "scoped" },
   });
   guard(SpendAdminService, spendAdmin, {
     listSpend: "scoped",
     getSpendReport: "viewer",
     estimateCost: "viewer",
     listDailyActivity: "scoped",
+    resetSpend: "master",
+    listProviderBudgets: "viewer",
   });
   guard(EntityAdminService, entityAdmin, {
     ...{ createEntity: "scoped", getEntity: "scoped", updateEntity: "scoped", deleteEntity: "scoped" },
     ...{ listEntities: "scoped", blockEntity: "scoped", unblockEntity: "scoped" },
+    ...{ batchUpdateEntities: "scoped", changeEntityModels: "scoped", resetMemberBudget: "scoped" },
     ...{ addMembers: "scoped", updateMember: "scoped", removeMember: "scoped", listMembers: "scoped" },
   });
   guard(BudgetAdminService, budgetAdmin, {
     ...{ createBudget: "admin", updateBudget: "admin", deleteBudget: "admin", listBudgets: "viewer" },
   });
   guard(ModelAdminService, modelAdmin, {
+    listModelGroups: "scoped",
     ...{ createModel: "admin", getModel: "scoped", updateModel: "admin", deleteModel: "admin", listModels: "scoped" },
   });
   guard(CredentialAdminService, credentialAdmin, {
     ...{ createCredential: "admin", getCredential: "admin", updateCredential: "admin", deleteCredential: "admin" },
-    listCredentials: "admin",
+    ...{ listCredentials: "admin", getModelCredential: "admin" },
   });
   guard(AuditAdminService, auditAdmin, { listAuditLog: "viewer" });
 }

@@ -6,7 +6,8 @@ import type { JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import type { Nanos } from "../money.ts";
 import { bumpRevision, everything } from "./changes.ts";
-import { checkKeyChange, type FieldNames, invalid } from "./key-fields.ts";
+import { checkKeyChange, type FieldNames, invalid, requireEtag } from "./key-fields.ts";
+import type { Operator } from "./operator.ts";
 import type { Database, Queryable } from "./postgres.ts";
 
 /** What an operator may set. */
@@ -60,47 +61,58 @@ const columns = {
 export class BudgetTemplates {
   readonly #postgres: Database;
   readonly #clock: Clock;
+  readonly #operator: Operator;
 
-  constructor(parts: { readonly postgres: Database; readonly clock: Clock }) {
+  constructor(parts: { readonly postgres: Database; readonly clock: Clock; readonly operator: Operator }) {
+    this.#operator = parts.operator;
     this.#postgres = parts.postgres;
     this.#clock = parts.clock;
   }
 
-  /** @throws GatewayError `invalid_request`, `already_exists`. */
+  /**
+   * @param asked.requestId a UUID; a repeated one returns the template of the first.
+   * @throws GatewayError `invalid_request`, `already_exists`.
+   */
   async create(
     budgetId: string,
     fields: Partial<TemplateFields>,
-    by: string,
-    names: FieldNames,
+    asked: { readonly names: FieldNames; readonly requestId?: string | undefined },
   ): Promise<TemplateRecord> {
+    const { names, requestId = null } = asked;
     checkKeyChange({ ...fields, budgetId }, names);
     return this.#postgres.transaction(async (client) => {
       const version = await bumpRevision(client, everything);
+      const earlier = "SELECT * FROM budget_templates WHERE create_request_id = $1";
+      const [known] = await client.query<TemplateRow>(earlier, [requestId]);
+      if (known !== undefined) return recordOf(known);
       const made = await client.query(
-        `INSERT INTO budget_templates (template_id, created_at, created_by, updated_at, updated_by, version)
-         VALUES ($1, $2, $3, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING 1`,
-        [budgetId, new Date(this.#clock.nowMs()), by, version],
+        `INSERT INTO budget_templates (template_id, created_at, created_by, updated_at, updated_by, version, create_request_id)
+         VALUES ($1, $2, $3, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING 1`,
+        [budgetId, new Date(this.#clock.nowMs()), this.#operator.name, version, requestId],
       );
       if (made.length === 0) {
         throw new GatewayError("already_exists", `There is a budget with this \`${names.budgetId}\` already.`, {
           param: names.budgetId,
         });
       }
-      return this.#write(client, budgetId, fields, by, version);
+      return this.#write(client, budgetId, fields, version);
     });
   }
 
-  /** @throws GatewayError `invalid_request`, `not_found`. */
+  /** @throws GatewayError `invalid_request`, `not_found`, `conflict`. */
   async update(
     budgetId: string,
     fields: Partial<TemplateFields>,
-    by: string,
-    names: FieldNames,
+    asked: { readonly names: FieldNames; readonly etag?: string | undefined },
   ): Promise<TemplateRecord> {
-    checkKeyChange({ ...fields, budgetId }, names);
+    checkKeyChange({ ...fields, budgetId }, asked.names);
     return this.#postgres.transaction(async (client) => {
       const version = await bumpRevision(client, everything);
-      return this.#write(client, budgetId, fields, by, version);
+      const current = "SELECT * FROM budget_templates WHERE template_id = $1";
+      const [row] = await client.query<TemplateRow>(current, [budgetId]);
+      if (row === undefined) throw noTemplate(budgetId);
+      requireEtag(asked.etag, templateEtag(row));
+      return this.#write(client, budgetId, fields, version);
     });
   }
 
@@ -138,11 +150,10 @@ export class BudgetTemplates {
     client: Queryable,
     budgetId: string,
     fields: Partial<TemplateFields>,
-    by: string,
     version: bigint,
   ): Promise<TemplateRecord> {
     const now = new Date(this.#clock.nowMs());
-    const values: unknown[] = [budgetId, now, by, version, JSON.stringify(fields.extra ?? {})];
+    const values: unknown[] = [budgetId, now, this.#operator.name, version, JSON.stringify(fields.extra ?? {})];
     const changes = Object.entries(columns).flatMap(([field, column]) => {
       const value = fields[field as keyof typeof columns];
       return value === undefined ? [] : [`, ${column} = $${values.push(value)}`];
@@ -155,6 +166,11 @@ export class BudgetTemplates {
     if (row === undefined) throw noTemplate(budgetId);
     return recordOf(row);
   }
+}
+
+/** Changes with every change of the template. */
+export function templateEtag({ version }: Pick<TemplateRecord, "version">): string {
+  return `v${version}`;
 }
 
 function recordOf(row: TemplateRow): TemplateRecord {

@@ -1,6 +1,6 @@
 /** What calls cost that nobody has made: the arithmetic of the books, on figures somebody brings. */
 
-import type { Usage } from "../completion.ts";
+import type { JsonObject, Usage } from "../completion.ts";
 import type { Price } from "../config/config.ts";
 import { factsOf } from "../config/model-check.ts";
 import { GatewayError } from "../errors.ts";
@@ -28,8 +28,15 @@ export interface CostEstimate {
   readonly cost: Nanos;
 }
 
+/** Of ordinary text, one token has about this many bytes. */
+const bytesPerToken = 4;
 /** More tokens than any call has. */
 const tokensMax = 1_000_000_000;
+
+/** About how many tokens a call's messages have, by their length: each provider counts them in a way of its own. */
+export function likelyTokens(messages: readonly JsonObject[]): number {
+  return Math.ceil(Buffer.byteLength(JSON.stringify(messages)) / bytesPerToken);
+}
 
 /**
  * What one call would be booked at, at today's price of the first deployment of a model; of a model nobody has configured, such as

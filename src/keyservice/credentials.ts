@@ -7,6 +7,7 @@ import { checkLent } from "../config/model-check.ts";
 import { GatewayError } from "../errors.ts";
 import { bumpRevision } from "./changes.ts";
 import { checkJson, checkName, invalid, refused, requireEtag } from "./key-fields.ts";
+import type { Operator } from "./operator.ts";
 import type { Database, Queryable } from "./postgres.ts";
 import { maskedParams, merged, unmasked } from "./secret-params.ts";
 import type { Vault } from "./vault.ts";
@@ -66,8 +67,15 @@ export class Credentials {
   readonly #postgres: Database;
   readonly #vault: Vault;
   readonly #clock: Clock;
+  readonly #operator: Operator;
 
-  constructor(parts: { readonly postgres: Database; readonly vault: Vault; readonly clock: Clock }) {
+  constructor(parts: {
+    readonly postgres: Database;
+    readonly vault: Vault;
+    readonly clock: Clock;
+    readonly operator: Operator;
+  }) {
+    this.#operator = parts.operator;
     this.#postgres = parts.postgres;
     this.#vault = parts.vault;
     this.#clock = parts.clock;
@@ -80,7 +88,7 @@ export class Credentials {
    * @throws GatewayError `invalid_request`, `already_exists`.
    */
   async create(
-    wish: CredentialFields & { readonly names: CredentialNames; readonly by: string; readonly requestId?: string },
+    wish: CredentialFields & { readonly names: CredentialNames; readonly requestId?: string | undefined },
   ): Promise<CredentialRecord> {
     const fields = await checked(wish, wish.names, this.#clock.nowMs());
     unmasked(fields.values, undefined, wish.names.values);
@@ -99,7 +107,15 @@ export class Credentials {
         `INSERT INTO credentials (credential_name, credential_id, secret_values, encryption_key_id, info, created_at, created_by, updated_at, updated_by, version, create_request_id)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $6, $7, $8, $9)`,
         [
-          ...[fields.name, id, bytes, keyId, JSON.stringify(fields.info), new Date(this.#clock.nowMs()), wish.by],
+          ...[
+            fields.name,
+            id,
+            bytes,
+            keyId,
+            JSON.stringify(fields.info),
+            new Date(this.#clock.nowMs()),
+            this.#operator.name,
+          ],
           ...[version, wish.requestId ?? null],
         ],
       );
@@ -121,12 +137,12 @@ export class Credentials {
   async update(
     name: string,
     change: CredentialChange,
-    by: { readonly names: CredentialNames; readonly name: string; readonly etag?: string | undefined },
+    by: { readonly names: CredentialNames; readonly etag?: string | undefined },
   ): Promise<CredentialRecord> {
     return this.#postgres.transaction(async (client) => {
       const version = await bumpRevision(client, { scope: "model", id: "" });
       const row = await rowOf(client, name);
-      requireEtag(by.etag, `v${row.version}`);
+      requireEtag(by.etag, credentialEtag(row));
       const current = openValues(row, this.#vault);
       const sent = change.values && (unmasked(change.values, current, by.names.values) as JsonObject);
       const { isWhole = false } = change;
@@ -147,7 +163,7 @@ export class Credentials {
          WHERE credential_name = $1`,
         [
           ...[name, fields.name, bytes, keyId, JSON.stringify(fields.info)],
-          ...[new Date(this.#clock.nowMs()), by.name, version],
+          ...[new Date(this.#clock.nowMs()), this.#operator.name, version],
         ],
       );
       return this.#recordOf(await rowOf(client, fields.name));
@@ -195,6 +211,11 @@ export async function openCredentials(
       return [];
     }
   });
+}
+
+/** Changes with every change of the credential. */
+export function credentialEtag({ version }: Pick<CredentialRecord, "version">): string {
+  return `v${version}`;
 }
 
 /** To whom the values of a credential belong. */

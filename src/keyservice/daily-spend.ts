@@ -9,18 +9,22 @@ const owners = "key_id, team_id, user_id, organization_id";
 const models = "model_group, model, provider";
 const amounts = [
   ...["cost_nanos", "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_write_input_tokens"],
-  ...["successes", "failures"],
+  ...["successes", "failures", "answer_ms"],
 ];
+/** Of attempts that wrote tokens: what they took by the tokens they wrote is what a token takes. */
+const answerMs =
+  "coalesce(sum(extract(epoch FROM ended_at - started_at) * 1000) FILTER (WHERE output_tokens > 0 AND ended_at > started_at), 0)::bigint";
 const sums = amounts
   .map((name) => {
     if (name === "successes") return "count(*) FILTER (WHERE attempt > 0 AND status = 'success') AS successes";
     if (name === "failures") return "count(*) FILTER (WHERE attempt > 0 AND status <> 'success') AS failures";
+    if (name === "answer_ms") return `${answerMs} AS answer_ms`;
     return `sum(${name})::bigint AS ${name}`;
   })
   .join(", ");
 
 /** Columns a CTE must give for `sumsOf`. */
-export const summedColumns = `attempt, status, started_at, end_user, tags, ${owners}, ${models}, ${amounts.slice(0, 5).join(", ")}`;
+export const summedColumns = `attempt, status, started_at, ended_at, end_user, tags, ${owners}, ${models}, ${amounts.slice(0, 5).join(", ")}`;
 
 /**
  * SQL for a scalar of type text: the DailySums of the rows in a CTE.

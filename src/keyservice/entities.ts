@@ -1,12 +1,13 @@
 /** Administration of teams, users, organizations, customers and tags: what both faces come down to. */
 
 import type { Clock } from "../clock.ts";
-import type { JsonObject } from "../completion.ts";
+import type { KeyRules } from "../config/config.ts";
 import { GatewayError } from "../errors.ts";
-import { type AsOf, type BudgetRecord, readBudgets } from "./budget-records.ts";
+import type { AsOf } from "./budget-records.ts";
 import { isUnknownTemplate, noSuchTemplate } from "./budget-templates.ts";
 import { closeBudgets, openBudget, updateBudget, writeWindows } from "./budget-writes.ts";
 import { bumpRevision, everything } from "./changes.ts";
+import { eachForItself, type Outcome } from "./each-for-itself.ts";
 import {
   checkEntity,
   checkEntityId,
@@ -16,47 +17,21 @@ import {
   type EntityNames,
   kindWords,
   noFields,
-  type UserRole,
 } from "./entity-fields.ts";
+import {
+  type EntityRecord,
+  type EntityRow,
+  entityEtag,
+  memberScopeId,
+  noSuchEntity,
+  withBudgets,
+} from "./entity-records.ts";
+import { withEntityDefaults } from "./entity-rules.ts";
 import { requireEtag } from "./key-fields.ts";
 import { windowsOf } from "./key-windows.ts";
 import type { Operator } from "./operator.ts";
 import type { Database, Queryable } from "./postgres.ts";
 import { isPermissionsOnly } from "./team-permissions.ts";
-
-/** One entity. */
-export interface EntityRecord extends EntityFields, BudgetRecord {
-  readonly kind: EntityKind;
-  readonly id: string;
-  readonly createdAtMs: number;
-  readonly createdBy: string;
-  readonly updatedAtMs: number;
-  readonly updatedBy: string;
-  readonly version: bigint;
-}
-
-interface EntityRow {
-  scope: EntityKind;
-  entity_id: string;
-  alias: string | null;
-  email: string | null;
-  role: UserRole | null;
-  organization_id: string | null;
-  models: string[];
-  aliases: Record<string, string>;
-  rpm_limit: bigint | null;
-  tpm_limit: bigint | null;
-  max_parallel_requests: bigint | null;
-  metadata: JsonObject;
-  tags: string[];
-  extra: JsonObject;
-  blocked: boolean;
-  created_at: Date;
-  created_by: string;
-  updated_at: Date;
-  updated_by: string;
-  version: bigint;
-}
 
 /** An entity to be made, or a change to one. */
 export interface EntityWish {
@@ -64,8 +39,6 @@ export interface EntityWish {
   readonly change: EntityChange;
   /** What the caller's face calls the fields. */
   readonly names: EntityNames;
-  /** Who does it. */
-  readonly by: string;
   /** The etag the caller has seen; undefined: whatever it is now. */
   readonly etag?: string | undefined;
   /** A UUID; a repeated one returns the entity of the first. */
@@ -78,6 +51,8 @@ export interface EntityFilter {
   readonly organizationId?: string | undefined;
   /** Only those this user is a member of. */
   readonly memberId?: string | undefined;
+  /** Only those this user is no member of. */
+  readonly strangerId?: string | undefined;
   readonly alias?: string | undefined;
   readonly email?: string | undefined;
   readonly role?: string | undefined;
@@ -112,15 +87,19 @@ export class Entities {
   readonly #timeZone: string;
 
   readonly #operator: Operator;
+  readonly #keyRules: KeyRules;
 
   constructor(parts: {
     readonly postgres: Database;
     readonly clock: Clock;
     readonly timeZone: string;
+    /** What new teams and users get, and which teams every user may join. */
+    readonly keyRules: KeyRules;
     /** Who does it: what he may not, is refused, and what he may not see, is not in lists. */
     readonly operator: Operator;
   }) {
     this.#operator = parts.operator;
+    this.#keyRules = parts.keyRules;
     this.#postgres = parts.postgres;
     this.#clock = parts.clock;
     this.#timeZone = parts.timeZone;
@@ -128,7 +107,8 @@ export class Entities {
 
   /** @throws GatewayError `invalid_request`, `already_exists`. */
   async create(kind: EntityKind, wish: EntityWish): Promise<EntityRecord> {
-    const { id, change, names, by, requestId } = wish;
+    const { id, names, requestId } = wish;
+    const change = withEntityDefaults(kind, wish.change, this.#keyRules);
     if (kind === "team") this.#operator.checkOrganization(change.organizationId ?? null);
     else this.#operator.checkAccess("admin");
     checkEntityId(kind, id, names);
@@ -137,9 +117,9 @@ export class Entities {
     return this.#transact(names, async (client) => {
       const isFirst = await this.#isFirst(client, kind);
       const version = await bumpRevision(client, isFirst ? everything : { scope: kind, id });
-      const known = await this.#knownRow(client, kind, id);
-      if (known !== undefined && known.deleted_at === null) {
-        if (requestId !== undefined && known.create_request_id === requestId) return this.#reread(client, kind, id);
+      const earlier = await this.#createdBefore(client, kind, requestId);
+      if (earlier !== undefined) return earlier;
+      if (await this.#isKnown(client, kind, id)) {
         throw new GatewayError("already_exists", `There is a ${kindWords[kind]} with this \`${names.id}\` already.`, {
           param: names.id,
         });
@@ -149,11 +129,11 @@ export class Entities {
       await client.query(
         `INSERT INTO entities (scope, entity_id, created_at, created_by, updated_at, updated_by, version, create_request_id)
          VALUES ($1, $2, $3, $4, $3, $4, $5, $6)`,
-        [kind, id, now, by, version, requestId ?? null],
+        [kind, id, now, this.#operator.name, version, requestId ?? null],
       );
       await openBudget(client, { scope: kind, id });
       if (kind === "team") await this.#addMaker(client, id, now);
-      await this.#write(client, kind, wish, version);
+      await this.#write(client, kind, { id, change }, version);
       await writeWindows(client, { scope: kind, id }, windows, now.getTime());
       return this.#reread(client, kind, id);
     });
@@ -173,6 +153,28 @@ export class Entities {
 
   /** Changes the fields that are present. @throws GatewayError `invalid_request`, `not_found`, `conflict`. */
   async update(kind: EntityKind, wish: EntityWish): Promise<EntityRecord> {
+    return this.#update(kind, wish, () => wish.change);
+  }
+
+  /** Adds models to the list, and takes others out, whatever else is done to it. @throws GatewayError `invalid_request`, `not_found`. */
+  async changeModels(
+    kind: EntityKind,
+    id: string,
+    { add, remove }: { readonly add: readonly string[]; readonly remove: readonly string[] },
+    names: EntityNames,
+  ): Promise<EntityRecord> {
+    return this.#update(kind, { id, change: { models: add }, names }, ({ models }) => {
+      const rest = models.filter((model) => !add.includes(model) && !remove.includes(model));
+      return { models: [...rest, ...add] };
+    });
+  }
+
+  /** @param make what the change is, given what it is made to. */
+  async #update(
+    kind: EntityKind,
+    wish: EntityWish,
+    make: (current: EntityRecord) => EntityChange,
+  ): Promise<EntityRecord> {
     const { id, change, names, etag } = wish;
     if (kind === "team" && isPermissionsOnly(change)) this.#operator.checkMembers("team", id);
     else this.#checkWrite(kind, id);
@@ -182,8 +184,10 @@ export class Entities {
       const version = await bumpRevision(client, { scope: kind, id });
       const current = await this.#reread(client, kind, id);
       requireEtag(etag, entityEtag(current));
-      const windows = windowsOf({ ...current, ...change }, names);
-      await this.#write(client, kind, wish, version);
+      const made = make(current);
+      checkEntity(made, names);
+      const windows = windowsOf({ ...current, ...made }, names);
+      await this.#write(client, kind, { id, change: made }, version);
       await writeWindows(client, { scope: kind, id }, windows, this.#clock.nowMs());
       return this.#reread(client, kind, id);
     });
@@ -194,7 +198,7 @@ export class Entities {
    *
    * @throws GatewayError `not_found`.
    */
-  async delete(kind: EntityKind, id: string, by: string): Promise<EntityRecord> {
+  async delete(kind: EntityKind, id: string): Promise<EntityRecord> {
     this.#checkWrite(kind, id);
     return this.#postgres.transaction(async (client) => {
       const version = await bumpRevision(client, { scope: kind, id });
@@ -203,7 +207,7 @@ export class Entities {
       const now = new Date(nowMs);
       await client.query(
         "UPDATE entities SET deleted_at = $3, updated_at = $3, updated_by = $4, version = $5 WHERE scope = $1 AND entity_id = $2",
-        [kind, id, now, by, version],
+        [kind, id, now, this.#operator.name, version],
       );
       await closeBudgets(client, { scope: kind, id }, nowMs);
       const gone = await client.query<{ scope: string; entity_id: string; user_id: string }>(
@@ -225,17 +229,44 @@ export class Entities {
     });
   }
 
+  /** Changes all there are, each for itself, the newest first. */
+  async updateAll(
+    kind: EntityKind,
+    wish: Omit<EntityWish, "id">,
+  ): Promise<{ readonly id: string; readonly outcome: Outcome<EntityRecord> }[]> {
+    this.#operator.checkAccess("admin");
+    const sql =
+      "SELECT entity_id FROM entities WHERE scope = $1 AND deleted_at IS NULL ORDER BY created_at DESC, entity_id";
+    const ids = (await this.#postgres.query<{ entity_id: string }>(sql, [kind])).map(({ entity_id }) => entity_id);
+    const outcomes = await eachForItself(ids, (id) => this.update(kind, { ...wish, id }));
+    return outcomes.map((outcome, index) => ({ id: ids[index] ?? "", outcome }));
+  }
+
   /** By age, newest first. */
   async list(
     kind: EntityKind,
     filter: EntityFilter,
     page: { readonly limit: number; readonly offset: number },
   ): Promise<EntityPage> {
+    return this.#list(kind, filter, page, this.#operator.seenOf(kind));
+  }
+
+  /** Teams that every user may join, and the operator is not in; by age, newest first. */
+  async listJoinable(page: { readonly limit: number; readonly offset: number }): Promise<EntityPage> {
+    const ids = this.#keyRules.joinableTeams ?? [];
+    return this.#list("team", { ids, strangerId: this.#operator.userId }, page, undefined);
+  }
+
+  async #list(
+    kind: EntityKind,
+    filter: EntityFilter,
+    page: { readonly limit: number; readonly offset: number },
+    seen: readonly string[] | undefined,
+  ): Promise<EntityPage> {
     const values: unknown[] = [kind];
     const parameter = (value: unknown) => `$${values.push(value)}`;
     const conditions = ["e.scope = $1", "e.deleted_at IS NULL"];
     if (filter.ids !== undefined) conditions.push(`e.entity_id = ANY (${parameter(filter.ids)}::text[])`);
-    const seen = this.#operator.seenOf(kind);
     if (seen !== undefined) conditions.push(`e.entity_id = ANY (${parameter(seen)}::text[])`);
     for (const [column, value] of [
       ["organization_id", filter.organizationId],
@@ -245,9 +276,14 @@ export class Entities {
     ] as const) {
       if (value !== undefined) conditions.push(`e.${column} = ${parameter(value)}`);
     }
-    if (filter.memberId !== undefined) {
+    for (const [exists, userId] of [
+      ["EXISTS", filter.memberId],
+      ["NOT EXISTS", filter.strangerId],
+    ] as const) {
+      if (userId === undefined) continue;
+      const user = parameter(userId);
       conditions.push(
-        `EXISTS (SELECT FROM members m WHERE m.scope = e.scope AND m.entity_id = e.entity_id AND m.user_id = ${parameter(filter.memberId)})`,
+        `${exists} (SELECT FROM members m WHERE m.scope = e.scope AND m.entity_id = e.entity_id AND m.user_id = ${user})`,
       );
     }
     const where = `FROM entities e WHERE ${conditions.join(" AND ")}`;
@@ -256,7 +292,7 @@ export class Entities {
       `SELECT e.* ${where} ORDER BY e.created_at DESC, e.entity_id LIMIT ${parameter(page.limit)} OFFSET ${parameter(page.offset)}`,
       values,
     );
-    return { entities: await this.#complete(this.#postgres, kind, rows), total: Number(count?.count ?? 0n) };
+    return { entities: await withBudgets(this.#postgres, kind, rows, this.#asOf()), total: Number(count?.count ?? 0n) };
   }
 
   #checkWrite(kind: EntityKind, id: string): void {
@@ -267,14 +303,14 @@ export class Entities {
   async #write(
     client: Queryable,
     kind: EntityKind,
-    { id, change, by }: Pick<EntityWish, "id" | "change" | "by">,
+    { id, change }: Pick<EntityWish, "id" | "change">,
     version: bigint,
   ): Promise<void> {
     const values: unknown[] = [
       kind,
       id,
       new Date(this.#clock.nowMs()),
-      by,
+      this.#operator.name,
       version,
       JSON.stringify(change.extra ?? {}),
     ];
@@ -311,16 +347,29 @@ export class Entities {
     return rows.length === 0;
   }
 
-  async #knownRow(
+  async #isKnown(client: Queryable, kind: EntityKind, id: string): Promise<boolean> {
+    const sql = "SELECT FROM entities WHERE scope = $1 AND entity_id = $2 AND deleted_at IS NULL";
+    return (await client.query(sql, [kind, id])).length > 0;
+  }
+
+  /** What an earlier request with the same id has made. @throws GatewayError `conflict` if that is gone, or of another kind. */
+  async #createdBefore(
     client: Queryable,
     kind: EntityKind,
-    id: string,
-  ): Promise<{ deleted_at: Date | null; create_request_id: string | null } | undefined> {
-    const [row] = await client.query<{ deleted_at: Date | null; create_request_id: string | null }>(
-      "SELECT deleted_at, create_request_id FROM entities WHERE scope = $1 AND entity_id = $2",
-      [kind, id],
+    requestId: string | undefined,
+  ): Promise<EntityRecord | undefined> {
+    if (requestId === undefined) return undefined;
+    const [row] = await client.query<EntityRow & { deleted_at: Date | null }>(
+      "SELECT * FROM entities WHERE create_request_id = $1",
+      [requestId],
     );
-    return row;
+    if (row === undefined) return undefined;
+    if (row.scope === kind && row.deleted_at === null) return this.#reread(client, kind, row.entity_id);
+    throw new GatewayError(
+      "conflict",
+      "The request with this id was made before, and what it made is gone or of another kind. Send another id.",
+      { param: "request_id" },
+    );
   }
 
   async #reread(client: Queryable, kind: EntityKind, id: string): Promise<EntityRecord> {
@@ -328,18 +377,12 @@ export class Entities {
       "SELECT * FROM entities WHERE scope = $1 AND entity_id = $2 AND deleted_at IS NULL",
       [kind, id],
     );
-    const [record] = await this.#complete(client, kind, rows);
+    const [record] = await withBudgets(client, kind, rows, this.#asOf());
     return record ?? noSuchEntity(kind, id);
   }
 
-  async #complete(client: Queryable, kind: EntityKind, rows: readonly EntityRow[]): Promise<EntityRecord[]> {
-    const asOf: AsOf = { nowMs: this.#clock.nowMs(), timeZone: this.#timeZone };
-    const owners = rows.map(({ entity_id: id, metadata }) => ({ id, metadata }));
-    const budgets = await readBudgets(client, kind, owners, asOf);
-    return rows.flatMap((row) => {
-      const budget = budgets.get(row.entity_id);
-      return budget === undefined ? [] : [recordOf(row, budget)];
-    });
+  #asOf(): AsOf {
+    return { nowMs: this.#clock.nowMs(), timeZone: this.#timeZone };
   }
 
   async #transact<Result>(names: EntityNames, work: (client: Queryable) => Promise<Result>): Promise<Result> {
@@ -349,48 +392,4 @@ export class Entities {
       throw isUnknownTemplate(error) ? noSuchTemplate(names.budgetId) : error;
     }
   }
-}
-
-/** The scope id of a membership's budget. */
-export function memberScopeId(teamId: string, userId: string): string {
-  return `${userId}:${teamId}`;
-}
-
-/** Changes with every change of the entity. */
-export function entityEtag({ version }: EntityRecord): string {
-  return `v${version}`;
-}
-
-/** @throws GatewayError `not_found`, always. */
-function noSuchEntity(kind: EntityKind, id: string): never {
-  throw new GatewayError("not_found", `There is no ${kindWords[kind]} ${JSON.stringify(id.slice(0, 256))}.`, {
-    param: "id",
-  });
-}
-
-function recordOf(row: EntityRow, budget: BudgetRecord): EntityRecord {
-  const count = (value: bigint | null) => (value === null ? null : Number(value));
-  return {
-    kind: row.scope,
-    id: row.entity_id,
-    alias: row.alias,
-    email: row.email,
-    role: row.role,
-    organizationId: row.organization_id,
-    models: row.models,
-    aliases: row.aliases,
-    rpmLimit: count(row.rpm_limit),
-    tpmLimit: count(row.tpm_limit),
-    maxParallelRequests: count(row.max_parallel_requests),
-    metadata: row.metadata,
-    tags: row.tags,
-    extra: row.extra,
-    blocked: row.blocked,
-    ...budget,
-    createdAtMs: row.created_at.getTime(),
-    createdBy: row.created_by,
-    updatedAtMs: row.updated_at.getTime(),
-    updatedBy: row.updated_by,
-    version: row.version,
-  };
 }

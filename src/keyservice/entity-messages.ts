@@ -13,9 +13,9 @@ import {
 } from "../gen/tollgate/admin/v1/entities_pb.ts";
 import { formatUsd } from "../money.ts";
 import { countOf, limitsOf, nanosOf, rpcNames, windowMessageOf } from "./admin-messages.ts";
-import type { TemplateFields, TemplateRecord } from "./budget-templates.ts";
-import { type EntityRecord, entityEtag } from "./entities.ts";
+import { type TemplateFields, type TemplateRecord, templateEtag } from "./budget-templates.ts";
 import type { EntityChange, EntityKind, EntityNames, UserRole } from "./entity-fields.ts";
+import { type EntityRecord, entityEtag } from "./entity-records.ts";
 import { invalid } from "./key-fields.ts";
 import type { MemberFields, MemberRecord, MemberScope } from "./members.ts";
 
@@ -181,6 +181,9 @@ export function templateMessageOf(template: TemplateRecord): Budget {
   const { maxBudget, softBudget, budgetDuration } = template;
   return create(BudgetSchema, {
     id: template.budgetId,
+    createTime: timestampFromMs(template.createdAtMs),
+    updateTime: timestampFromMs(template.updatedAtMs),
+    etag: templateEtag(template),
     extra: template.extra,
     ...(maxBudget === null ? {} : { maxBudgetUsd: formatUsd(maxBudget) }),
     ...(softBudget === null ? {} : { softBudgetUsd: formatUsd(softBudget) }),

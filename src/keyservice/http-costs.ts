@@ -4,7 +4,7 @@ import { z } from "zod";
 import type { JsonObject } from "../completion.ts";
 import { usdNumber } from "../money.ts";
 import type { AdminParts } from "./admin.ts";
-import { estimateCost } from "./cost-estimates.ts";
+import { estimateCost, likelyTokens } from "./cost-estimates.ts";
 import { readBody } from "./http-key-body.ts";
 import type { ManagementRoutes, RouteRequest } from "./http-route.ts";
 import { invalid } from "./key-fields.ts";
@@ -14,6 +14,7 @@ const picosPerUsd = 1e12;
 const count = z.number("must be a whole number.");
 const calculateBody = z.looseObject({
   model: z.string("must be the name of a model.").nullish(),
+  messages: z.array(z.record(z.string(), z.json()), "must be a list of messages.").nullish(),
   completion_response: z
     .looseObject(
       {
@@ -46,19 +47,20 @@ export const costRoutes: ManagementRoutes = {
   "/cost/estimate": { method: "POST", access: "viewer", answer: estimate },
 };
 
-/** Of an answer. Tokens of messages are each provider's own to count. */
+/** Of an answer; or of messages, whose tokens are told from their length, and of nothing that would be answered. */
 async function calculate({ models, clock }: AdminParts, request: RouteRequest): Promise<JsonObject> {
-  const { model: named, completion_response: answer } = readBody(calculateBody, await request.body());
-  if (answer === undefined || answer === null) {
+  const { model: named, messages, completion_response: answer } = readBody(calculateBody, await request.body());
+  if (answer == null && messages == null) {
     throw invalid(
       "completion_response",
-      "is missing: only an answer says how many tokens there were. For numbers of tokens there is /cost/estimate.",
+      "is missing: send an answer with its `usage`, or `messages`. For numbers of tokens there is /cost/estimate.",
     );
   }
-  const model = named ?? answer.model;
+  const model = named ?? answer?.model;
   if (model === undefined || model === null) throw invalid("model", "is missing.");
-  const { prompt_tokens, completion_tokens, prompt_tokens_details: details } = answer.usage;
-  const field = "completion_response";
+  const usage = answer?.usage ?? { prompt_tokens: likelyTokens(messages ?? []), completion_tokens: 0 };
+  const { prompt_tokens, completion_tokens, prompt_tokens_details: details } = usage;
+  const field = answer == null ? "messages" : "completion_response";
   const { cost } = await estimateCost(models, {
     model,
     tokens: {

@@ -3,7 +3,7 @@
 import type { JsonObject } from "../completion.ts";
 import { usdNumber } from "../money.ts";
 import type { TemplateRecord } from "./budget-templates.ts";
-import type { EntityRecord } from "./entities.ts";
+import type { EntityRecord } from "./entity-records.ts";
 import { budgetColumns, isoOf } from "./http-key-rows.ts";
 import type { MemberRecord } from "./members.ts";
 

@@ -5,6 +5,7 @@ import { GatewayError } from "../errors.ts";
 import { usdNumber } from "../money.ts";
 import type { Secret } from "../secret.ts";
 import type { AdminParts } from "./admin.ts";
+import { eachForItself } from "./each-for-itself.ts";
 import {
   bulkUpdateBody,
   changeOf,
@@ -20,8 +21,9 @@ import {
 } from "./http-key-body.ts";
 import { isoOf, rowOf, rowWithToken } from "./http-key-rows.ts";
 import { wholeNumber } from "./http-query.ts";
-import type { ManagementRoutes, RouteRequest } from "./http-route.ts";
+import { type ManagementRoutes, noteEtag, type RouteRequest } from "./http-route.ts";
 import { invalid, type KeyChange } from "./key-fields.ts";
+import { etagOf } from "./key-records.ts";
 import { noSuchKey } from "./key-refusals.ts";
 import { checkSecret, type KeyReference, readReference } from "./key-secrets.ts";
 import { type KeyFilter, type KeyOrder, keyOrders } from "./key-selection.ts";
@@ -30,12 +32,14 @@ import { digestSecret, sameSecret } from "./secrets.ts";
 
 /** The routes, by path. */
 export const keyRoutes: ManagementRoutes = {
-  "/key/generate": { method: "POST", access: "scoped", answer: generate },
-  "/key/service-account/generate": { method: "POST", access: "scoped", answer: generateForService },
+  "/key/generate": { method: "POST", access: "scoped", heeds: "idempotency-key", answer: generate },
+  "/key/service-account/generate": {
+    ...{ method: "POST", access: "scoped", heeds: "idempotency-key", answer: generateForService },
+  },
   "/key/health": { method: "POST", access: "scoped", answer: health },
-  "/key/update": { method: "POST", access: "scoped", answer: update },
-  "/key/regenerate": { method: "POST", access: "scoped", answer: regenerate },
-  "/key/{key}/regenerate": { method: "POST", access: "scoped", answer: regenerate },
+  "/key/update": { method: "POST", access: "scoped", heeds: "if-match", answer: update },
+  "/key/regenerate": { method: "POST", access: "scoped", heeds: "if-match", answer: regenerate },
+  "/key/{key}/regenerate": { method: "POST", access: "scoped", heeds: "if-match", answer: regenerate },
   "/key/{key}/reset_spend": { method: "POST", access: "scoped", answer: resetSpend },
   "/key/delete": { method: "POST", access: "scoped", answer: deleteKeys },
   "/key/block": { method: "POST", access: "scoped", answer: (parts, request) => setBlocked(parts, request, true) },
@@ -48,7 +52,7 @@ export const keyRoutes: ManagementRoutes = {
 };
 
 async function generate(parts: AdminParts, request: RouteRequest, ofService = false): Promise<JsonObject> {
-  const { keys, masterKey, operator } = parts;
+  const { keys, masterKey } = parts;
   const body = readBody(generateBody, await request.body());
   const secret = body.key ?? undefined;
   if (secret !== undefined) checkSecret(secret, masterKey, httpNames.secret);
@@ -57,12 +61,13 @@ async function generate(parts: AdminParts, request: RouteRequest, ofService = fa
     change,
     names: httpNames,
     secret,
-    requestId: undefined,
-    createdBy: operator.name,
+    requestId: request.requestId,
     ofService,
   });
   request.note("x-tollgate-inactive-fields", inactiveFields(change));
-  const token = digestSecret(made.secret ?? "").toString("hex");
+  noteEtag(request, etagOf(made.key));
+  // Of a request that is repeated, the secret is not told again.
+  const token = made.secret === undefined ? null : digestSecret(made.secret).toString("hex");
   return { ...rowOf(made.key), key: made.secret ?? null, token, token_id: token, duration: body.duration ?? null };
 }
 
@@ -89,11 +94,12 @@ async function regenerate({ keys, masterKey }: AdminParts, request: RouteRequest
   if (secret !== undefined) checkSecret(secret, masterKey, names.secret);
   const change = changeOf(body);
   const made = await keys.rotate(referenceTo(named), {
-    ...{ change, names, secret, etag: undefined },
+    ...{ change, names, secret, etag: request.etag },
     gracePeriod: grace_period ?? "",
     gracePeriodName: "grace_period",
   });
   request.note("x-tollgate-inactive-fields", inactiveFields(change));
+  noteEtag(request, etagOf(made.key));
   const token = digestSecret(made.secret).toString("hex");
   return { ...rowOf(made.key), key: made.secret, token, token_id: token, duration: body.duration ?? null };
 }
@@ -101,7 +107,8 @@ async function regenerate({ keys, masterKey }: AdminParts, request: RouteRequest
 async function update({ keys }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const body = readBody(updateBody, await request.body());
   const change = changeOf(body);
-  const key = await keys.update(referenceTo(body.key), { change, names: httpNames, etag: undefined });
+  const key = await keys.update(referenceTo(body.key), { change, names: httpNames, etag: request.etag });
+  noteEtag(request, etagOf(key));
   request.note("x-tollgate-inactive-fields", inactiveFields(change));
   return { ...rowWithToken(key), key: body.key };
 }
@@ -142,19 +149,20 @@ async function setBlocked({ keys }: AdminParts, request: RouteRequest, blocked: 
   return rowWithToken(await keys.setBlocked(referenceTo(body.key), blocked));
 }
 
-async function info({ keys, operator }: AdminParts, { query }: RouteRequest): Promise<JsonObject> {
-  const asked = query.get("key") ?? "";
-  if (asked !== "") return { key: asked, info: await infoOf(keys, asked) };
-  const { keyId } = operator;
-  if (keyId === undefined) throw invalid("key", "is missing: say which key, as in /key/info?key=sk-...");
-  return { key: keyId, info: rowOf(await keys.get({ kind: "id", keyId })) };
+/** Of the caller's own key, unless it says which. A key that was deleted is still shown, and says so. */
+async function info({ keys, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const asked = request.query.get("key") || operator.keyId;
+  if (asked === undefined) throw invalid("key", "is missing: say which key, as in /key/info?key=sk-...");
+  return { key: asked, info: await infoOf(keys, asked, request) };
 }
 
-/** A key that was deleted is still shown, and says so. */
-async function infoOf(keys: Keys, text: string): Promise<JsonObject> {
+async function infoOf(keys: Keys, text: string, request: RouteRequest): Promise<JsonObject> {
   const reference = referenceTo(text);
   const key = await keys.find(reference);
-  if (key !== undefined) return rowOf(key);
+  if (key !== undefined) {
+    noteEtag(request, etagOf(key));
+    return rowOf(key);
+  }
   const deleted = (await keys.findDeleted(reference)) ?? noSuchKey();
   return { ...rowOf(deleted), status: "deleted", deleted_at: isoOf(deleted.deletedAtMs) };
 }
@@ -174,21 +182,16 @@ async function infoOfMany({ keys }: AdminParts, request: RouteRequest): Promise<
 /** Each change is made or refused for itself. */
 async function updateMany({ keys }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { keys: changes } = readBody(bulkUpdateBody, await request.body());
+  const outcomes = await eachForItself(changes, async (change) => {
+    const body = readBody(updateBody, change);
+    return keys.update(referenceTo(body.key), { change: changeOf(body), names: httpNames, etag: undefined });
+  });
   const successful: JsonObject[] = [];
   const failed: JsonObject[] = [];
-  for (const change of changes) {
-    const { key: text = null } = change;
-    try {
-      const body = readBody(updateBody, change);
-      const updated = await keys.update(referenceTo(body.key), {
-        ...{ change: changeOf(body), names: httpNames, etag: undefined },
-      });
-      successful.push({ key: text, key_info: rowWithToken(updated) });
-    } catch (thrown) {
-      const error = GatewayError.from(thrown);
-      if (error.kind.httpStatus >= 500) throw error;
-      failed.push({ key: text, key_info: null, failed_reason: error.message });
-    }
+  for (const [index, outcome] of outcomes.entries()) {
+    const key = changes[index]?.key ?? null;
+    if ("done" in outcome) successful.push({ key, key_info: rowWithToken(outcome.done) });
+    else failed.push({ key, key_info: null, failed_reason: outcome.refusal.message });
   }
   return { total_requested: changes.length, successful_updates: successful, failed_updates: failed };
 }

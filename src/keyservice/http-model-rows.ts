@@ -72,7 +72,7 @@ export function modelGroupRow(name: string, models: readonly ModelRecord[], nowM
   const dearest = (picos: (of: ModelFacts) => bigint | undefined) => most((of) => usdOf(picos(of)) ?? undefined);
   return {
     model_group: name,
-    providers: [...new Set(facts.flatMap(({ provider }) => provider ?? []))],
+    providers: providersOf(models, nowMs),
     max_input_tokens: most(({ maxInputTokens }) => maxInputTokens),
     max_output_tokens: most(({ maxOutputTokens }) => maxOutputTokens),
     input_cost_per_token: dearest(({ price }) => price?.inputPicos),
@@ -88,6 +88,12 @@ export function modelGroupRow(name: string, models: readonly ModelRecord[], nowM
     supported_openai_params: null,
     is_public_model_group: false,
   };
+}
+
+/** The providers of models, each once. */
+export function providersOf(models: readonly ModelRecord[], nowMs: number): string[] {
+  const facts = models.flatMap((model) => factsOf(entryOf(model.id, model), nowMs) ?? []);
+  return [...new Set(facts.flatMap(({ provider }) => provider ?? []))];
 }
 
 /** A credential. */

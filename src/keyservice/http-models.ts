@@ -9,10 +9,10 @@ import type { AdminParts } from "./admin.ts";
 import { bodyFields, readBody } from "./http-key-body.ts";
 import { knownInfo, modelGroupRow, modelInfoRow, modelRow } from "./http-model-rows.ts";
 import { wholeNumber } from "./http-query.ts";
-import type { ManagementRoutes, RouteRequest } from "./http-route.ts";
+import { type ManagementRoutes, noteEtag, type RouteRequest } from "./http-route.ts";
 import { invalid } from "./key-fields.ts";
 import type { ModelRecord } from "./model-records.ts";
-import type { ModelChange, ModelNames, Written } from "./models.ts";
+import { type ModelChange, type ModelNames, modelEtag, type Written } from "./models.ts";
 import { merged } from "./secret-params.ts";
 
 const names: ModelNames = {
@@ -39,9 +39,11 @@ const sortable: Readonly<Record<string, (model: ModelRecord) => string | number>
 
 /** The routes, by path. */
 export const modelRoutes: ManagementRoutes = {
-  "/model/new": { method: "POST", access: "admin", answer: newModel },
-  "/model/update": { method: "POST", access: "admin", answer: updateModel },
-  "/model/{model_id}/update": { method: ["PATCH", "POST"], access: "admin", answer: patchModel },
+  "/model/new": { method: "POST", access: "admin", heeds: "idempotency-key", answer: newModel },
+  "/model/update": { method: "POST", access: "admin", heeds: "if-match", answer: updateModel },
+  "/model/{model_id}/update": {
+    ...{ method: ["PATCH", "POST"], access: "admin", heeds: "if-match", answer: patchModel },
+  },
   "/model/delete": { method: "POST", access: "admin", answer: deleteModel },
   "/model/info": { method: "GET", access: "scoped", answer: modelInfo },
   "/v1/model/info": { method: "GET", access: "scoped", answer: modelInfo },
@@ -49,7 +51,7 @@ export const modelRoutes: ManagementRoutes = {
   "/model_group/info": { method: "GET", access: "scoped", answer: modelGroups },
 };
 
-async function newModel({ models, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function newModel({ models }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const body = readBody(modelBody, await request.body());
   if (body.model_name == null) throw invalid("model_name", "is missing.");
   if (body.litellm_params == null) throw invalid("litellm_params", "is missing.");
@@ -58,24 +60,24 @@ async function newModel({ models, operator }: AdminParts, request: RouteRequest)
   const params = merged({}, body.litellm_params);
   const info = merged({}, infoIn(body.model_info ?? {}));
   const fields = { name: body.model_name, params, info };
-  return rowOf(await models.create({ id, fields, names, by: operator.name }));
+  return rowOf(request, await models.create({ id, fields, names, requestId: request.requestId }));
 }
 
-async function updateModel({ models, clock, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function updateModel({ models, clock }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const body = readBody(modelBody, await request.body());
   const id = body.model_info?.id;
   if (typeof id !== "string" || id === "") throw invalid(names.id, "is missing: it says which model.");
   return asBadRequest(async () => {
     const change = changeIn(body, await models.get(id), clock.nowMs());
-    return rowOf(await models.update(id, change, { names, name: operator.name }));
+    return rowOf(request, await models.update(id, change, { names, etag: request.etag }));
   });
 }
 
-async function patchModel({ models, clock, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function patchModel({ models, clock }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { model_id: id = "" } = request.path;
   const body = readBody(modelBody, await request.body());
   const change = changeIn(body, await models.get(id), clock.nowMs());
-  return rowOf(await models.update(id, change, { names, name: operator.name }));
+  return rowOf(request, await models.update(id, change, { names, etag: request.etag }));
 }
 
 async function deleteModel({ models }: AdminParts, request: RouteRequest): Promise<JsonObject> {
@@ -86,9 +88,11 @@ async function deleteModel({ models }: AdminParts, request: RouteRequest): Promi
   });
 }
 
-async function modelInfo({ models, clock }: AdminParts, { query }: RouteRequest): Promise<JsonObject> {
-  const id = query.get("litellm_model_id");
+async function modelInfo({ models, clock }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const id = request.query.get("litellm_model_id");
   const found = await asBadRequest(async () => (id === null ? await models.list() : [await models.get(id)]));
+  const [one] = found;
+  if (id !== null && one?.isStored) noteEtag(request, modelEtag(one));
   return { data: found.map((model) => modelInfoRow(model, clock.nowMs())) };
 }
 
@@ -144,7 +148,8 @@ function infoIn(info: JsonObject): JsonObject {
   return Object.fromEntries(Object.entries(info).filter(([key]) => !notInfo.has(key)));
 }
 
-function rowOf({ model, notices }: Written): JsonObject {
+function rowOf(request: RouteRequest, { model, notices }: Written): JsonObject {
+  noteEtag(request, modelEtag(model));
   return { ...modelRow(model), ...(notices.length === 0 ? {} : { notices: [...notices] }) };
 }
 

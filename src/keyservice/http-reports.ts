@@ -24,6 +24,8 @@ export const reportRoutes: ManagementRoutes = {
   "/global/spend/provider": master((parts, request) => top(parts, request, "provider")),
   "/global/spend/tags": master((parts, request) => tags(parts, request, "recent")),
   "/global/spend/all_tag_names": master(tagNames),
+  "/global/spend/reset": { method: "POST", access: "master", answer: resetAll },
+  "/global/spend/refresh": { method: "POST", access: "admin", answer: refresh },
   "/global/spend/end_users": { method: "POST", access: "viewer", answer: endUsers },
   "/global/activity": master(activity),
   "/global/activity/model": master(activityByModel),
@@ -105,6 +107,17 @@ async function report(parts: AdminParts, request: RouteRequest): Promise<Json | 
 async function total({ books }: AdminParts): Promise<JsonObject> {
   const [sum] = await readSums(books, [], {});
   return { spend: usdNumber(sum?.cost ?? 0n), max_budget: 0 };
+}
+
+/** What was booked stays booked: budgets count as unused. */
+async function resetAll(parts: AdminParts): Promise<JsonObject> {
+  await parts.resetSpend();
+  return { message: "Spend for all API Keys and Teams reset successfully", status: "success" };
+}
+
+/** LiteLLM computes its reports anew here; ours are summed up as spend is booked, and never old. */
+function refresh(): JsonObject {
+  return { message: "Reports are summed up as spend is booked. There was nothing to refresh.", status: "success" };
 }
 
 async function byDay(parts: AdminParts, request: RouteRequest): Promise<Json | Text> {

@@ -11,6 +11,10 @@ export interface RouteRequest {
   readonly path: Readonly<Record<string, string>>;
   /** The types of answer the caller wants, as sent; "" for none. */
   readonly accept: string;
+  /** Of `If-Match`: what is to be changed only if it is still as it was. Undefined: whatever it is now. */
+  readonly etag: string | undefined;
+  /** A UUID that `Idempotency-Key` comes down to. */
+  readonly requestId: string | undefined;
   /** The JSON body. @throws GatewayError. */
   body(): Promise<JsonObject>;
   /** Adds a header to the answer, unless its value is "". */
@@ -28,6 +32,11 @@ export class Text {
   }
 }
 
+/** Says which version of a thing the answer shows, for `If-Match`. */
+export function noteEtag(request: RouteRequest, etag: string): void {
+  request.note("etag", `"${etag}"`);
+}
+
 /** The methods routes take. */
 export type Method = "GET" | "POST" | "PATCH" | "PUT" | "DELETE";
 
@@ -35,6 +44,8 @@ export type Method = "GET" | "POST" | "PATCH" | "PUT" | "DELETE";
 export interface ManagementRoute {
   readonly method: Method | readonly Method[];
   readonly access: Access;
+  /** The header it heeds. `If-Match` is refused where it would be passed over. */
+  readonly heeds?: "if-match" | "idempotency-key";
   /** @returns the body of a 200. @throws GatewayError for any other status. */
   answer(parts: AdminParts, request: RouteRequest): Promise<Json | Text> | Json | Text;
 }

@@ -3,14 +3,16 @@
 import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import type { Json, JsonObject } from "../completion.ts";
+import { usdNumber } from "../money.ts";
 import type { AdminParts } from "./admin.ts";
-import type { EntityRecord } from "./entities.ts";
+import { createEntity } from "./entity-creation.ts";
+import { type EntityRecord, entityEtag } from "./entity-records.ts";
 import { namesOf, readEntity } from "./http-entity-body.ts";
 import { membershipRow, teamRow } from "./http-entity-rows.ts";
-import { bodyFields, readBody } from "./http-key-body.ts";
-import { rowWithToken } from "./http-key-rows.ts";
+import { bodyFields, readBody, resetSpendBody } from "./http-key-body.ts";
+import { isoOf, rowWithToken } from "./http-key-rows.ts";
 import { wholeNumber } from "./http-query.ts";
-import type { ManagementRoutes, RouteRequest } from "./http-route.ts";
+import { type ManagementRoutes, noteEtag, type RouteRequest } from "./http-route.ts";
 import { invalid } from "./key-fields.ts";
 import type { MemberFields } from "./members.ts";
 import { allPermissions, teamPermissions, withPermissions } from "./team-permissions.ts";
@@ -19,6 +21,7 @@ const body = { id: "team_id", alias: "team_alias", aliases: "model_aliases" } as
 const names = namesOf(body);
 /** The most keys a team's answer lists. */
 const keysMax = 1_000;
+const teamsMax = 1_000;
 
 const member = z
   .looseObject({
@@ -64,8 +67,8 @@ const permissions = z.looseObject({
 
 /** The routes, by path. */
 export const teamRoutes: ManagementRoutes = {
-  "/team/new": { method: "POST", access: "scoped", answer: create },
-  "/team/update": { method: "POST", access: "scoped", answer: update },
+  "/team/new": { method: "POST", access: "scoped", heeds: "idempotency-key", answer: create },
+  "/team/update": { method: "POST", access: "scoped", heeds: "if-match", answer: update },
   "/team/delete": { method: "POST", access: "scoped", answer: deleteTeams },
   "/team/info": { method: "GET", access: "scoped", answer: info },
   "/team/list": {
@@ -80,6 +83,8 @@ export const teamRoutes: ManagementRoutes = {
   "/team/bulk_member_add": { method: "POST", access: "scoped", answer: addMembers },
   "/team/member_update": { method: "POST", access: "scoped", answer: updateMember },
   "/team/member_delete": { method: "POST", access: "scoped", answer: removeMember },
+  "/team/{team_id}/member/{user_id}/reset_spend": { method: "POST", access: "scoped", answer: resetMember },
+  "/team/available": { method: "GET", access: "scoped", answer: available },
   "/team/permissions_list": { method: "GET", access: "scoped", answer: listPermissions },
   "/team/permissions_update": { method: "POST", access: "scoped", answer: updatePermissions },
   "/team/model/add": {
@@ -98,36 +103,39 @@ async function create(parts: AdminParts, request: RouteRequest): Promise<JsonObj
   const sent = await request.body();
   const { id = randomUUID(), change } = readEntity(sent, body);
   const listed = readBody(teamMembers, sent);
-  const made = await parts.entities.create("team", { id, change, names, by: parts.operator.name });
   const wished = [
     ...(listed.members ?? []).map((user_id) => ({ user_id, role: "user" as const })),
     ...(listed.admins ?? []).map((user_id) => ({ user_id, role: "admin" as const })),
     ...(listed.members_with_roles ?? []),
   ];
-  const members = wished.map((one) => memberOf(id, one, {}));
-  if (members.length > 0) await parts.members.add(members, names);
-  return rowOf(parts, made);
+  const members = wished.map((one) => ({ id: userOf(one), role: one.role ?? undefined }));
+  const wish = { id, change, names, requestId: request.requestId, members };
+  const { entity } = await createEntity(parts, "team", wish);
+  noteEtag(request, entityEtag(entity));
+  return rowOf(parts, entity);
 }
 
 async function update(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id, change } = readEntity(await request.body(), body);
   if (id === undefined) throw invalid("team_id", "is missing.");
-  const changed = await parts.entities.update("team", { id, change, names, by: parts.operator.name });
+  const changed = await parts.entities.update("team", { id, change, names, etag: request.etag });
+  noteEtag(request, entityEtag(changed));
   return { team_id: id, data: await rowOf(parts, changed) };
 }
 
 async function deleteTeams(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { team_ids: ids } = readBody(teamsDelete, await request.body());
   for (const id of ids) await parts.entities.get("team", id);
-  for (const id of ids) await parts.entities.delete("team", id, parts.operator.name);
+  for (const id of ids) await parts.entities.delete("team", id);
   return { deleted_teams: [...ids] };
 }
 
-async function info(parts: AdminParts, { query }: RouteRequest): Promise<JsonObject> {
-  const id = query.get("team_id") ?? "";
+async function info(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const id = request.query.get("team_id") ?? "";
   if (id === "") throw invalid("team_id", "is missing: say which team, as in /team/info?team_id=...");
   const found = await parts.entities.get("team", id);
   const members = await parts.members.list("team", { entityIds: [id] });
+  noteEtag(request, entityEtag(found));
   const keys = await parts.keys.listPage({ teamId: id }, 1, keysMax);
   return {
     team_id: id,
@@ -155,7 +163,7 @@ async function page(parts: AdminParts, { query }: RouteRequest): Promise<JsonObj
 
 async function setBlocked(parts: AdminParts, request: RouteRequest, blocked: boolean): Promise<JsonObject> {
   const { team_id: id } = readBody(teamBlock, await request.body());
-  return rowOf(parts, await parts.entities.update("team", { id, change: { blocked }, names, by: parts.operator.name }));
+  return rowOf(parts, await parts.entities.update("team", { id, change: { blocked }, names }));
 }
 
 async function addMembers(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
@@ -164,10 +172,10 @@ async function addMembers(parts: AdminParts, request: RouteRequest): Promise<Jso
   const bulk = isBulk ? readBody(bulkAdd, sent) : undefined;
   const read = bulk ?? readBody(memberAdd, sent);
   const listed: readonly z.output<typeof member>[] = bulk?.members ?? [read.member as z.output<typeof member>].flat();
-  const found = await parts.entities.get("team", read.team_id);
   const fields = fieldsOf(read);
-  const added = listed.map((one) => memberOf(found.id, one, fields));
+  const added = listed.map((one) => memberOf(read.team_id, one, fields));
   await parts.members.add(added, names);
+  const found = await parts.entities.get("team", read.team_id);
   const members = await parts.members.list("team", { entityIds: [found.id] });
   const ids = new Set(added.map(({ membership: { userId } }) => userId));
   return {
@@ -204,11 +212,26 @@ async function removeMember(parts: AdminParts, request: RouteRequest): Promise<J
 
 async function changeModels(parts: AdminParts, request: RouteRequest, isAdded: boolean): Promise<Json> {
   const { team_id: id, models } = readBody(teamModels, await request.body());
-  const { models: before, version } = await parts.entities.get("team", id);
-  const rest = before.filter((model) => !models.includes(model));
-  const change = { models: isAdded ? [...rest, ...models] : rest };
-  const etag = `v${version}`;
-  return rowOf(parts, await parts.entities.update("team", { id, change, names, by: parts.operator.name, etag }));
+  const change = isAdded ? { add: models, remove: [] } : { add: [], remove: models };
+  return rowOf(parts, await parts.entities.changeModels("team", id, change, names));
+}
+
+async function resetMember(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const { reset_to: resetTo } = readBody(resetSpendBody, await request.body());
+  const { team_id = "", user_id = "" } = request.path;
+  const { member, previous } = await parts.members.resetSpend(team_id, user_id, { resetTo, name: "reset_to" });
+  const { budget } = member;
+  return {
+    ...{ team_id, user_id, spend: usdNumber(budget?.spent ?? 0n), previous_spend: usdNumber(previous) },
+    max_budget: budget === undefined || budget.maxBudget === null ? null : usdNumber(budget.maxBudget),
+    budget_reset_at: isoOf(budget?.resetsAtMs),
+  };
+}
+
+/** Teams the caller may make himself a member of. */
+async function available(parts: AdminParts): Promise<Json> {
+  const { entities } = await parts.entities.listJoinable({ limit: teamsMax, offset: 0 });
+  return entities.map((entity) => teamRow(entity, []));
 }
 
 async function listPermissions({ entities }: AdminParts, { query }: RouteRequest): Promise<JsonObject> {
@@ -217,10 +240,10 @@ async function listPermissions({ entities }: AdminParts, { query }: RouteRequest
   return permissionsRow(await entities.get("team", id));
 }
 
-async function updatePermissions({ entities, operator }: AdminParts, request: RouteRequest): Promise<JsonObject> {
+async function updatePermissions({ entities }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { team_id: id, team_member_permissions } = readBody(permissions, await request.body());
   const change = { extra: withPermissions(team_member_permissions) };
-  return permissionsRow(await entities.update("team", { id, change, names, by: operator.name }));
+  return permissionsRow(await entities.update("team", { id, change, names }));
 }
 
 function permissionsRow({ id, extra }: EntityRecord): JsonObject {

@@ -5,13 +5,15 @@ import { z } from "zod";
 import type { Json, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import type { AdminParts } from "./admin.ts";
-import type { EntityRecord } from "./entities.ts";
+import { eachForItself, type Outcome } from "./each-for-itself.ts";
+import { createEntity } from "./entity-creation.ts";
+import { type EntityRecord, entityEtag } from "./entity-records.ts";
 import { namesOf, readEntity } from "./http-entity-body.ts";
 import { organizationRow, teamRow, userRow } from "./http-entity-rows.ts";
 import { httpNames, readBody } from "./http-key-body.ts";
 import { rowWithToken } from "./http-key-rows.ts";
 import { wholeNumber } from "./http-query.ts";
-import type { ManagementRoutes, RouteRequest } from "./http-route.ts";
+import { type ManagementRoutes, noteEtag, type RouteRequest } from "./http-route.ts";
 import { invalid } from "./key-fields.ts";
 
 const user = { id: "user_id", alias: "user_alias", aliases: "aliases" } as const;
@@ -32,30 +34,32 @@ const orgMembers = z.looseObject({
 });
 const oneOrgMember = orgMember.extend({ organization_id: z.string("must be the organization's id.").min(1) });
 
+const changes = "must be a list of changes, each with the `user_id` it is for.";
+const object = (complaint: string) =>
+  z.custom<JsonObject>((value) => typeof value === "object" && value !== null && !Array.isArray(value), complaint);
 const bulkUpdate = z.looseObject({
   users: z
-    .array(
-      z.custom<JsonObject>(
-        (value) => typeof value === "object" && value !== null && !Array.isArray(value),
-        "must be a list of changes, each with the `user_id` it is for.",
-      ),
-      "must be a list of changes, each with the `user_id` it is for.",
-    )
+    .array(object(changes), changes)
     .min(1, "must have a change.")
-    .max(500, "must have at most 500 entries."),
+    .max(500, "must have at most 500 entries.")
+    .nullish(),
+  all_users: z.boolean("must be true or false.").nullish(),
+  user_updates: object("must be the change for all users.").nullish(),
 });
 
 /** The routes, by path. */
 export const userRoutes: ManagementRoutes = {
-  "/user/new": { method: "POST", access: "admin", answer: newUser },
+  "/user/new": { method: "POST", access: "admin", heeds: "idempotency-key", answer: newUser },
   "/user/info": { method: "GET", access: "scoped", answer: userInfo },
-  "/user/update": { method: "POST", access: "admin", answer: updateUser },
+  "/user/update": { method: "POST", access: "admin", heeds: "if-match", answer: updateUser },
   "/user/bulk_update": { method: "POST", access: "admin", answer: updateUsers },
   "/user/delete": { method: "POST", access: "admin", answer: deleteUsers },
   "/user/list": { method: "GET", access: "viewer", answer: listUsers },
-  "/organization/new": { method: "POST", access: "admin", answer: newOrganization },
+  "/organization/new": { method: "POST", access: "admin", heeds: "idempotency-key", answer: newOrganization },
   "/organization/info": { method: "GET", access: "scoped", answer: organizationInfo },
-  "/organization/update": { method: ["PATCH", "POST"], access: "admin", answer: updateOrganization },
+  "/organization/update": {
+    ...{ method: ["PATCH", "POST"], access: "admin", heeds: "if-match", answer: updateOrganization },
+  },
   "/organization/delete": { method: ["DELETE", "POST"], access: "admin", answer: deleteOrganizations },
   "/organization/list": { method: "GET", access: "scoped", answer: listOrganizations },
   "/organization/member_add": { method: "POST", access: "scoped", answer: addMembers },
@@ -77,39 +81,28 @@ async function newUser(parts: AdminParts, request: RouteRequest): Promise<JsonOb
     sent,
   );
   const { auto_create_key: _, teams, key_alias: alias, duration, ...extra } = change.extra ?? {};
-  const made = await parts.entities.create("user", {
-    id,
-    change: { ...change, extra },
-    names: userNames,
-    by: parts.operator.name,
-  });
   const teamIds = wishes.teams ?? [];
-  for (const team of teamIds) await parts.entities.get("team", team);
-  const memberships = teamIds.map((entityId) => ({
-    membership: { scope: "team", entityId, userId: id } as const,
-    fields: {},
-  }));
-  if (memberships.length > 0) await parts.members.add(memberships, userNames);
-  if (wishes.auto_create_key === false) return { ...userRow(made, teamIds), key: "" };
-  const key = await parts.keys.create({
-    change: {
-      userId: id,
-      ...(wishes.key_alias ? { alias: wishes.key_alias } : {}),
-      ...(wishes.duration ? { duration: wishes.duration } : {}),
-      ...(change.models === undefined ? {} : { models: change.models }),
-    },
-    names: httpNames,
-    secret: undefined,
-    requestId: undefined,
-    createdBy: parts.operator.name,
+  const own = {
+    ...(wishes.key_alias ? { alias: wishes.key_alias } : {}),
+    ...(wishes.duration ? { duration: wishes.duration } : {}),
+    ...(change.models === undefined ? {} : { models: change.models }),
+  };
+  const { entity, key } = await createEntity(parts, "user", {
+    ...{ id, change: { ...change, extra }, names: userNames, requestId: request.requestId },
+    members: teamIds.map((team) => ({ id: team })),
+    ...(wishes.auto_create_key === false ? {} : { key: { change: own, names: httpNames, secret: undefined } }),
   });
-  return { ...userRow(made, teamIds), key: key.secret ?? "", key_name: key.key.masked, key_id: key.key.keyId };
+  noteEtag(request, entityEtag(entity));
+  const row = userRow(entity, teamIds);
+  if (key === undefined) return { ...row, key: "" };
+  return { ...row, key: key.secret ?? "", key_name: key.key.masked, key_id: key.key.keyId };
 }
 
-async function userInfo(parts: AdminParts, { query }: RouteRequest): Promise<JsonObject> {
-  const id = query.get("user_id") ?? "";
+async function userInfo(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const id = request.query.get("user_id") ?? "";
   if (id === "") throw invalid("user_id", "is missing: say which user, as in /user/info?user_id=...");
   const found = await parts.entities.get("user", id);
+  noteEtag(request, entityEtag(found));
   const keys = await parts.keys.listPage({ userId: id }, 1, keysMax);
   const { entities: teams } = await parts.entities.list("team", { memberId: id }, { limit: keysMax, offset: 0 });
   const members = await parts.members.list("team", { entityIds: teams.map((team) => team.id) });
@@ -128,31 +121,54 @@ async function userInfo(parts: AdminParts, { query }: RouteRequest): Promise<Jso
 async function updateUser(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id, change } = readEntity(await request.body(), user);
   if (id === undefined) throw invalid("user_id", "is missing.");
-  const changed = await parts.entities.update("user", { id, change, names: userNames, by: parts.operator.name });
+  const changed = await parts.entities.update("user", { id, change, names: userNames, etag: request.etag });
+  noteEtag(request, entityEtag(changed));
   return { user_id: id, data: userRow(changed, await teamsOf(parts, id)) };
 }
 
-/** Each change is made or refused for itself. */
+/** Each change is made or refused for itself; `user_updates` is one for all users. */
 async function updateUsers(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
-  const { users } = readBody(bulkUpdate, await request.body());
-  const results: JsonObject[] = [];
-  for (const sent of users) {
-    const named = { user_id: textOrNull(sent.user_id), user_email: textOrNull(sent.user_email) };
-    try {
-      const id = named.user_id ?? (await idOfEmail(parts, named.user_email));
-      const { change } = readEntity(sent, user);
-      const changed = await parts.entities.update("user", { id, change, names: userNames, by: parts.operator.name });
-      const row = userRow(changed, await teamsOf(parts, id));
-      results.push({ user_id: id, user_email: changed.email, success: true, error: null, updated_user: row });
-    } catch (thrown) {
-      const error = GatewayError.from(thrown);
-      if (error.kind.httpStatus >= 500) throw error;
-      results.push({ ...named, success: false, error: error.message, updated_user: null });
-    }
+  const { users, all_users: isForAll, user_updates: change } = readBody(bulkUpdate, await request.body());
+  if (isForAll === true) {
+    if (change == null) throw invalid("user_updates", "is missing: it is the change for all users.");
+    if (users != null) throw invalid("users", "cannot be given together with `all_users`.");
+    const updated = await parts.entities.updateAll("user", {
+      change: readEntity(change, user).change,
+      names: userNames,
+    });
+    const teams = Map.groupBy(await parts.members.list("team", {}), ({ userId }) => userId);
+    return bulkRow(
+      updated.map(({ id, outcome }) => {
+        return resultRow({ user_id: id }, outcome, teams.get(id)?.map(({ entityId }) => entityId) ?? []);
+      }),
+    );
   }
-  const failed = results.filter(({ success }) => success === false).length;
-  const counts = { successful_updates: results.length - failed, failed_updates: failed };
-  return { results, total_requested: users.length, ...counts };
+  if (users == null) throw invalid("users", "is missing; or send `all_users` and `user_updates`.");
+  const outcomes = await eachForItself(users, async (sent) => {
+    const id = textOrNull(sent.user_id) ?? (await idOfEmail(parts, textOrNull(sent.user_email)));
+    return parts.entities.update("user", { id, change: readEntity(sent, user).change, names: userNames });
+  });
+  const results: JsonObject[] = [];
+  for (const [index, outcome] of outcomes.entries()) {
+    const teams = "done" in outcome ? await teamsOf(parts, outcome.done.id) : [];
+    results.push(resultRow(users[index] ?? {}, outcome, teams));
+  }
+  return bulkRow(results);
+}
+
+function resultRow(sent: JsonObject, outcome: Outcome<EntityRecord>, teams: string[]): JsonObject {
+  if ("refusal" in outcome) {
+    const named = { user_id: textOrNull(sent.user_id), user_email: textOrNull(sent.user_email) };
+    return { ...named, success: false, error: outcome.refusal.message, updated_user: null };
+  }
+  const { id, email } = outcome.done;
+  return { user_id: id, user_email: email, success: true, error: null, updated_user: userRow(outcome.done, teams) };
+}
+
+function bulkRow(results: JsonObject[]): JsonObject {
+  const failed_updates = results.filter(({ success }) => success === false).length;
+  const counts = { successful_updates: results.length - failed_updates, failed_updates };
+  return { results, total_requested: results.length, ...counts };
 }
 
 function textOrNull(value: unknown): string | null {
@@ -170,13 +186,13 @@ async function idOfEmail({ entities }: AdminParts, email: string | null): Promis
   return one.id;
 }
 
-async function deleteUsers({ entities, operator }: AdminParts, request: RouteRequest): Promise<Json> {
+async function deleteUsers({ entities }: AdminParts, request: RouteRequest): Promise<Json> {
   const { user_ids } = readBody(
     z.looseObject({ user_ids: z.array(z.string(), "must be a list of ids.").min(1).max(1_000) }),
     await request.body(),
   );
   for (const id of user_ids) await entities.get("user", id);
-  for (const id of user_ids) await entities.delete("user", id, operator.name);
+  for (const id of user_ids) await entities.delete("user", id);
   return user_ids.length;
 }
 
@@ -201,15 +217,18 @@ async function teamsOf({ members }: AdminParts, userId: string): Promise<string[
 async function newOrganization(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { id = randomUUID(), change } = readEntity(await request.body(), organization);
   if (change.alias === undefined || change.alias === null) throw invalid("organization_alias", "is missing.");
-  const wish = { id, change: { ...change, organizationId: null }, names: organizationNames, by: parts.operator.name };
-  return rowOf(parts, await parts.entities.create("organization", wish));
+  const wish = { id, change: { ...change, organizationId: null }, names: organizationNames };
+  const made = await parts.entities.create("organization", { ...wish, requestId: request.requestId });
+  noteEtag(request, entityEtag(made));
+  return rowOf(parts, made);
 }
 
-async function organizationInfo(parts: AdminParts, { query }: RouteRequest): Promise<JsonObject> {
-  const id = query.get("organization_id") ?? "";
+async function organizationInfo(parts: AdminParts, request: RouteRequest): Promise<JsonObject> {
+  const id = request.query.get("organization_id") ?? "";
   if (id === "")
     throw invalid("organization_id", "is missing: say which, as in /organization/info?organization_id=...");
   const found = await parts.entities.get("organization", id);
+  noteEtag(request, entityEtag(found));
   const { entities: teams } = await parts.entities.list("team", { organizationId: id }, { limit: keysMax, offset: 0 });
   return { ...(await rowOf(parts, found)), teams: teams.map((team) => teamRow(team, [])) };
 }
@@ -218,15 +237,10 @@ async function updateOrganization(parts: AdminParts, request: RouteRequest): Pro
   const { id, change } = readEntity(await request.body(), organization);
   if (id === undefined) throw invalid("organization_id", "is missing.");
   const { organizationId: _, ...fields } = change;
-  return rowOf(
-    parts,
-    await parts.entities.update("organization", {
-      id,
-      change: fields,
-      names: organizationNames,
-      by: parts.operator.name,
-    }),
-  );
+  const wish = { id, change: fields, names: organizationNames, etag: request.etag };
+  const changed = await parts.entities.update("organization", wish);
+  noteEtag(request, entityEtag(changed));
+  return rowOf(parts, changed);
 }
 
 async function deleteOrganizations(parts: AdminParts, request: RouteRequest): Promise<Json> {
@@ -236,8 +250,7 @@ async function deleteOrganizations(parts: AdminParts, request: RouteRequest): Pr
   );
   for (const id of ids) await parts.entities.get("organization", id);
   const rows: Json[] = [];
-  for (const id of ids)
-    rows.push(organizationRow(await parts.entities.delete("organization", id, parts.operator.name), []));
+  for (const id of ids) rows.push(organizationRow(await parts.entities.delete("organization", id), []));
   return rows;
 }
 

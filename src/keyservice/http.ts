@@ -1,5 +1,6 @@
 /** The HTTP face of administration: LiteLLM's management endpoints, over node:http. */
 
+import { createHash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Json, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
@@ -13,13 +14,16 @@ import { customerAndBudgetRoutes } from "./http-customers.ts";
 import { dailyActivityRoutes } from "./http-daily-activity.ts";
 import { parseObject } from "./http-key-body.ts";
 import { keyRoutes } from "./http-keys.ts";
+import { modelMetricsRoutes } from "./http-model-metrics.ts";
 import { modelRoutes } from "./http-models.ts";
 import { reportRoutes } from "./http-reports.ts";
 import { type ManagementRoute, type ManagementRoutes, Text } from "./http-route.ts";
 import { spendRoutes } from "./http-spend.ts";
 import { teamRoutes } from "./http-teams.ts";
 import { userRoutes } from "./http-users.ts";
+import { invalid } from "./key-fields.ts";
 import { nobody, type Operator } from "./operator.ts";
+import { uuidForm } from "./spend-reader.ts";
 
 /** What the handler is made of. */
 export interface ManagementParts {
@@ -39,6 +43,7 @@ const managementRoutes: ManagementRoutes = {
   ...spendRoutes,
   ...reportRoutes,
   ...modelRoutes,
+  ...modelMetricsRoutes,
   ...credentialRoutes,
   ...dailyActivityRoutes,
   ...auditRoutes,
@@ -129,6 +134,8 @@ async function answer({ administration }: ManagementParts, req: IncomingMessage,
   operator.checkAccess(route.access);
   const result = await route.answer(administration.as(operator), {
     method: taken,
+    etag: etagOf(req, route),
+    requestId: writeIdOf(headerOf(req, "idempotency-key"), [operator.name, found.form]),
     query: new URLSearchParams(query),
     path: found.path,
     accept: req.headers.accept ?? "",
@@ -139,6 +146,33 @@ async function answer({ administration }: ManagementParts, req: IncomingMessage,
   });
   if (result instanceof Text) sendText(res, 200, result);
   else send(res, 200, result);
+}
+
+/** @throws GatewayError `invalid_request` for an `If-Match` of more than one etag, or where it would be passed over. */
+function etagOf(req: IncomingMessage, { heeds }: ManagementRoute): string | undefined {
+  const sent = headerOf(req, "if-match")?.trim();
+  if (sent === undefined || sent === "*") return undefined;
+  const etag = /^"?(v\d{1,19})"?$/.exec(sent)?.[1];
+  if (heeds !== "if-match") throw invalid("if-match", "is not heeded here: send it where something is updated.");
+  if (etag === undefined) throw invalid("if-match", 'must be one `etag` of an earlier answer, such as "v12".');
+  return etag;
+}
+
+/**
+ * A UUID as it is; anything else is digested to one, for each operator and route apart.
+ *
+ * @throws GatewayError `invalid_request`.
+ */
+function writeIdOf(sent: string | undefined, scope: readonly string[]): string | undefined {
+  if (sent === undefined) return undefined;
+  if (!/^[\x21-\x7e]{1,256}$/.test(sent)) {
+    throw invalid("idempotency-key", "must be 1 to 256 visible ASCII characters, best a UUID.");
+  }
+  if (uuidForm.test(sent)) return sent.toLowerCase();
+  const digits = createHash("sha256")
+    .update(JSON.stringify([...scope, sent]))
+    .digest("hex");
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12}).*$/, "$1-$2-$3-$4-$5");
 }
 
 function operatorOf(

@@ -136,3 +136,8 @@ function recordOf(row: KeyRow, budget: BudgetRecord, modelBudgets: readonly Mode
 function numberOf(count: bigint | null): number | null {
   return count === null ? null : Number(count);
 }
+
+/** Changes with every change of the key. */
+export function etagOf(key: KeyRecord): string {
+  return `v${key.version}`;
+}

@@ -11,7 +11,6 @@ export interface NewKey {
   readonly secret: string | undefined;
   /** A UUID; a repeated one returns the key of the first. */
   readonly requestId: string | undefined;
-  readonly createdBy: string;
   /** Whether it is for a service of its team, and no user's. Default: no. */
   readonly ofService?: boolean;
 }

@@ -3,7 +3,7 @@
 import type { KeyRules } from "../config/config.ts";
 import { durationMs, parseDuration } from "../duration.ts";
 import { formatUsd } from "../money.ts";
-import { checkName, type FieldNames, invalid, type KeyChange, type KeyFields } from "./key-fields.ts";
+import { type FieldNames, invalid, type KeyChange, type KeyFields } from "./key-fields.ts";
 import type { Queryable } from "./postgres.ts";
 
 /** Where the configuration says nothing. */
@@ -29,17 +29,24 @@ export function withDefaults(change: KeyChange, { defaults }: KeyRules, ofServic
   } as KeyChange;
 }
 
-/** What a key of a service must be: a team's that there is, and nobody's. @throws GatewayError `invalid_request`. */
-export async function checkService(books: Queryable, change: KeyChange, names: FieldNames): Promise<void> {
+/** What a key of a service must be: a team's, and nobody's. @throws GatewayError `invalid_request`. */
+export function checkService(change: KeyChange, names: FieldNames): void {
   const { teamId, userId } = change;
   if (typeof userId === "string") throw invalid(names.userId, "must be left out: a service's key is no user's.");
   if (typeof teamId !== "string") throw invalid(names.teamId, "is missing: a service's key belongs to a team.");
-  checkName(teamId, names.teamId);
-  const found = await books.query(
-    "SELECT 1 FROM entities WHERE scope = 'team' AND entity_id = $1 AND deleted_at IS NULL",
-    [teamId],
-  );
-  if (found.length === 0) throw invalid(names.teamId, "names no team. Make it first.");
+}
+
+/** The team a key is put into must be there. @throws GatewayError `invalid_request`. */
+export async function requireTeam(
+  client: Queryable,
+  teamId: string | null | undefined,
+  names: FieldNames,
+): Promise<void> {
+  if (teamId === null || teamId === undefined) return;
+  const sql = "SELECT FROM entities WHERE scope = 'team' AND entity_id = $1 AND deleted_at IS NULL";
+  if ((await client.query(sql, [teamId])).length === 0) {
+    throw invalid(names.teamId, "names no team. Make it first (/team/new), or leave it out.");
+  }
 }
 
 function isEmpty(value: unknown): boolean {

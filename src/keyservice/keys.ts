@@ -18,16 +18,17 @@ import {
   invalid,
   type KeyChange,
   type KeyFields,
+  requireEtag,
 } from "./key-fields.ts";
-import { type KeyPlace, type KeyRecord, readKeys } from "./key-records.ts";
+import { etagOf, type KeyPlace, type KeyRecord, readKeys } from "./key-records.ts";
 import { changedMeanwhile, noSuchKey, taken, violatedIndex } from "./key-refusals.ts";
 import type { KeyRotation, KeyUpdate, NewKey } from "./key-requests.ts";
-import { bounded, checkService, checkTempBound, withDefaults } from "./key-rules.ts";
+import { bounded, checkService, checkTempBound, requireTeam, withDefaults } from "./key-rules.ts";
 import { type KeyReference, maskSecret, newKeyId, newSecret } from "./key-secrets.ts";
 import { type KeyFilter, type KeyOrder, newestFirst, selectKeys, sortedBy } from "./key-selection.ts";
 import { checkWindows, windowsOf } from "./key-windows.ts";
 import { insertKey, updateKey } from "./key-writes.ts";
-import type { KeyAction, KeyOwner, Operator } from "./operator.ts";
+import type { KeyAction, Operator } from "./operator.ts";
 import type { Database, Queryable } from "./postgres.ts";
 import { digestSecret, hashSecret, type Pepper } from "./secrets.ts";
 
@@ -70,7 +71,7 @@ export class Keys {
   async create(asked: NewKey): Promise<{ key: KeyRecord; secret: string | undefined }> {
     const wanted = this.#owned(asked.change);
     const change = withDefaults(wanted, this.#parts.keyRules, asked.ofService);
-    if (asked.ofService === true) await checkService(this.#parts.postgres, wanted, asked.names);
+    if (asked.ofService === true) checkService(wanted, asked.names);
     const fields = this.#check({ ...asked, change }, true);
     this.#checkTemp(fields, asked.names);
     this.#checkRotation(fields, undefined);
@@ -199,7 +200,7 @@ export class Keys {
     return inBooks(this.#parts.postgres, async (client) => {
       const version = await bumpRevision(client, { scope: "key", id: keyId });
       const { maxBudget } = await this.#reread(client, keyId);
-      const previous = await forgiveSpend(client, keyId, resetTo, this.#asOf());
+      const previous = await forgiveSpend(client, { scope: "key", ids: [keyId] }, resetTo, this.#asOf());
       if (resetTo > previous) throw invalid(name, `must be at most what was spent, ${formatUsd(previous)}.`);
       if (maxBudget !== null && resetTo > maxBudget) {
         throw invalid(name, `must be at most the key's budget, ${formatUsd(maxBudget)}.`);
@@ -242,11 +243,17 @@ export class Keys {
     return this.#read(filter, { after: undefined, limit: size, offset: (page - 1) * size, order });
   }
 
-  /** The aliases of keys that have one, by the alphabet. */
-  async listAliases(filter: KeyFilter): Promise<string[]> {
+  /** The aliases of keys that have one, by the alphabet; those that come after one, and so many. */
+  async listAliases(filter: KeyFilter, page?: { readonly after: string; readonly limit: number }): Promise<string[]> {
     const { where, values } = selectKeys({ ...filter, sight: this.#parts.operator.sight }, this.#now());
-    const sql = `SELECT k.alias FROM keys k ${where} AND k.alias IS NOT NULL ORDER BY k.alias`;
-    return (await this.#parts.postgres.query<{ alias: string }>(sql, values)).map(({ alias }) => alias);
+    const [after, limit] = [`$${values.length + 1}`, `$${values.length + 2}`];
+    const sql = `SELECT k.alias FROM keys k ${where} AND k.alias > ${after} ORDER BY k.alias LIMIT ${limit}`;
+    const rows = this.#parts.postgres.query<{ alias: string }>(sql, [
+      ...values,
+      page?.after ?? "",
+      page?.limit ?? null,
+    ]);
+    return (await rows).map(({ alias }) => alias);
   }
 
   /** How many keys a filter finds. */
@@ -281,7 +288,8 @@ export class Keys {
     const { operator } = this.#parts;
     if (operator.isAdmin) return fields;
     const owned = { ...fields, userId: fields.userId ?? (fields.teamId ? fields.userId : operator.userId) ?? null };
-    operator.checkKeyTarget({ ...ownerOf(owned), organizationId: owned.organizationId ?? null });
+    const { userId, teamId = null, organizationId = null } = owned;
+    operator.checkKeyTarget({ userId, teamId, organizationId });
     return owned;
   }
 
@@ -307,10 +315,11 @@ export class Keys {
     return postgres.transaction(async (client) => {
       const version = await bumpRevision(client, { scope: "key", id: keyId });
       await refuseFormerSecret(client, stored, { nowMs, param: asked.names.secret });
+      await requireTeam(client, fields.teamId, asked.names);
       await insertKey(client, {
         ...stored,
         keyId,
-        createdBy: asked.createdBy,
+        createdBy: this.#parts.operator.name,
         requestId: asked.requestId,
         ...{ fields, windows },
         nowMs,
@@ -331,7 +340,9 @@ export class Keys {
     return postgres.transaction(async (client) => {
       const version = await bumpRevision(client, { scope: "key", id: keyId });
       const current = await this.#reread(client, keyId);
-      if (asked?.etag !== undefined && asked.etag !== etagOf(current)) changedMeanwhile();
+      requireEtag(asked?.etag, etagOf(current));
+      if (asked !== undefined && fields.teamId !== current.teamId)
+        await requireTeam(client, fields.teamId, asked.names);
       const windows = asked && windowsOf({ ...current, ...fields }, asked.names);
       await updateKey(client, { keyId, fields, windows, nowMs: clock.nowMs(), version });
       await further?.(client);
@@ -350,6 +361,7 @@ export class Keys {
     if (requestId === undefined) return undefined;
     const selection = { where: "WHERE k.create_request_id = $1", values: [requestId] };
     const [key] = await readKeys(this.#parts.postgres, selection, this.#asOf());
+    if (key !== undefined) this.#parts.operator.checkKey("/key/info", key);
     return key;
   }
 
@@ -383,13 +395,4 @@ export class Keys {
   #asOf(): AsOf {
     return { nowMs: this.#parts.clock.nowMs(), timeZone: this.#parts.timeZone };
   }
-}
-
-function ownerOf({ userId = null, teamId = null }: Partial<KeyFields>): KeyOwner {
-  return { userId, teamId };
-}
-
-/** Changes with every change of the key. */
-export function etagOf(key: KeyRecord): string {
-  return `v${key.version}`;
 }

@@ -2,14 +2,17 @@
 
 import type { Clock } from "../clock.ts";
 import type { JsonObject } from "../completion.ts";
+import type { KeyRules } from "../config/config.ts";
 import { GatewayError } from "../errors.ts";
-import { type Nanos, parseUsd, usdFromNumber } from "../money.ts";
+import { formatUsd, type Nanos, parseUsd, usdFromNumber } from "../money.ts";
+import { inBooks } from "./books.ts";
 import { type BudgetRecord, readBudgets } from "./budget-records.ts";
 import { isUnknownTemplate, noSuchTemplate } from "./budget-templates.ts";
 import { closeBudgets, openBudget, updateBudget } from "./budget-writes.ts";
 import { bumpRevision } from "./changes.ts";
-import { memberScopeId } from "./entities.ts";
-import { checkKeyChange, type FieldNames, invalid } from "./key-fields.ts";
+import { memberScopeId, noSuchEntity } from "./entity-records.ts";
+import { forgiveSpend } from "./forgiveness.ts";
+import { checkBudget, checkKeyChange, type FieldNames, invalid } from "./key-fields.ts";
 import type { Operator } from "./operator.ts";
 import type { Database, Queryable } from "./postgres.ts";
 
@@ -64,15 +67,19 @@ export class Members {
   readonly #timeZone: string;
 
   readonly #operator: Operator;
+  readonly #joinable: ReadonlySet<string>;
 
   constructor(parts: {
     readonly postgres: Database;
     readonly clock: Clock;
     readonly timeZone: string;
+    /** Says which teams every user may join. */
+    readonly keyRules: KeyRules;
     /** Who does it: what he may not, is refused, and what he may not see, is not in lists. */
     readonly operator: Operator;
   }) {
     this.#operator = parts.operator;
+    this.#joinable = new Set(parts.keyRules.joinableTeams);
     this.#postgres = parts.postgres;
     this.#clock = parts.clock;
     this.#timeZone = parts.timeZone;
@@ -82,14 +89,14 @@ export class Members {
    * Makes users members, all or none; those that are already get the fields that are present. New ones of a team get besides what it has for
    * new members.
    *
-   * @throws GatewayError `invalid_request`.
+   * @throws GatewayError `invalid_request`, `not_found` for a team or an organization that there is not.
    */
   async add(
     memberships: readonly { readonly membership: Membership; readonly fields: Partial<MemberFields> }[],
     names: FieldNames,
   ): Promise<void> {
     for (const { membership, fields } of memberships) {
-      this.#operator.checkMembers(membership.scope, membership.entityId);
+      if (!this.#mayJoin(membership, fields)) this.#operator.checkMembers(membership.scope, membership.entityId);
       check(membership, fields, names);
     }
     await this.#transact(names, async (client) => {
@@ -97,10 +104,60 @@ export class Members {
       for (const { membership } of memberships) {
         // Once for each of them, before anything is locked.
         const { scope, entityId: id } = membership;
-        if (entities.delete(`${scope} ${id}`)) await bumpRevision(client, { scope, id });
+        if (!entities.delete(`${scope} ${id}`)) continue;
+        await bumpRevision(client, { scope, id });
+        await requireEntity(client, membership);
       }
       for (const { membership, fields } of memberships) await this.#add(client, membership, fields, names);
     });
+    for (const { membership } of memberships) {
+      if (membership.scope === "team" && membership.userId === this.#operator.userId) {
+        this.#operator.joined(membership.entityId);
+      }
+    }
+  }
+
+  /** Whether the operator makes himself a member, and no more, of a team that is open to every user. */
+  #mayJoin({ scope, entityId, userId }: Membership, { role, ...fields }: Partial<MemberFields>): boolean {
+    const isOpen = scope === "team" && this.#joinable.has(entityId);
+    const isPlain = (role === undefined || role === "user") && Object.keys(fields).length === 0;
+    return isOpen && isPlain && this.#operator.role === "internal_user" && userId === this.#operator.userId;
+  }
+
+  /**
+   * Sets back what a member's budget in a team counts as used. What was booked stays booked, and what pods have borrowed stays reserved.
+   *
+   * @param resetTo from nothing to what it has used.
+   * @param name what the caller's face calls that.
+   * @returns also what it had used before.
+   * @throws GatewayError `invalid_request`, `not_found`.
+   */
+  async resetSpend(
+    teamId: string,
+    userId: string,
+    { resetTo, name }: { readonly resetTo: Nanos; readonly name: string },
+  ): Promise<{ readonly member: MemberRecord; readonly previous: Nanos }> {
+    checkBudget(resetTo, name);
+    this.#operator.checkMembers("team", teamId);
+    const membership = { scope: "team", entityId: teamId, userId } as const;
+    const id = memberScopeId(teamId, userId);
+    const previous = await inBooks(this.#postgres, async (client) => {
+      await bumpRevision(client, { scope: "team", id: teamId });
+      await write(client, membership, {});
+      const asOf = { nowMs: this.#clock.nowMs(), timeZone: this.#timeZone };
+      const used = await forgiveSpend(client, { scope: "team_member", ids: [id] }, resetTo, asOf);
+      if (resetTo > used) throw invalid(name, `must be at most what was spent, ${formatUsd(used)}.`);
+      return used;
+    });
+    return { member: await this.get(membership), previous };
+  }
+
+  /** @throws GatewayError `not_found`. */
+  async get(membership: Membership): Promise<MemberRecord> {
+    const { scope, entityId, userId } = membership;
+    const [member] = await this.list(scope, { entityIds: [entityId], userId });
+    if (member === undefined) throw noMember(membership);
+    return member;
   }
 
   async #add(
@@ -183,6 +240,12 @@ export class Members {
       throw isUnknownTemplate(error) ? noSuchTemplate(names.budgetId) : error;
     }
   }
+}
+
+/** @throws GatewayError `not_found`. */
+async function requireEntity(client: Queryable, { scope, entityId }: Membership): Promise<void> {
+  const sql = "SELECT FROM entities WHERE scope = $1 AND entity_id = $2 AND deleted_at IS NULL";
+  if ((await client.query(sql, [scope, entityId])).length === 0) noSuchEntity(scope, entityId);
 }
 
 /** What a team has for its new members: LiteLLM's `team_member_budget` and limits. What is not of their form is nothing. */

@@ -5,7 +5,7 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { Json, JsonObject } from "../completion.ts";
 import { factsOf } from "../config/model-check.ts";
 import { type Credential, CredentialSchema, type Model, ModelSchema } from "../gen/tollgate/admin/v1/models_pb.ts";
-import type { CredentialChange, CredentialNames, CredentialRecord } from "./credentials.ts";
+import { type CredentialChange, type CredentialNames, type CredentialRecord, credentialEtag } from "./credentials.ts";
 import { invalid } from "./key-fields.ts";
 import type { ModelRecord } from "./model-records.ts";
 import { entryOf, type ModelChange, type ModelNames, modelEtag } from "./models.ts";
@@ -91,7 +91,7 @@ export function credentialMessageOf(credential: CredentialRecord): Credential {
     info: credential.info,
     createTime: timestampFromMs(credential.createdAtMs),
     updateTime: timestampFromMs(credential.updatedAtMs),
-    etag: `v${credential.version}`,
+    etag: credentialEtag(credential),
   });
 }
 

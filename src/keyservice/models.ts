@@ -66,7 +66,6 @@ export interface NewModel {
   readonly id: string;
   readonly fields: ModelFields;
   readonly names: ModelNames;
-  readonly by: string;
   /** A UUID; a repeated one returns the model of the first. */
   readonly requestId?: string | undefined;
 }
@@ -83,9 +82,9 @@ export class Models {
   }
 
   /** @throws GatewayError `model_storage_off`, `invalid_request` (as a file with it would be refused), `already_exists`. */
-  async create({ id, fields, names, by, requestId }: NewModel): Promise<Written> {
+  async create({ id, fields, names, requestId }: NewModel): Promise<Written> {
     this.#requireStorage();
-    const { postgres, vault, clock } = this.#parts;
+    const { postgres, vault, clock, operator } = this.#parts;
     checkName(id, names.id);
     unmasked(fields.params, undefined, names.params);
     const isTaken = (await this.#fileRecords()).some((model) => model.id === id);
@@ -103,7 +102,7 @@ export class Models {
         });
       }
       const notices = await this.#check(client, { id, fields, names });
-      await writeModel(client, id, fields, { vault, nowMs: clock.nowMs(), name: by, version });
+      await writeModel(client, id, fields, { vault, nowMs: clock.nowMs(), name: operator.name, version });
       if (requestId !== undefined) {
         await client.query("UPDATE models SET create_request_id = $2 WHERE model_id = $1", [id, requestId]);
       }
@@ -159,11 +158,11 @@ export class Models {
   async update(
     id: string,
     change: ModelChange,
-    by: { readonly names: ModelNames; readonly name: string; readonly etag?: string | undefined },
+    by: { readonly names: ModelNames; readonly etag?: string | undefined },
   ): Promise<Written> {
     this.#requireStorage();
     await this.#requireNotOfFile(id);
-    const { postgres, vault, clock } = this.#parts;
+    const { postgres, vault, clock, operator } = this.#parts;
     const { names } = by;
     return postgres.transaction(async (client) => {
       const version = await bumpRevision(client, { scope: "model", id });
@@ -178,7 +177,7 @@ export class Models {
         info: merged(isWhole && change.info !== undefined ? {} : row.info, change.info ?? {}),
       };
       const notices = await this.#check(client, { id, fields, names });
-      await writeModel(client, id, fields, { vault, nowMs: clock.nowMs(), name: by.name, version });
+      await writeModel(client, id, fields, { vault, nowMs: clock.nowMs(), name: operator.name, version });
       return { model: modelRecordOf(await rowOf(client, id), vault), notices };
     });
   }

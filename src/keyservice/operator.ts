@@ -9,10 +9,10 @@ import { GatewayError } from "../errors.ts";
 export type Role = "proxy_admin" | "proxy_admin_viewer" | "internal_user" | "internal_user_viewer" | "none";
 
 /**
- * Who may do a thing at all: anybody without a key; administrators; those who may see everything, too; or whoever has a key, and the
+ * Who may do a thing at all: anybody without a key; the holder of the master key; administrators; those who may see everything, too; or whoever has a key, and the
  * service decides about what it is done to.
  */
-export type Access = "public" | "admin" | "viewer" | "scoped";
+export type Access = "public" | "master" | "admin" | "viewer" | "scoped";
 
 /** What an operator is in a team. */
 export interface TeamPlace {
@@ -74,6 +74,11 @@ export class Operator {
     this.organizations = parts.organizations ?? new Map();
   }
 
+  /** Whether he has the master key. */
+  get isMaster(): boolean {
+    return this.isAdmin && this.keyId === undefined;
+  }
+
   get isAdmin(): boolean {
     return this.role === "proxy_admin";
   }
@@ -97,8 +102,16 @@ export class Operator {
     this.#teams.set(teamId, { isAdmin: true, isOrganizationAdmin: true, permissions: new Set() });
   }
 
+  /** A team he has just joined is one he sees. */
+  joined(teamId: string): void {
+    if (!this.#teams.has(teamId)) {
+      this.#teams.set(teamId, { isAdmin: false, isOrganizationAdmin: false, permissions: new Set() });
+    }
+  }
+
   /** May he come in at all? */
   checkAccess(access: Access): void {
+    if (access === "master" && !this.isMaster) throw denied("Only the holder of the master key may do this");
     if (access === "admin" && !this.isAdmin) throw denied("Only administrators may do this");
     if (access === "viewer" && !this.seesAll) throw denied("Only administrators and viewers may see this");
   }

@@ -107,5 +107,6 @@ export function sumMessageOf(sum: SpendAmounts & Partial<SpendSum>): SpendSumMes
     cacheWriteInputTokens: sum.cacheWriteInputTokens,
     successes: sum.successes,
     failures: sum.failures,
+    answerMs: sum.answerMs,
   });
 }

@@ -24,3 +24,18 @@ export class SignedDatabase implements Database {
     });
   }
 }
+
+/** A transaction that is under way, as a database: what would be transactions of their own are parts of it. */
+export class OneTransaction implements Database {
+  readonly #client: Queryable;
+
+  constructor(client: Queryable) {
+    this.#client = client;
+  }
+
+  query: Database["query"] = (text, values, name) => this.#client.query(text, values, name);
+
+  transaction<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
+    return work(this.#client);
+  }
+}

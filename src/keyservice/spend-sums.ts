@@ -40,13 +40,15 @@ export interface SpendAmounts {
   readonly cacheWriteInputTokens: bigint;
   readonly successes: bigint;
   readonly failures: bigint;
+  /** How long attempts that wrote tokens took, in milliseconds. */
+  readonly answerMs: bigint;
 }
 
 /** One group's sum. Dimensions it is not grouped by are "". */
 export interface SpendSum extends SpendAmounts, Readonly<Record<Dimension, string>> {}
 
 type SumRow = Record<Dimension, string | null> &
-  Record<"cost" | "input" | "output" | "cache_read" | "cache_write" | "successes" | "failures", bigint>;
+  Record<"cost" | "input" | "output" | "cache_read" | "cache_write" | "successes" | "failures" | "answer_ms", bigint>;
 
 /** A report with more groups is refused: all of them are in memory at once. */
 const groupsMax = 100_000;
@@ -90,7 +92,7 @@ export async function readSums(
        coalesce(sum(cost_nanos), 0)::bigint AS cost, coalesce(sum(input_tokens), 0)::bigint AS input,
        coalesce(sum(output_tokens), 0)::bigint AS output, coalesce(sum(cache_read_input_tokens), 0)::bigint AS cache_read,
        coalesce(sum(cache_write_input_tokens), 0)::bigint AS cache_write, coalesce(sum(successes), 0)::bigint AS successes,
-       coalesce(sum(failures), 0)::bigint AS failures
+       coalesce(sum(failures), 0)::bigint AS failures, coalesce(sum(answer_ms), 0)::bigint AS answer_ms
      FROM ${party === undefined ? "daily_spend" : "daily_party_spend"} WHERE ${conditions.join(" AND ")}
      ${groups.length === 0 ? "" : `GROUP BY ${groups.join(", ")}`} ORDER BY ${order.join(", ")}
      LIMIT ${parameter(page.limit ?? groupsMax + 1)} OFFSET ${parameter(page.offset ?? 0)}`,
@@ -111,6 +113,7 @@ export async function readSums(
     cacheWriteInputTokens: row.cache_write,
     successes: row.successes,
     failures: row.failures,
+    answerMs: row.answer_ms,
   }));
 }
 
@@ -127,7 +130,7 @@ function isParty(dimension: Dimension): dimension is "end_user" | "tag" {
 export function addUp(sums: readonly SpendSum[]): SpendAmounts {
   const total = {
     ...{ cost: 0n, inputTokens: 0n, outputTokens: 0n, cacheReadInputTokens: 0n, cacheWriteInputTokens: 0n },
-    ...{ successes: 0n, failures: 0n },
+    ...{ successes: 0n, failures: 0n, answerMs: 0n },
   };
   for (const sum of sums) {
     for (const name of Object.keys(total) as (keyof typeof total)[]) total[name] += sum[name];

@@ -24,6 +24,11 @@ export function teamPermissions(extra: JsonObject): string[] {
   return permissionsOf(extra[field]).map(String);
 }
 
+/** What a team's further fields say of it; undefined: nothing. */
+export function teamPermissionsOf(extra: JsonObject | undefined): unknown {
+  return extra?.[field] ?? undefined;
+}
+
 /** The further fields that say so. */
 export function withPermissions(permissions: readonly string[]): JsonObject {
   return { [field]: [...permissions] };

@@ -27,3 +27,21 @@ litellm_settings:
   for (const settings of ["{}", "{default_key_generate_params: , upperbound_key_generate_params: {}}"])
     assert.deepEqual((await configOf(context, `litellm_settings: ${settings}`)).keyRules, none);
 });
+
+test("what new teams and users get is read too, and which teams every user may join", async (context) => {
+  const yaml = `
+litellm_settings:
+  default_team_params: { max_budget: 50, models: [m], team_member_permissions: [/key/info], rpm_limit: }
+  default_internal_user_params: { user_role: internal_user, budget_duration: 7d, tpm_limit: 10, available_teams: [open], teams: [t] }
+`;
+  const { keyRules, notices } = await configOf(context, yaml);
+  assert.deepEqual(keyRules, {
+    ...{ defaults: {}, bounds: {}, joinableTeams: ["open"] },
+    teamDefaults: { maxBudget: 50_000_000_000n, models: ["m"], memberPermissions: ["/key/info"] },
+    userDefaults: { role: "internal_user", budgetDuration: "7d", tpmLimit: 10 },
+  });
+  assert.deepEqual(
+    notices.map(({ path }) => path).filter((path) => path !== ""),
+    ["litellm_settings.default_internal_user_params.teams"],
+  );
+});

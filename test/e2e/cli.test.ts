@@ -226,6 +226,102 @@ describe("tollgate keys, teams and spend", () => {
     assert.notEqual(user.id, "");
   });
 
+  it("members come and go, with budgets, and users with keys", async () => {
+    await json("teams", "create", "crew", "--member", "lead=admin");
+    const added = await json(
+      "teams",
+      "add-members",
+      "crew",
+      "ann",
+      "bob",
+      "--max-budget",
+      "5",
+      "--budget-duration",
+      "1d",
+    );
+    assert.deepEqual(
+      added.map((one: Record<string, string>) => [one.user_id, one.role, one.max_budget_usd]),
+      [
+        ["ann", "user", "5"],
+        ["bob", "user", "5"],
+      ],
+    );
+    const changed = await json("teams", "update-member", "crew", "ann", "--role", "admin", "--clear", "max-budget");
+    assert.deepEqual([changed.role, changed.max_budget_usd, changed.budget_duration], ["admin", undefined, "1d"]);
+    assert.equal((await json("teams", "reset-member-spend", "crew", "bob")).spent_usd, "0");
+    assert.deepEqual(await json("teams", "remove-member", "crew", "bob"), { removed: true });
+    assert.match((await cli("teams", "members", "crew")).out, /^USER +ROLE.*\nlead +admin.*\nann +admin/);
+    const user = await json("users", "create", "eve", "--team", "crew", "--key");
+    assert.equal((await stack.chat(0, user.secret, { model: "ok" })).status, 200);
+    assert.equal((await json("teams", "list", "--user", "eve"))[0].id, "crew");
+    assert.deepEqual((await json("teams", "add-models", "crew", "ok", "gpt")).models, ["ok", "gpt"]);
+    assert.deepEqual((await json("teams", "remove-models", "crew", "gpt")).models, ["ok"]);
+  });
+
+  it("of several changes each is told of, and one that is refused fails the command", async () => {
+    for (const alias of ["first", "second"]) await json("keys", "create", "--alias", alias);
+    const good = await json("keys", "update-many", "first", "second", "--rpm-limit", "3");
+    assert.deepEqual(
+      good.map((row: { done: boolean; now: { rpm_limit: string } }) => [row.done, row.now.rpm_limit]),
+      [
+        [true, "3"],
+        [true, "3"],
+      ],
+    );
+    const { code, out } = await cli("keys", "update-many", "first", "nowhere", "--rpm-limit", "4");
+    assert.equal(code, 1);
+    assert.match(out, /^first +yes.*\nnowhere +no +There is no such key/m);
+    const aliases = (await json("keys", "aliases")).map(({ alias }: { alias: string }) => alias);
+    assert.deepEqual([aliases.includes("first"), aliases], [true, aliases.toSorted()]);
+    assert.match((await cli("users", "update-many", "--rpm-limit", "1")).err, /either ids of users, or --all/);
+  });
+
+  it("a command that is repeated with its request id makes nothing new", async () => {
+    const requestId = ["--request-id", "0f8fad5b-d9cb-469f-a165-70867728950e"];
+    const made = await json("keys", "create", ...requestId);
+    const again = await json("keys", "create", ...requestId);
+    assert.deepEqual([again.id, again.secret], [made.id, ""]);
+  });
+
+  it("shared budgets, models and credentials are made, changed and deleted; secrets come from files", async () => {
+    await json("budgets", "create", "shared", "--max-budget", "3", "--rpm-limit", "5");
+    const { etag } = (await json("budgets", "list", "shared"))[0];
+    assert.equal((await json("budgets", "update", "shared", "--max-budget", "4", "--etag", etag)).max_budget_usd, "4");
+    assert.equal((await cli("budgets", "update", "shared", "--max-budget", "5", "--etag", etag)).code, 1);
+    assert.deepEqual(await json("budgets", "delete", "shared"), { deleted: true });
+
+    const file = join(directory, "values.json");
+    writeFileSync(file, '{"api_key":"sk-provider-secret-0123456789"}');
+    const made = await cli("credentials", "create", "lent", "--values-file", file, "--json");
+    assert.equal(made.code, 0, made.err);
+    assert.doesNotMatch(made.out, /provider-secret-0123456789/);
+    const info = await json("credentials", "update", "lent", "--info", '{"owner":"ann"}');
+    assert.deepEqual(info.info, { owner: "ann" });
+    assert.equal((await cli("credentials", "list")).out.split("\n")[1]?.startsWith("lent"), true);
+    assert.deepEqual(await json("credentials", "delete", "lent"), { deleted: true });
+    const both = await cli("credentials", "create", "x", "--values", "{}", "--values-file", file);
+    assert.deepEqual([both.code, /as well/.test(both.err)], [64, true]);
+    const wrong = await cli("credentials", "create", "x", "--values", "[1]");
+    assert.match(wrong.err, /--values: it is not a JSON object/);
+
+    const off = await cli("models", "create", "--name", "m", "--params", '{"model":"openai/gpt-4o"}');
+    assert.match(off.err, /\(model_storage_off\)/);
+    assert.ok((await json("models", "list", "--limit", "1000")).every(({ stored }: { stored: boolean }) => !stored));
+    assert.ok(Array.isArray(await json("models", "groups")));
+  });
+
+  it("what calls would cost is estimated, and all that was used is set back only when that is really wanted", async () => {
+    const known = await json("spend", "estimate", "openai/gpt-4o", "--input-tokens", "1000", "--output-tokens", "10");
+    assert.ok(Number(known.cost_usd) > 0);
+    const messages = JSON.stringify({ messages: [{ role: "user", content: "x".repeat(3_000) }] });
+    assert.ok(Number((await json("spend", "estimate", "openai/gpt-4o", "--request", messages)).cost_usd) > 0);
+    assert.equal((await cli("spend", "reset")).code, 64);
+    assert.match((await cli("spend", "reset", "--yes")).out, /^\d+ budgets were set back\.$/m);
+    assert.deepEqual(await json("spend", "providers"), []);
+    const days = await json("spend", "daily", "--of", "key", "--from", "2026-01-01", "--to", "2099-01-01");
+    assert.ok(days.every(({ parts }: { parts: unknown[] }) => parts.length > 0));
+  });
+
   it("spend is listed and reported, and the sums are those of the log", async () => {
     const { id, secret } = await json("keys", "create", "--alias", "payer");
     for (let calls = 0; calls < 3; calls++) assert.equal((await stack.chat(0, secret)).status, 200);
@@ -281,7 +377,7 @@ describe("tollgate keys, teams and spend", () => {
     const { out } = await run(["--help"], {});
     const [names = ""] = /keys(\|\w+)+/.exec(out) ?? [];
     const resources = [...names.split("|"), "spend"];
-    assert.equal(resources.length, 7);
+    assert.equal(resources.length, 10);
     const answers = await Promise.all(resources.map((resource) => run([resource, "--help"], {})));
     for (const { code, err } of answers) assert.deepEqual([code, err], [0, ""]);
     const { code, err } = await cli("keys", "explode");

@@ -109,6 +109,11 @@ export class Stage {
     };
   }
 
+  /** Makes teams, for keys to be put into. */
+  async teams(...ids: readonly string[]): Promise<void> {
+    for (const team_id of ids) assert.equal((await this.http("POST", "/team/new", { team_id })).status, 200);
+  }
+
   async sql<Row extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
     return this.postgres.query<Row>(text, values);
   }

@@ -182,9 +182,10 @@ export class BooksStage {
     const sums = `sum(cost_nanos)::bigint AS cost, sum(input_tokens)::bigint AS input, sum(output_tokens)::bigint AS output,
       sum(cache_read_input_tokens)::bigint AS cache_read, sum(cache_write_input_tokens)::bigint AS cache_write,
       count(*) FILTER (WHERE attempt > 0 AND status = 'success') AS successes,
-      count(*) FILTER (WHERE attempt > 0 AND status <> 'success') AS failures`;
+      count(*) FILTER (WHERE attempt > 0 AND status <> 'success') AS failures,
+      coalesce(sum(extract(epoch FROM ended_at - started_at) * 1000) FILTER (WHERE output_tokens > 0 AND ended_at > started_at), 0)::bigint AS answer_ms`;
     const columns =
-      "cost_nanos, input_tokens, output_tokens, cache_read_input_tokens, cache_write_input_tokens, successes, failures";
+      "cost_nanos, input_tokens, output_tokens, cache_read_input_tokens, cache_write_input_tokens, successes, failures, answer_ms";
     const day = `(started_at AT TIME ZONE '${timeZone}')::date`;
     const wrong = await this.postgres.query(
       `WITH logged AS (

@@ -10,6 +10,7 @@ let stage: Stage;
 before(async () => {
   stage = await Stage.open();
   await post("/budget/new", { budget_id: "shared", max_budget: 3 });
+  await stage.teams("t1");
 });
 after(async () => {
   await stage.close();

@@ -24,12 +24,14 @@ after(async () => {
   for (const face of faces) assert.deepEqual(stages[face]?.bugs, []);
 });
 
-/** What one operation is by each face. `cli` undefined: the command line has nothing for it, and the books of its stage follow by gRPC. */
+/** What one operation is by each face. */
 interface Operation {
   readonly what: string;
+  /** What has to be there already. */
+  before?(stage: Stage): Promise<void>;
   http(post: (path: string, body: JsonObject, method?: "PATCH" | "DELETE") => Promise<void>): Promise<void>;
   rpc(stage: Stage): Promise<unknown>;
-  readonly cli?: readonly string[];
+  readonly cli: readonly string[] | readonly (readonly string[])[];
 }
 
 /** Columns that differ between any two runs: ids that are made up, secrets and what is made of them, and moments. */
@@ -51,7 +53,17 @@ const ownColumns = new Set([
 /** The rows as they were after the last operation. */
 const seen = new Map<Stage, Record<string, readonly string[]>>();
 const tables = [
-  ...["keys", "entities", "members", "budgets", "budget_templates", "models", "credentials", "former_secrets"],
+  ...[
+    "keys",
+    "entities",
+    "members",
+    "budgets",
+    "budget_periods",
+    "budget_templates",
+    "models",
+    "credentials",
+    "former_secrets",
+  ],
   ...["changes", "audit_log"],
 ];
 
@@ -120,6 +132,15 @@ const deleted = (kind: EntityKind, id: string) => (stage: Stage) => stage.entity
 const keyIdOf = async (stage: Stage, alias: string) => (await stage.keyAdmin.getKey({ key: alias })).key?.id ?? "";
 const member = (fields: MemberFields): MemberFields => ({ kind: TEAM, entityId: "search", ...fields });
 
+/** What a key and a team have spent, as if it had been booked. */
+async function book(stage: Stage): Promise<void> {
+  await stage.sql(
+    `INSERT INTO budget_periods (budget_id, period_start, spent_nanos)
+     SELECT budget_id, 'epoch', 7 FROM budgets
+     WHERE place = 0 AND (scope = 'team' AND scope_id = 'crew' OR scope = 'key' AND scope_id IN (SELECT key_id FROM keys WHERE user_id = 'eve'))`,
+  );
+}
+
 const operations: readonly Operation[] = [
   {
     what: "an organization is made",
@@ -157,6 +178,10 @@ const operations: readonly Operation[] = [
           ...{ rpmLimit: 5n, tpmLimit: 50n, maxParallelRequests: 2n },
         },
       }),
+    cli: [
+      ...["budgets", "create", "shared", "--max-budget", "3", "--soft-budget", "2.5", "--budget-duration", "1d"],
+      ...["--rpm-limit", "5", "--tpm-limit", "50", "--max-parallel-requests", "2"],
+    ],
   },
   {
     what: "a budget template is changed",
@@ -166,17 +191,20 @@ const operations: readonly Operation[] = [
         budget: { id: "shared", maxBudgetUsd: "4" },
         updateMask: { paths: ["max_budget_usd", "rpm_limit"] },
       }),
+    cli: ["budgets", "update", "shared", "--max-budget", "4", "--clear", "rpm-limit"],
   },
   ...["spare"].flatMap((id): Operation[] => [
     {
       what: "a budget template that nobody uses is made",
       http: (post) => post("/budget/new", { budget_id: id, max_budget: 1 }),
       rpc: ({ budgetAdmin }) => budgetAdmin.createBudget({ budget: { id, maxBudgetUsd: "1" } }),
+      cli: ["budgets", "create", id, "--max-budget", "1"],
     },
     {
       what: "and deleted",
       http: (post) => post("/budget/delete", { id }),
       rpc: ({ budgetAdmin }) => budgetAdmin.deleteBudget({ id }),
+      cli: ["budgets", "delete", id],
     },
   ]),
   {
@@ -264,14 +292,18 @@ const operations: readonly Operation[] = [
         ...{ team_id: "search", max_budget_in_team: 11, budget_duration: "7d", rpm_limit: 3, tpm_limit: 30 },
         member: [
           { user_id: "ada", role: "admin" },
-          { user_id: "bob", role: "user" },
+          { user_id: "bob", role: "admin" },
         ],
       }),
     rpc: ({ entityAdmin }) => {
       const fields = { maxBudgetUsd: "11", budgetDuration: "7d", rpmLimit: 3n, tpmLimit: 30n };
-      const [ada, bob] = [member({ ...fields, userId: "ada", role: "admin" }), member({ ...fields, userId: "bob" })];
-      return entityAdmin.addMembers({ members: [ada, bob] });
+      const members = ["ada", "bob"].map((userId) => member({ ...fields, userId, role: "admin" }));
+      return entityAdmin.addMembers({ members });
     },
+    cli: [
+      ...["teams", "add-members", "search", "ada", "bob", "--role", "admin", "--max-budget", "11"],
+      ...["--budget-duration", "7d", "--rpm-limit", "3", "--tpm-limit", "30"],
+    ],
   },
   {
     what: "a member's budget is changed",
@@ -282,11 +314,31 @@ const operations: readonly Operation[] = [
         member: member({ userId: "bob", maxBudgetUsd: "12" }),
         updateMask: { paths: ["max_budget_usd", "rpm_limit"] },
       }),
+    cli: ["teams", "update-member", "search", "bob", "--max-budget", "12", "--clear", "rpm-limit"],
+  },
+  {
+    what: "a member's budget is set back",
+    http: (post) => post("/team/search/member/bob/reset_spend", { reset_to: 0 }),
+    rpc: ({ entityAdmin }) => entityAdmin.resetMemberBudget({ teamId: "search", userId: "bob" }),
+    cli: ["teams", "reset-member-spend", "search", "bob"],
+  },
+  {
+    what: "models are added to what a team may use",
+    http: (post) => post("/team/model/add", { team_id: "search", models: ["b", "c"] }),
+    rpc: ({ entityAdmin }) => entityAdmin.changeEntityModels({ kind: TEAM, id: "search", add: ["b", "c"] }),
+    cli: ["teams", "add-models", "search", "b", "c"],
+  },
+  {
+    what: "and taken away",
+    http: (post) => post("/team/model/delete", { team_id: "search", models: ["a", "c"] }),
+    rpc: ({ entityAdmin }) => entityAdmin.changeEntityModels({ kind: TEAM, id: "search", remove: ["a", "c"] }),
+    cli: ["teams", "remove-models", "search", "a", "c"],
   },
   {
     what: "a member is removed",
     http: (post) => post("/team/member_delete", { team_id: "search", user_id: "bob" }),
     rpc: ({ entityAdmin }) => entityAdmin.removeMember({ kind: TEAM, entityId: "search", userId: "bob" }),
+    cli: ["teams", "remove-member", "search", "bob"],
   },
   {
     what: "a member is added to an organization",
@@ -296,6 +348,7 @@ const operations: readonly Operation[] = [
       entityAdmin.addMembers({
         members: [{ kind: ORGANIZATION, entityId: "acme", userId: "bob", role: "internal_user" }],
       }),
+    cli: ["organizations", "add-members", "acme", "bob", "--role", "internal_user"],
   },
   {
     what: "gets another role there",
@@ -306,11 +359,13 @@ const operations: readonly Operation[] = [
         member: { kind: ORGANIZATION, entityId: "acme", userId: "bob", role: "org_admin" },
         updateMask: { paths: ["role"] },
       }),
+    cli: ["organizations", "update-member", "acme", "bob", "--role", "org_admin"],
   },
   {
     what: "and is removed",
     http: (post) => post("/organization/member_delete", { organization_id: "acme", user_id: "bob" }, "DELETE"),
     rpc: ({ entityAdmin }) => entityAdmin.removeMember({ kind: ORGANIZATION, entityId: "acme", userId: "bob" }),
+    cli: ["organizations", "remove-member", "acme", "bob"],
   },
   {
     what: "an administrator is added to an organization",
@@ -318,6 +373,7 @@ const operations: readonly Operation[] = [
       post("/organization/member_add", { organization_id: "acme", member: { user_id: "ada", role: "org_admin" } }),
     rpc: ({ entityAdmin }) =>
       entityAdmin.addMembers({ members: [{ kind: ORGANIZATION, entityId: "acme", userId: "ada", role: "org_admin" }] }),
+    cli: ["organizations", "add-members", "acme", "ada", "--role", "org_admin"],
   },
   {
     what: "a team gives its new members budgets, and says what they may do",
@@ -331,6 +387,56 @@ const operations: readonly Operation[] = [
       await entityAdmin.updateEntity({ entity: { kind: TEAM, id: "search", extra }, updateMask: { paths: ["extra"] } });
       await entityAdmin.addMembers({ members: [member({ userId: "bob" })] });
     },
+    cli: [
+      [
+        ...["teams", "update", "search", "--extra"],
+        '{"team_member_budget":2,"team_member_permissions":["/key/generate"]}',
+      ],
+      ["teams", "add-members", "search", "bob"],
+    ],
+  },
+  {
+    what: "users are changed, each for itself",
+    http: (post) =>
+      post("/user/bulk_update", {
+        users: [
+          { user_id: "ada", rpm_limit: 6 },
+          { user_id: "nobody", rpm_limit: 6 },
+        ],
+      }),
+    rpc: ({ entityAdmin }) =>
+      entityAdmin.batchUpdateEntities({
+        requests: ["ada", "nobody"].map((id) => ({
+          entity: { kind: USER, id, rpmLimit: 6n },
+          updateMask: { paths: ["rpm_limit"] },
+        })),
+      }),
+    cli: ["users", "update-many", "ada", "--rpm-limit", "6"],
+  },
+  {
+    what: "all users are changed",
+    http: (post) => post("/user/bulk_update", { all_users: true, user_updates: { tpm_limit: 60 } }),
+    rpc: ({ entityAdmin }) =>
+      entityAdmin.batchUpdateEntities({
+        all: { entity: { kind: USER, tpmLimit: 60n }, updateMask: { paths: ["tpm_limit"] } },
+      }),
+    cli: ["users", "update-many", "--all", "--tpm-limit", "60"],
+  },
+  {
+    what: "a team is made with members, and a user with teams and a key",
+    http: async (post) => {
+      await post("/team/new", { team_id: "crew", members_with_roles: [{ user_id: "ada", role: "admin" }] });
+      await post("/user/new", { user_id: "eve", teams: ["crew"] });
+    },
+    rpc: async ({ entityAdmin }) => {
+      const members = [{ id: "ada", role: "admin" }];
+      await entityAdmin.createEntity({ entity: { kind: TEAM, id: "crew" }, members });
+      await entityAdmin.createEntity({ entity: { kind: USER, id: "eve" }, members: [{ id: "crew" }], key: {} });
+    },
+    cli: [
+      ["teams", "create", "crew", "--member", "ada=admin"],
+      ["users", "create", "eve", "--team", "crew", "--key"],
+    ],
   },
   {
     what: "a key is made with every field",
@@ -410,6 +516,7 @@ const operations: readonly Operation[] = [
         },
         updateMask: { paths: ["temp_budget_increase_usd", "temp_budget_expire_time"] },
       }),
+    cli: ["keys", "update", "ci", "--temp-budget-increase", "9", "--temp-budget-expires", expires],
   },
   {
     what: "a key keeps fields that do not act",
@@ -419,6 +526,21 @@ const operations: readonly Operation[] = [
         key: { id: await keyIdOf(stage, "ci"), extra: { guardrails: ["g"] } },
         updateMask: { paths: ["extra"] },
       }),
+    cli: ["keys", "update", "ci", "--extra", '{"guardrails":["g"]}'],
+  },
+  {
+    what: "keys are changed, each for itself",
+    http: (post) => post("/key/bulk_update", { keys: [{ key: "ci", rpm_limit: 8 }] }),
+    rpc: async ({ keyAdmin }) => {
+      const { results } = await keyAdmin.batchUpdateKeys({
+        requests: ["nothing", "ci"].map((id) => ({ key: { id, rpmLimit: 8n } })),
+      });
+      assert.deepEqual(
+        results.map(({ refusal }) => refusal?.reason),
+        ["NOT_FOUND", undefined],
+      );
+    },
+    cli: ["keys", "update-many", "ci", "--rpm-limit", "8"],
   },
   {
     what: "a key is blocked",
@@ -442,6 +564,7 @@ const operations: readonly Operation[] = [
     what: "a key's budget is set back",
     http: (post) => post("/key/ci/reset_spend", { reset_to: 0 }),
     rpc: ({ keyAdmin }) => keyAdmin.resetKeyBudget({ key: "ci", resetToUsd: "0" }),
+    cli: ["keys", "reset-spend", "ci"],
   },
   {
     what: "a second key is made",
@@ -511,6 +634,7 @@ const operations: readonly Operation[] = [
       post("/credentials", { credential_name: "c", credential_values: { api_key: "k" }, credential_info: { a: 1 } }),
     rpc: ({ credentialAdmin }) =>
       credentialAdmin.createCredential({ credential: { name: "c", values: { api_key: "k" }, info: { a: 1 } } }),
+    cli: ["credentials", "create", "c", "--values", '{"api_key":"k"}', "--info", '{"a":1}'],
   },
   {
     what: "a credential is changed",
@@ -520,6 +644,7 @@ const operations: readonly Operation[] = [
         ...{ name: "c", credential: { values: { api_base: "https://x.example" } } },
         updateMask: { paths: ["values.api_base"] },
       }),
+    cli: ["credentials", "update", "c", "--values", '{"api_base":"https://x.example"}'],
   },
   {
     what: "a model is made",
@@ -535,6 +660,10 @@ const operations: readonly Operation[] = [
           litellmParams: { model: "openai/gpt-4o-mini", litellm_credential_name: "c", rpm: 5 },
         },
       }),
+    cli: [
+      ...["models", "create", "m-1", "--name", "m", "--info", '{"base_model":"gpt-4o-mini"}', "--params"],
+      '{"model":"openai/gpt-4o-mini","litellm_credential_name":"c","rpm":5}',
+    ],
   },
   {
     what: "a model is changed",
@@ -544,16 +673,28 @@ const operations: readonly Operation[] = [
         model: { id: "m-1", litellmParams: { weight: 2 } },
         updateMask: { paths: ["litellm_params.weight", "litellm_params.rpm"] },
       }),
+    cli: ["models", "update", "m-1", "--params", '{"rpm":null,"weight":2}'],
   },
   {
     what: "a model is deleted",
     http: (post) => post("/model/delete", { id: "m-1" }),
     rpc: ({ modelAdmin }) => modelAdmin.deleteModel({ id: "m-1" }),
+    cli: ["models", "delete", "m-1"],
   },
   {
     what: "a credential is deleted",
     http: (post) => post("/credentials/c", {}, "DELETE"),
     rpc: ({ credentialAdmin }) => credentialAdmin.deleteCredential({ name: "c" }),
+    cli: ["credentials", "delete", "c"],
+  },
+  {
+    what: "the spend of all keys and teams is set back",
+    before: book,
+    http: (post) => post("/global/spend/reset", {}),
+    rpc: async (stage) => {
+      assert.equal((await stage.spendAdmin.resetSpend({})).budgets, 2n);
+    },
+    cli: ["spend", "reset", "--yes"],
   },
   {
     what: "a user is deleted",
@@ -577,29 +718,31 @@ const operations: readonly Operation[] = [
 
 /** Routes that are a shorter or an older way for others, or that only read. */
 const otherWays = new Set([
-  ...["/key/bulk_update", "/key/{key}/regenerate", "/team/bulk_member_add", "/team/model/add", "/team/model/delete"],
+  ...["/key/{key}/regenerate", "/team/bulk_member_add"],
   ...["/end_user/new", "/end_user/update", "/end_user/delete", "/end_user/block", "/end_user/unblock", "/model/update"],
-  ...["/key/service-account/generate", "/key/health", "/team/permissions_update", "/user/bulk_update"],
-  ...["/spend/calculate", "/cost/estimate"],
+  ...["/key/service-account/generate", "/key/health", "/team/permissions_update"],
+  ...["/spend/calculate", "/cost/estimate", "/global/spend/refresh"],
   ...["/v2/key/info", "/tag/info", "/budget/info", "/global/spend/end_users", "/credentials/by_name/{credential_name}"],
 ]);
 
 test("the same sequence of operations by HTTP, by gRPC and from the command line ends in the same rows", async (t) => {
   const used = new Set<string>();
-  for (const { what, http, rpc, cli } of operations) {
+  for (const { what, before: prepare, http, rpc, cli } of operations) {
     await t.test(what, async () => {
+      for (const face of faces) await prepare?.(stages[face]);
       await http(async (path, body, method) => {
         // Where a key is named LiteLLM takes no alias.
         const [key] = await stages.http.sql<{ key_id: string }>("SELECT key_id FROM keys WHERE alias = 'ci'");
         const filled = JSON.parse(JSON.stringify(body).replace('"key":"ci"', `"key":"${key?.key_id}"`));
-        const form = [...routes.keys()].find((each) => new RegExp(`^${each.replace(/\{\w+\}/, "[^/]+")}$`).test(path));
+        const form = [...routes.keys()].find((each) => new RegExp(`^${each.replace(/\{\w+\}/g, "[^/]+")}$`).test(path));
         used.add(form ?? path);
         const answer = await stages.http.http(method ?? "POST", path.replace("/ci/", `/${key?.key_id}/`), filled);
         assert.equal(answer.status, 200, `${path}: ${JSON.stringify(answer.body)}`);
       });
       await rpc(stages.rpc);
-      if (cli === undefined) await rpc(stages.cli);
-      else await runCli(stages.cli, cli);
+      for (const args of typeof cli[0] === "string" ? [cli as readonly string[]] : (cli as readonly string[][])) {
+        await runCli(stages.cli, args);
+      }
       const [byHttp, byRpc, byCli] = [await newsOf(stages.http), await newsOf(stages.rpc), await newsOf(stages.cli)];
       assert.ok(Object.keys(byRpc).length > 0, "it did nothing");
       assert.deepEqual(byHttp, byRpc, "HTTP and gRPC");

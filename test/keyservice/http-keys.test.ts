@@ -281,6 +281,7 @@ test("a virtual key may ask for itself only", async () => {
 });
 
 test("the list has pages and filters", async () => {
+  await stage.teams("pages");
   const ids: string[] = [];
   for (let made = 0; made < 5; made++) {
     const { body } = await stage.http("POST", "/key/generate", {

@@ -15,6 +15,7 @@ const calls = Array.from({ length: 5 }, () => randomUUID());
 
 before(async () => {
   stage = await Stage.open();
+  await stage.teams("t");
   payer = (await stage.http("POST", "/key/generate", { key_alias: "payer", team_id: "t", user_id: "u" })).body;
   deleted = (await stage.http("POST", "/key/generate", {})).body;
   for (const [index, callId] of calls.entries()) {
@@ -162,6 +163,32 @@ test("/spend/logs/v2 has numbered pages that hold every row once, and a total", 
     );
   }
   assert.equal(new Set(seen).size, 6);
+});
+
+test("the total of very many rows is told from the sums, corrections included, and is right", async () => {
+  const rows = (from: number, to: number, attempt: string, day: string) =>
+    stage.sql(
+      `INSERT INTO spend_log (call_id, attempt, key_id, pod_id, cost_nanos, reserved_nanos, status, started_at, user_id)
+       SELECT gen_random_uuid(), ${attempt}, $1, 'p', 0, 0, 'success', $2::timestamptz + n * interval '1 second', 'many'
+       FROM generate_series(${from}, ${to}) n`,
+      [payer.key_id, day],
+    );
+  const days = ["2024-02-01", "2024-02-02"];
+  for (const day of days) {
+    await rows(1, 6_000, "1", day);
+    await stage.sql(`INSERT INTO daily_spend VALUES ($1, $2, '', 'many', '', '', '', '', 0, 0, 0, 0, 0, 5900, 100)`, [
+      day,
+      payer.key_id,
+    ]);
+  }
+  await rows(1, 7, "-n", days[0] ?? "");
+  const total = async (query: string) => (await logs(`/v2?${query}&user_id=many&page_size=100`)).body.total;
+  assert.equal(await total("start_date=2024-02-01&end_date=2024-02-02"), 12_007);
+  assert.equal(await total("start_date=2024-02-01&end_date=2024-02-01"), 6_007);
+  const keyed = `start_date=2024-01-01&end_date=2024-12-31&api_key=${payer.key_id}`;
+  assert.equal(await total(keyed), 12_007);
+  await stage.sql("DELETE FROM spend_log WHERE user_id = 'many'");
+  await stage.sql("DELETE FROM daily_spend WHERE user_id = 'many'");
 });
 
 test("an accountant gets the rows of the spend log as CSV, with exact amounts", async () => {

@@ -5,6 +5,7 @@ import { Stage } from "./admin-stage.ts";
 let stage: Stage;
 before(async () => {
   stage = await Stage.open();
+  await stage.teams("ended");
 });
 after(async () => {
   await stage.close();

@@ -1,8 +1,12 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import { Code } from "@connectrpc/connect";
+import { Entities } from "../../src/keyservice/entities.ts";
+import { entityRpcNames } from "../../src/keyservice/entity-messages.ts";
+import { forgiveAll } from "../../src/keyservice/forgiveness.ts";
 import { noKeyRules } from "../../src/keyservice/key-rules.ts";
 import { Keys } from "../../src/keyservice/keys.ts";
+import { Members } from "../../src/keyservice/members.ts";
 import { Operator } from "../../src/keyservice/operator.ts";
 import { assertFails, masterKey, Stage } from "./admin-stage.ts";
 import { BooksStage, leaseTtlMs, pepper, spend } from "./books-stage.ts";
@@ -57,6 +61,42 @@ test("what pods have borrowed stays reserved, and counts when it is spent", asyn
   await books.settle(spend(keyId, 25n, { leaseId }));
   await books.giveBack(leaseId, 0n, true);
   assert.equal(await used(keyId), 25n);
+});
+
+test("a member's budget in a team is set back alone, and not below what is asked for", async () => {
+  const signed = { ...parts, postgres: books.postgres, clock: books.clock };
+  const [teams, members] = [new Entities(signed), new Members(signed)];
+  await teams.create("team", { id: "crew", change: {}, names: entityRpcNames });
+  const membership = { scope: "team", entityId: "crew", userId: "ann" } as const;
+  await members.add([{ membership, fields: { maxBudget: 100n } }], entityRpcNames);
+  const keyId = await key(1_000n);
+  await books.postgres.query("UPDATE keys SET team_id = 'crew', user_id = 'ann' WHERE key_id = $1", [keyId]);
+  await books.settle(spend(keyId, 100n));
+  assert.equal((await books.acquire(keyId, 1n)).outcome, "refused");
+  const to = (resetTo: bigint) => members.resetSpend("crew", "ann", { resetTo, name: "reset_to" });
+  await assert.rejects(to(101n), /at most what was spent/);
+  const { previous, member } = await to(60n);
+  assert.deepEqual([previous, member.budget?.spent, await used(keyId)], [100n, 60n, 100n]);
+  assert.equal((await books.acquire(keyId, 41n)).outcome, "refused");
+  const leaseId = await books.lease(keyId, 40n);
+  // What was borrowed stays reserved, and counts when it is spent.
+  await to(0n);
+  assert.equal((await books.acquire(keyId, 61n)).outcome, "refused");
+  await books.settle(spend(keyId, 25n, { leaseId }));
+  await books.giveBack(leaseId, 0n, true);
+  assert.equal((await members.get(membership)).budget?.spent, 25n);
+  await assert.rejects(members.resetSpend("crew", "bob", { resetTo: 0n, name: "reset_to" }), /no member/);
+});
+
+test("all keys and teams are set back, a member's budget is not", async () => {
+  const keyIds = [await key(100n), await key(100n, "1d"), await key(100n)];
+  for (const keyId of keyIds.slice(0, 2)) await books.settle(spend(keyId, 90n));
+  const count = await forgiveAll(books.postgres, () => ({ nowMs: books.clock.nowMs(), timeZone: "UTC" }));
+  assert.ok(count >= 2);
+  for (const keyId of keyIds) assert.equal(await used(keyId), 0n);
+  const signed = { ...parts, postgres: books.postgres, clock: books.clock };
+  const member = await new Members(signed).get({ scope: "team", entityId: "crew", userId: "ann" });
+  assert.equal(member.budget?.spent, 25n);
 });
 
 test("windows are set back with the main budget; one that has used less stays", async () => {

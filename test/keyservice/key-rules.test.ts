@@ -26,6 +26,7 @@ describe("default_key_generate_params", () => {
         bounds: {},
       },
     });
+    await stage.teams("core-infra", "mine");
   });
   after(async () => {
     await stage.close();

@@ -6,6 +6,7 @@ import { masterKey, Stage } from "./admin-stage.ts";
 let stage: Stage;
 before(async () => {
   stage = await Stage.open();
+  await stage.teams("many");
 });
 after(async () => {
   await stage.close();

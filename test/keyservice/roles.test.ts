@@ -5,6 +5,7 @@ import type { JsonObject } from "../../src/completion.ts";
 import { AuditAction } from "../../src/gen/tollgate/admin/v1/audit_pb.ts";
 import { EntityKind } from "../../src/gen/tollgate/admin/v1/entities_pb.ts";
 import { SpendDimension } from "../../src/gen/tollgate/admin/v1/keys_pb.ts";
+import { noKeyRules } from "../../src/keyservice/key-rules.ts";
 import { masterKey, Stage } from "./admin-stage.ts";
 
 const days = "start_date=2026-11-01&end_date=2026-11-30";
@@ -29,7 +30,7 @@ describe("roles", () => {
   };
 
   before(async () => {
-    stage = await Stage.open();
+    stage = await Stage.open({ keyRules: { ...noKeyRules, joinableTeams: ["t3"] } });
     keys.master = masterKey;
     await made("/organization/new", { organization_id: "o1", organization_alias: "one" });
     await made("/organization/new", { organization_id: "o2", organization_alias: "two" });
@@ -39,6 +40,7 @@ describe("roles", () => {
       organization_id: "o2",
       team_member_permissions: ["/key/generate", "/key/update"],
     });
+    await made("/team/new", { team_id: "t3" });
     const users = [
       ["admin", "proxy_admin"],
       ["viewer", "proxy_admin_viewer"],
@@ -216,6 +218,38 @@ describe("roles", () => {
     ],
     ["ask whether one's key is well", "POST", "/key/health", {}, everybody],
     ["change users", "POST", "/user/bulk_update", { users: [{ user_id: "member", metadata: {} }] }, admins],
+    ["change all users", "POST", "/user/bulk_update", { all_users: true, user_updates: { metadata: {} } }, admins],
+    [
+      "set back what a member of team 1 has used",
+      "POST",
+      "/team/t1/member/member/reset_spend",
+      { reset_to: 0 },
+      [...admins, "org", "lead"],
+    ],
+    ["let team 1 use a model", "POST", "/team/model/add", { team_id: "t1", models: ["m"] }, [...admins, "org"]],
+    ["let team 1 use it no more", "POST", "/team/model/delete", { team_id: "t1", models: ["m"] }, [...admins, "org"]],
+    ["list teams to join", "GET", "/team/available", undefined, everybody],
+    [
+      "make oneself a member of a team that is open to every user",
+      "POST",
+      "/team/member_add",
+      { team_id: "t3", member: { user_id: "other" } },
+      [...admins, "other"],
+    ],
+    ["set back what all have used", "POST", "/global/spend/reset", {}, ["master"]],
+    ["sum reports up anew", "POST", "/global/spend/refresh", {}, admins],
+    ["the budgets of providers", "GET", "/provider/budgets", undefined, seers],
+    ["how long models take", "GET", "/model/metrics", undefined, seers],
+    ["list the aliases of keys", "GET", "/key/aliases", undefined, everybody],
+    ["list groups of models", "GET", "/model_group/info", undefined, everybody],
+    ["a credential of a model", "GET", "/credentials/by_model/none", undefined, admins],
+    [
+      "what messages would cost",
+      "POST",
+      "/spend/calculate",
+      { model: "openai/gpt-4o", messages: [{ role: "user", content: "Hello" }] },
+      seers,
+    ],
     ["make a user", "POST", "/user/new", { auto_create_key: false }, admins],
     ["change a user", "POST", "/user/update", { user_id: "member", user_role: "proxy_admin" }, []],
     ["look at a user", "GET", "/user/info?user_id=member", undefined, [...seers, "member"]],
@@ -353,6 +387,12 @@ describe("roles", () => {
   });
 
   test("over gRPC the same is refused, and the same is not", async () => {
+    const allUsers = { entity: { kind: EntityKind.USER, metadata: {} }, updateMask: { paths: ["metadata"] } };
+    const roleModel = "model-of-roles";
+    await made("/model/new", {
+      ...{ model_name: "m", model_info: { id: roleModel } },
+      litellm_params: { model: "openai/gpt-4o", api_key: "sk-provider-secret-41" },
+    });
     const cases: [string, () => Promise<unknown>, readonly Who[]][] = [
       ["make a key in team 1", () => stage.keyAdmin.createKey({ key: { teamId: "t1" } }), [...admins, "org", "lead"]],
       [
@@ -362,6 +402,27 @@ describe("roles", () => {
       ],
       ["block a key", () => stage.keyAdmin.blockKey({ key: victims.ofTeam2 }), admins],
       ["list keys", () => stage.keyAdmin.listKeys({}), everybody],
+      ["set back what all have used", () => stage.spendAdmin.resetSpend({}), ["master"]],
+      ["the budgets of providers", () => stage.spendAdmin.listProviderBudgets({}), seers],
+      ["change all users", () => stage.entityAdmin.batchUpdateEntities({ all: allUsers }), admins],
+      [
+        "let team 1 use a model",
+        () => stage.entityAdmin.changeEntityModels({ kind: EntityKind.TEAM, id: "t1", add: ["m"] }),
+        [...admins, "org"],
+      ],
+      [
+        "set back what a member of team 1 has used",
+        () => stage.entityAdmin.resetMemberBudget({ teamId: "t1", userId: "member" }),
+        [...admins, "org", "lead"],
+      ],
+      [
+        "list teams to join",
+        () => stage.entityAdmin.listEntities({ kind: EntityKind.TEAM, joinable: true }),
+        everybody,
+      ],
+      ["list the aliases of keys", () => stage.keyAdmin.listKeyAliases({}), everybody],
+      ["list groups of models", () => stage.modelAdmin.listModelGroups({}), everybody],
+      ["a credential of a model", () => stage.credentialAdmin.getModelCredential({ modelId: roleModel }), admins],
       ["ask for a price", () => stage.spendAdmin.estimateCost({ model: "openai/gpt-4o" }), seers],
       [
         "say what members of team 1 may do",

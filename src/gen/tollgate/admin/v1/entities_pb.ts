@@ -9,7 +9,7 @@ import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { BudgetWindow } from "./keys_pb.ts";
+import type { BudgetWindow, CreateKeyRequest, Key, Refusal } from "./keys_pb.ts";
 import { file_tollgate_admin_v1_keys } from "./keys_pb.ts";
 import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
 
@@ -17,7 +17,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file tollgate/admin/v1/entities.proto.
  */
 export const file_tollgate_admin_v1_entities: GenFile = /*@__PURE__*/
-  fileDesc("CiB0b2xsZ2F0ZS9hZG1pbi92MS9lbnRpdGllcy5wcm90bxIRdG9sbGdhdGUuYWRtaW4udjEixggKBkVudGl0eRI1CgRraW5kGAEgASgOMh0udG9sbGdhdGUuYWRtaW4udjEuRW50aXR5S2luZEIIukgFggECEAESFAoCaWQYAiABKAlCCLpIBXIDGIACEhwKBWFsaWFzGAMgASgJQgi6SAVyAxiAAkgAiAEBEhIKBWVtYWlsGAQgASgJSAGIAQESEQoEcm9sZRgFIAEoCUgCiAEBEhwKD29yZ2FuaXphdGlvbl9pZBgGIAEoCUgDiAEBEg4KBm1vZGVscxgHIAMoCRI3CgdhbGlhc2VzGAggAygLMiYudG9sbGdhdGUuYWRtaW4udjEuRW50aXR5LkFsaWFzZXNFbnRyeRIbCg5tYXhfYnVkZ2V0X3VzZBgJIAEoCUgEiAEBEhwKD3NvZnRfYnVkZ2V0X3VzZBgKIAEoCUgFiAEBEhwKD2J1ZGdldF9kdXJhdGlvbhgLIAEoCUgGiAEBEkEKDmJ1ZGdldF93aW5kb3dzGAwgAygLMh8udG9sbGdhdGUuYWRtaW4udjEuQnVkZ2V0V2luZG93Qgi6SAWSAQIQERIWCglidWRnZXRfaWQYDSABKAlIB4gBARIfCglycG1fbGltaXQYDiABKANCB7pIBCICKABICIgBARIfCgl0cG1fbGltaXQYDyABKANCB7pIBCICKABICYgBARIrChVtYXhfcGFyYWxsZWxfcmVxdWVzdHMYECABKANCB7pIBCICKABICogBARIpCghtZXRhZGF0YRgRIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSDAoEdGFncxgSIAMoCRIPCgdibG9ja2VkGBMgASgIEhEKCXNwZW50X3VzZBgUIAEoCRIUCgxyZXNlcnZlZF91c2QYFSABKAkSNQoRYnVkZ2V0X3Jlc2V0X3RpbWUYFiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2NyZWF0ZV90aW1lGBcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgYIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgZIAEoCRImCgVleHRyYRgaIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QaLgoMQWxpYXNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGX2FsaWFzQggKBl9lbWFpbEIHCgVfcm9sZUISChBfb3JnYW5pemF0aW9uX2lkQhEKD19tYXhfYnVkZ2V0X3VzZEISChBfc29mdF9idWRnZXRfdXNkQhIKEF9idWRnZXRfZHVyYXRpb25CDAoKX2J1ZGdldF9pZEIMCgpfcnBtX2xpbWl0QgwKCl90cG1fbGltaXRCGAoWX21heF9wYXJhbGxlbF9yZXF1ZXN0cyJcChNDcmVhdGVFbnRpdHlSZXF1ZXN0EjEKBmVudGl0eRgBIAEoCzIZLnRvbGxnYXRlLmFkbWluLnYxLkVudGl0eUIGukgDyAEBEhIKCnJlcXVlc3RfaWQYAiABKAkiQQoUQ3JlYXRlRW50aXR5UmVzcG9uc2USKQoGZW50aXR5GAEgASgLMhkudG9sbGdhdGUuYWRtaW4udjEuRW50aXR5Il4KEEdldEVudGl0eVJlcXVlc3QSNQoEa2luZBgBIAEoDjIdLnRvbGxnYXRlLmFkbWluLnYxLkVudGl0eUtpbmRCCLpIBYIBAhABEhMKAmlkGAIgASgJQge6SARyAhABIj4KEUdldEVudGl0eVJlc3BvbnNlEikKBmVudGl0eRgBIAEoCzIZLnRvbGxnYXRlLmFkbWluLnYxLkVudGl0eSJ5ChNVcGRhdGVFbnRpdHlSZXF1ZXN0EjEKBmVudGl0eRgBIAEoCzIZLnRvbGxnYXRlLmFkbWluLnYxLkVudGl0eUIGukgDyAEBEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJBChRVcGRhdGVFbnRpdHlSZXNwb25zZRIpCgZlbnRpdHkYASABKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5FbnRpdHkiYQoTRGVsZXRlRW50aXR5UmVxdWVzdBI1CgRraW5kGAEgASgOMh0udG9sbGdhdGUuYWRtaW4udjEuRW50aXR5S2luZEIIukgFggECEAESEwoCaWQYAiABKAlCB7pIBHICEAEiFgoURGVsZXRlRW50aXR5UmVzcG9uc2UiqAEKE0xpc3RFbnRpdGllc1JlcXVlc3QSNQoEa2luZBgBIAEoDjIdLnRvbGxnYXRlLmFkbWluLnYxLkVudGl0eUtpbmRCCLpIBYIBAhABEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAMgASgJEhcKD29yZ2FuaXphdGlvbl9pZBgEIAEoCRIRCgltZW1iZXJfaWQYBSABKAkicQoUTGlzdEVudGl0aWVzUmVzcG9uc2USKwoIZW50aXRpZXMYASADKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5FbnRpdHkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC3RvdGFsX2NvdW50GAMgASgDImAKEkJsb2NrRW50aXR5UmVxdWVzdBI1CgRraW5kGAEgASgOMh0udG9sbGdhdGUuYWRtaW4udjEuRW50aXR5S2luZEIIukgFggECEAESEwoCaWQYAiABKAlCB7pIBHICEAEiQAoTQmxvY2tFbnRpdHlSZXNwb25zZRIpCgZlbnRpdHkYASABKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5FbnRpdHkiYgoUVW5ibG9ja0VudGl0eVJlcXVlc3QSNQoEa2luZBgBIAEoDjIdLnRvbGxnYXRlLmFkbWluLnYxLkVudGl0eUtpbmRCCLpIBYIBAhABEhMKAmlkGAIgASgJQge6SARyAhABIkIKFVVuYmxvY2tFbnRpdHlSZXNwb25zZRIpCgZlbnRpdHkYASABKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5FbnRpdHkijAMKBk1lbWJlchI3CgRraW5kGAEgASgOMh0udG9sbGdhdGUuYWRtaW4udjEuRW50aXR5S2luZEIKukgHggEEGAEYAxIaCgllbnRpdHlfaWQYAiABKAlCB7pIBHICEAESGAoHdXNlcl9pZBgDIAEoCUIHukgEcgIQARIRCgRyb2xlGAQgASgJSACIAQESGwoObWF4X2J1ZGdldF91c2QYBSABKAlIAYgBARIcCg9idWRnZXRfZHVyYXRpb24YBiABKAlIAogBARIWCglidWRnZXRfaWQYByABKAlIA4gBARIfCglycG1fbGltaXQYCCABKANCB7pIBCICKABIBIgBARIfCgl0cG1fbGltaXQYCSABKANCB7pIBCICKABIBYgBARIRCglzcGVudF91c2QYCiABKAlCBwoFX3JvbGVCEQoPX21heF9idWRnZXRfdXNkQhIKEF9idWRnZXRfZHVyYXRpb25CDAoKX2J1ZGdldF9pZEIMCgpfcnBtX2xpbWl0QgwKCl90cG1fbGltaXQiTAoRQWRkTWVtYmVyc1JlcXVlc3QSNwoHbWVtYmVycxgBIAMoCzIZLnRvbGxnYXRlLmFkbWluLnYxLk1lbWJlckILukgIkgEFCAEQ6AciQAoSQWRkTWVtYmVyc1Jlc3BvbnNlEioKB21lbWJlcnMYASADKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5NZW1iZXIieQoTVXBkYXRlTWVtYmVyUmVxdWVzdBIxCgZtZW1iZXIYASABKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5NZW1iZXJCBrpIA8gBARIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siQQoUVXBkYXRlTWVtYmVyUmVzcG9uc2USKQoGbWVtYmVyGAEgASgLMhkudG9sbGdhdGUuYWRtaW4udjEuTWVtYmVyIoQBChNSZW1vdmVNZW1iZXJSZXF1ZXN0EjcKBGtpbmQYASABKA4yHS50b2xsZ2F0ZS5hZG1pbi52MS5FbnRpdHlLaW5kQgq6SAeCAQQYARgDEhoKCWVudGl0eV9pZBgCIAEoCUIHukgEcgIQARIYCgd1c2VyX2lkGAMgASgJQge6SARyAhABIhYKFFJlbW92ZU1lbWJlclJlc3BvbnNlInEKEkxpc3RNZW1iZXJzUmVxdWVzdBI3CgRraW5kGAEgASgOMh0udG9sbGdhdGUuYWRtaW4udjEuRW50aXR5S2luZEIKukgHggEEGAEYAxIRCgllbnRpdHlfaWQYAiABKAkSDwoHdXNlcl9pZBgDIAEoCSJBChNMaXN0TWVtYmVyc1Jlc3BvbnNlEioKB21lbWJlcnMYASADKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5NZW1iZXIi/wIKBkJ1ZGdldBIUCgJpZBgBIAEoCUIIukgFcgMYgAISGwoObWF4X2J1ZGdldF91c2QYAiABKAlIAIgBARIcCg9zb2Z0X2J1ZGdldF91c2QYAyABKAlIAYgBARIcCg9idWRnZXRfZHVyYXRpb24YBCABKAlIAogBARIfCglycG1fbGltaXQYBSABKANCB7pIBCICKABIA4gBARIfCgl0cG1fbGltaXQYBiABKANCB7pIBCICKABIBIgBARIrChVtYXhfcGFyYWxsZWxfcmVxdWVzdHMYByABKANCB7pIBCICKABIBYgBARImCgVleHRyYRgIIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RCEQoPX21heF9idWRnZXRfdXNkQhIKEF9zb2Z0X2J1ZGdldF91c2RCEgoQX2J1ZGdldF9kdXJhdGlvbkIMCgpfcnBtX2xpbWl0QgwKCl90cG1fbGltaXRCGAoWX21heF9wYXJhbGxlbF9yZXF1ZXN0cyJIChNDcmVhdGVCdWRnZXRSZXF1ZXN0EjEKBmJ1ZGdldBgBIAEoCzIZLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldEIGukgDyAEBIkEKFENyZWF0ZUJ1ZGdldFJlc3BvbnNlEikKBmJ1ZGdldBgBIAEoCzIZLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldCJ5ChNVcGRhdGVCdWRnZXRSZXF1ZXN0EjEKBmJ1ZGdldBgBIAEoCzIZLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldEIGukgDyAEBEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJBChRVcGRhdGVCdWRnZXRSZXNwb25zZRIpCgZidWRnZXQYASABKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5CdWRnZXQiKgoTRGVsZXRlQnVkZ2V0UmVxdWVzdBITCgJpZBgBIAEoCUIHukgEcgIQASIWChREZWxldGVCdWRnZXRSZXNwb25zZSIhChJMaXN0QnVkZ2V0c1JlcXVlc3QSCwoDaWRzGAEgAygJIkEKE0xpc3RCdWRnZXRzUmVzcG9uc2USKgoHYnVkZ2V0cxgBIAMoCzIZLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldCqiAQoKRW50aXR5S2luZBIbChdFTlRJVFlfS0lORF9VTlNQRUNJRklFRBAAEhQKEEVOVElUWV9LSU5EX1RFQU0QARIUChBFTlRJVFlfS0lORF9VU0VSEAISHAoYRU5USVRZX0tJTkRfT1JHQU5JWkFUSU9OEAMSGAoURU5USVRZX0tJTkRfQ1VTVE9NRVIQBBITCg9FTlRJVFlfS0lORF9UQUcQBTKtCAoSRW50aXR5QWRtaW5TZXJ2aWNlEl8KDENyZWF0ZUVudGl0eRImLnRvbGxnYXRlLmFkbWluLnYxLkNyZWF0ZUVudGl0eVJlcXVlc3QaJy50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVFbnRpdHlSZXNwb25zZRJWCglHZXRFbnRpdHkSIy50b2xsZ2F0ZS5hZG1pbi52MS5HZXRFbnRpdHlSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuR2V0RW50aXR5UmVzcG9uc2USXwoMVXBkYXRlRW50aXR5EiYudG9sbGdhdGUuYWRtaW4udjEuVXBkYXRlRW50aXR5UmVxdWVzdBonLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUVudGl0eVJlc3BvbnNlEl8KDERlbGV0ZUVudGl0eRImLnRvbGxnYXRlLmFkbWluLnYxLkRlbGV0ZUVudGl0eVJlcXVlc3QaJy50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVFbnRpdHlSZXNwb25zZRJfCgxMaXN0RW50aXRpZXMSJi50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0RW50aXRpZXNSZXF1ZXN0GicudG9sbGdhdGUuYWRtaW4udjEuTGlzdEVudGl0aWVzUmVzcG9uc2USXAoLQmxvY2tFbnRpdHkSJS50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0VudGl0eVJlcXVlc3QaJi50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0VudGl0eVJlc3BvbnNlEmIKDVVuYmxvY2tFbnRpdHkSJy50b2xsZ2F0ZS5hZG1pbi52MS5VbmJsb2NrRW50aXR5UmVxdWVzdBooLnRvbGxnYXRlLmFkbWluLnYxLlVuYmxvY2tFbnRpdHlSZXNwb25zZRJZCgpBZGRNZW1iZXJzEiQudG9sbGdhdGUuYWRtaW4udjEuQWRkTWVtYmVyc1JlcXVlc3QaJS50b2xsZ2F0ZS5hZG1pbi52MS5BZGRNZW1iZXJzUmVzcG9uc2USXwoMVXBkYXRlTWVtYmVyEiYudG9sbGdhdGUuYWRtaW4udjEuVXBkYXRlTWVtYmVyUmVxdWVzdBonLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZU1lbWJlclJlc3BvbnNlEl8KDFJlbW92ZU1lbWJlchImLnRvbGxnYXRlLmFkbWluLnYxLlJlbW92ZU1lbWJlclJlcXVlc3QaJy50b2xsZ2F0ZS5hZG1pbi52MS5SZW1vdmVNZW1iZXJSZXNwb25zZRJcCgtMaXN0TWVtYmVycxIlLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RNZW1iZXJzUmVxdWVzdBomLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RNZW1iZXJzUmVzcG9uc2UylQMKEkJ1ZGdldEFkbWluU2VydmljZRJfCgxDcmVhdGVCdWRnZXQSJi50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVCdWRnZXRSZXF1ZXN0GicudG9sbGdhdGUuYWRtaW4udjEuQ3JlYXRlQnVkZ2V0UmVzcG9uc2USXwoMVXBkYXRlQnVkZ2V0EiYudG9sbGdhdGUuYWRtaW4udjEuVXBkYXRlQnVkZ2V0UmVxdWVzdBonLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUJ1ZGdldFJlc3BvbnNlEl8KDERlbGV0ZUJ1ZGdldBImLnRvbGxnYXRlLmFkbWluLnYxLkRlbGV0ZUJ1ZGdldFJlcXVlc3QaJy50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVCdWRnZXRSZXNwb25zZRJcCgtMaXN0QnVkZ2V0cxIlLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RCdWRnZXRzUmVxdWVzdBomLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RCdWRnZXRzUmVzcG9uc2ViBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp, file_tollgate_admin_v1_keys]);
+  fileDesc("CiB0b2xsZ2F0ZS9hZG1pbi92MS9lbnRpdGllcy5wcm90bxIRdG9sbGdhdGUuYWRtaW4udjEixggKBkVudGl0eRI1CgRraW5kGAEgASgOMh0udG9sbGdhdGUuYWRtaW4udjEuRW50aXR5S2luZEIIukgFggECEAESFAoCaWQYAiABKAlCCLpIBXIDGIACEhwKBWFsaWFzGAMgASgJQgi6SAVyAxiAAkgAiAEBEhIKBWVtYWlsGAQgASgJSAGIAQESEQoEcm9sZRgFIAEoCUgCiAEBEhwKD29yZ2FuaXphdGlvbl9pZBgGIAEoCUgDiAEBEg4KBm1vZGVscxgHIAMoCRI3CgdhbGlhc2VzGAggAygLMiYudG9sbGdhdGUuYWRtaW4udjEuRW50aXR5LkFsaWFzZXNFbnRyeRIbCg5tYXhfYnVkZ2V0X3VzZBgJIAEoCUgEiAEBEhwKD3NvZnRfYnVkZ2V0X3VzZBgKIAEoCUgFiAEBEhwKD2J1ZGdldF9kdXJhdGlvbhgLIAEoCUgGiAEBEkEKDmJ1ZGdldF93aW5kb3dzGAwgAygLMh8udG9sbGdhdGUuYWRtaW4udjEuQnVkZ2V0V2luZG93Qgi6SAWSAQIQERIWCglidWRnZXRfaWQYDSABKAlIB4gBARIfCglycG1fbGltaXQYDiABKANCB7pIBCICKABICIgBARIfCgl0cG1fbGltaXQYDyABKANCB7pIBCICKABICYgBARIrChVtYXhfcGFyYWxsZWxfcmVxdWVzdHMYECABKANCB7pIBCICKABICogBARIpCghtZXRhZGF0YRgRIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSDAoEdGFncxgSIAMoCRIPCgdibG9ja2VkGBMgASgIEhEKCXNwZW50X3VzZBgUIAEoCRIUCgxyZXNlcnZlZF91c2QYFSABKAkSNQoRYnVkZ2V0X3Jlc2V0X3RpbWUYFiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2NyZWF0ZV90aW1lGBcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgYIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgZIAEoCRImCgVleHRyYRgaIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QaLgoMQWxpYXNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGX2FsaWFzQggKBl9lbWFpbEIHCgVfcm9sZUISChBfb3JnYW5pemF0aW9uX2lkQhEKD19tYXhfYnVkZ2V0X3VzZEISChBfc29mdF9idWRnZXRfdXNkQhIKEF9idWRnZXRfZHVyYXRpb25CDAoKX2J1ZGdldF9pZEIMCgpfcnBtX2xpbWl0QgwKCl90cG1fbGltaXRCGAoWX21heF9wYXJhbGxlbF9yZXF1ZXN0cyLIAQoTQ3JlYXRlRW50aXR5UmVxdWVzdBIxCgZlbnRpdHkYASABKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5FbnRpdHlCBrpIA8gBARISCgpyZXF1ZXN0X2lkGAIgASgJEjgKB21lbWJlcnMYAyADKAsyHC50b2xsZ2F0ZS5hZG1pbi52MS5OZXdNZW1iZXJCCbpIBpIBAxDoBxIwCgNrZXkYBCABKAsyIy50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVLZXlSZXF1ZXN0Ii4KCU5ld01lbWJlchITCgJpZBgBIAEoCUIHukgEcgIQARIMCgRyb2xlGAIgASgJInYKFENyZWF0ZUVudGl0eVJlc3BvbnNlEikKBmVudGl0eRgBIAEoCzIZLnRvbGxnYXRlLmFkbWluLnYxLkVudGl0eRIjCgNrZXkYAiABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSDgoGc2VjcmV0GAMgASgJIl4KEEdldEVudGl0eVJlcXVlc3QSNQoEa2luZBgBIAEoDjIdLnRvbGxnYXRlLmFkbWluLnYxLkVudGl0eUtpbmRCCLpIBYIBAhABEhMKAmlkGAIgASgJQge6SARyAhABIj4KEUdldEVudGl0eVJlc3BvbnNlEikKBmVudGl0eRgBIAEoCzIZLnRvbGxnYXRlLmFkbWluLnYxLkVudGl0eSJ5ChNVcGRhdGVFbnRpdHlSZXF1ZXN0EjEKBmVudGl0eRgBIAEoCzIZLnRvbGxnYXRlLmFkbWluLnYxLkVudGl0eUIGukgDyAEBEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJBChRVcGRhdGVFbnRpdHlSZXNwb25zZRIpCgZlbnRpdHkYASABKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5FbnRpdHkilgEKGkJhdGNoVXBkYXRlRW50aXRpZXNSZXF1ZXN0EkMKCHJlcXVlc3RzGAEgAygLMiYudG9sbGdhdGUuYWRtaW4udjEuVXBkYXRlRW50aXR5UmVxdWVzdEIJukgGkgEDEPQDEjMKA2FsbBgCIAEoCzImLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUVudGl0eVJlcXVlc3QiUAobQmF0Y2hVcGRhdGVFbnRpdGllc1Jlc3BvbnNlEjEKB3Jlc3VsdHMYASADKAsyIC50b2xsZ2F0ZS5hZG1pbi52MS5VcGRhdGVkRW50aXR5InMKDVVwZGF0ZWRFbnRpdHkSCgoCaWQYASABKAkSKQoGZW50aXR5GAIgASgLMhkudG9sbGdhdGUuYWRtaW4udjEuRW50aXR5EisKB3JlZnVzYWwYAyABKAsyGi50b2xsZ2F0ZS5hZG1pbi52MS5SZWZ1c2FsIpoBChlDaGFuZ2VFbnRpdHlNb2RlbHNSZXF1ZXN0EjUKBGtpbmQYASABKA4yHS50b2xsZ2F0ZS5hZG1pbi52MS5FbnRpdHlLaW5kQgi6SAWCAQIQARITCgJpZBgCIAEoCUIHukgEcgIQARIWCgNhZGQYAyADKAlCCbpIBpIBAxDoBxIZCgZyZW1vdmUYBCADKAlCCbpIBpIBAxDoByJHChpDaGFuZ2VFbnRpdHlNb2RlbHNSZXNwb25zZRIpCgZlbnRpdHkYASABKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5FbnRpdHkiYQoTRGVsZXRlRW50aXR5UmVxdWVzdBI1CgRraW5kGAEgASgOMh0udG9sbGdhdGUuYWRtaW4udjEuRW50aXR5S2luZEIIukgFggECEAESEwoCaWQYAiABKAlCB7pIBHICEAEiFgoURGVsZXRlRW50aXR5UmVzcG9uc2UiugEKE0xpc3RFbnRpdGllc1JlcXVlc3QSNQoEa2luZBgBIAEoDjIdLnRvbGxnYXRlLmFkbWluLnYxLkVudGl0eUtpbmRCCLpIBYIBAhABEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAMgASgJEhcKD29yZ2FuaXphdGlvbl9pZBgEIAEoCRIRCgltZW1iZXJfaWQYBSABKAkSEAoIam9pbmFibGUYBiABKAgicQoUTGlzdEVudGl0aWVzUmVzcG9uc2USKwoIZW50aXRpZXMYASADKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5FbnRpdHkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC3RvdGFsX2NvdW50GAMgASgDImAKEkJsb2NrRW50aXR5UmVxdWVzdBI1CgRraW5kGAEgASgOMh0udG9sbGdhdGUuYWRtaW4udjEuRW50aXR5S2luZEIIukgFggECEAESEwoCaWQYAiABKAlCB7pIBHICEAEiQAoTQmxvY2tFbnRpdHlSZXNwb25zZRIpCgZlbnRpdHkYASABKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5FbnRpdHkiYgoUVW5ibG9ja0VudGl0eVJlcXVlc3QSNQoEa2luZBgBIAEoDjIdLnRvbGxnYXRlLmFkbWluLnYxLkVudGl0eUtpbmRCCLpIBYIBAhABEhMKAmlkGAIgASgJQge6SARyAhABIkIKFVVuYmxvY2tFbnRpdHlSZXNwb25zZRIpCgZlbnRpdHkYASABKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5FbnRpdHkijAMKBk1lbWJlchI3CgRraW5kGAEgASgOMh0udG9sbGdhdGUuYWRtaW4udjEuRW50aXR5S2luZEIKukgHggEEGAEYAxIaCgllbnRpdHlfaWQYAiABKAlCB7pIBHICEAESGAoHdXNlcl9pZBgDIAEoCUIHukgEcgIQARIRCgRyb2xlGAQgASgJSACIAQESGwoObWF4X2J1ZGdldF91c2QYBSABKAlIAYgBARIcCg9idWRnZXRfZHVyYXRpb24YBiABKAlIAogBARIWCglidWRnZXRfaWQYByABKAlIA4gBARIfCglycG1fbGltaXQYCCABKANCB7pIBCICKABIBIgBARIfCgl0cG1fbGltaXQYCSABKANCB7pIBCICKABIBYgBARIRCglzcGVudF91c2QYCiABKAlCBwoFX3JvbGVCEQoPX21heF9idWRnZXRfdXNkQhIKEF9idWRnZXRfZHVyYXRpb25CDAoKX2J1ZGdldF9pZEIMCgpfcnBtX2xpbWl0QgwKCl90cG1fbGltaXQiTAoRQWRkTWVtYmVyc1JlcXVlc3QSNwoHbWVtYmVycxgBIAMoCzIZLnRvbGxnYXRlLmFkbWluLnYxLk1lbWJlckILukgIkgEFCAEQ6AciQAoSQWRkTWVtYmVyc1Jlc3BvbnNlEioKB21lbWJlcnMYASADKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5NZW1iZXIieQoTVXBkYXRlTWVtYmVyUmVxdWVzdBIxCgZtZW1iZXIYASABKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5NZW1iZXJCBrpIA8gBARIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siQQoUVXBkYXRlTWVtYmVyUmVzcG9uc2USKQoGbWVtYmVyGAEgASgLMhkudG9sbGdhdGUuYWRtaW4udjEuTWVtYmVyImQKGFJlc2V0TWVtYmVyQnVkZ2V0UmVxdWVzdBIYCgd0ZWFtX2lkGAEgASgJQge6SARyAhABEhgKB3VzZXJfaWQYAiABKAlCB7pIBHICEAESFAoMcmVzZXRfdG9fdXNkGAMgASgJImIKGVJlc2V0TWVtYmVyQnVkZ2V0UmVzcG9uc2USKQoGbWVtYmVyGAEgASgLMhkudG9sbGdhdGUuYWRtaW4udjEuTWVtYmVyEhoKEnByZXZpb3VzX3NwZW50X3VzZBgCIAEoCSKEAQoTUmVtb3ZlTWVtYmVyUmVxdWVzdBI3CgRraW5kGAEgASgOMh0udG9sbGdhdGUuYWRtaW4udjEuRW50aXR5S2luZEIKukgHggEEGAEYAxIaCgllbnRpdHlfaWQYAiABKAlCB7pIBHICEAESGAoHdXNlcl9pZBgDIAEoCUIHukgEcgIQASIWChRSZW1vdmVNZW1iZXJSZXNwb25zZSJxChJMaXN0TWVtYmVyc1JlcXVlc3QSNwoEa2luZBgBIAEoDjIdLnRvbGxnYXRlLmFkbWluLnYxLkVudGl0eUtpbmRCCrpIB4IBBBgBGAMSEQoJZW50aXR5X2lkGAIgASgJEg8KB3VzZXJfaWQYAyABKAkiQQoTTGlzdE1lbWJlcnNSZXNwb25zZRIqCgdtZW1iZXJzGAEgAygLMhkudG9sbGdhdGUuYWRtaW4udjEuTWVtYmVyIu8DCgZCdWRnZXQSFAoCaWQYASABKAlCCLpIBXIDGIACEhsKDm1heF9idWRnZXRfdXNkGAIgASgJSACIAQESHAoPc29mdF9idWRnZXRfdXNkGAMgASgJSAGIAQESHAoPYnVkZ2V0X2R1cmF0aW9uGAQgASgJSAKIAQESHwoJcnBtX2xpbWl0GAUgASgDQge6SAQiAigASAOIAQESHwoJdHBtX2xpbWl0GAYgASgDQge6SAQiAigASASIAQESKwoVbWF4X3BhcmFsbGVsX3JlcXVlc3RzGAcgASgDQge6SAQiAigASAWIAQESJgoFZXh0cmEYCCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Ei8KC2NyZWF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgLIAEoCUIRCg9fbWF4X2J1ZGdldF91c2RCEgoQX3NvZnRfYnVkZ2V0X3VzZEISChBfYnVkZ2V0X2R1cmF0aW9uQgwKCl9ycG1fbGltaXRCDAoKX3RwbV9saW1pdEIYChZfbWF4X3BhcmFsbGVsX3JlcXVlc3RzIlwKE0NyZWF0ZUJ1ZGdldFJlcXVlc3QSMQoGYnVkZ2V0GAEgASgLMhkudG9sbGdhdGUuYWRtaW4udjEuQnVkZ2V0Qga6SAPIAQESEgoKcmVxdWVzdF9pZBgCIAEoCSJBChRDcmVhdGVCdWRnZXRSZXNwb25zZRIpCgZidWRnZXQYASABKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5CdWRnZXQieQoTVXBkYXRlQnVkZ2V0UmVxdWVzdBIxCgZidWRnZXQYASABKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5CdWRnZXRCBrpIA8gBARIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siQQoUVXBkYXRlQnVkZ2V0UmVzcG9uc2USKQoGYnVkZ2V0GAEgASgLMhkudG9sbGdhdGUuYWRtaW4udjEuQnVkZ2V0IioKE0RlbGV0ZUJ1ZGdldFJlcXVlc3QSEwoCaWQYASABKAlCB7pIBHICEAEiFgoURGVsZXRlQnVkZ2V0UmVzcG9uc2UiIQoSTGlzdEJ1ZGdldHNSZXF1ZXN0EgsKA2lkcxgBIAMoCSJBChNMaXN0QnVkZ2V0c1Jlc3BvbnNlEioKB2J1ZGdldHMYASADKAsyGS50b2xsZ2F0ZS5hZG1pbi52MS5CdWRnZXQqogEKCkVudGl0eUtpbmQSGwoXRU5USVRZX0tJTkRfVU5TUEVDSUZJRUQQABIUChBFTlRJVFlfS0lORF9URUFNEAESFAoQRU5USVRZX0tJTkRfVVNFUhACEhwKGEVOVElUWV9LSU5EX09SR0FOSVpBVElPThADEhgKFEVOVElUWV9LSU5EX0NVU1RPTUVSEAQSEwoPRU5USVRZX0tJTkRfVEFHEAUyhgsKEkVudGl0eUFkbWluU2VydmljZRJfCgxDcmVhdGVFbnRpdHkSJi50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVFbnRpdHlSZXF1ZXN0GicudG9sbGdhdGUuYWRtaW4udjEuQ3JlYXRlRW50aXR5UmVzcG9uc2USVgoJR2V0RW50aXR5EiMudG9sbGdhdGUuYWRtaW4udjEuR2V0RW50aXR5UmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLkdldEVudGl0eVJlc3BvbnNlEl8KDFVwZGF0ZUVudGl0eRImLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUVudGl0eVJlcXVlc3QaJy50b2xsZ2F0ZS5hZG1pbi52MS5VcGRhdGVFbnRpdHlSZXNwb25zZRJ0ChNCYXRjaFVwZGF0ZUVudGl0aWVzEi0udG9sbGdhdGUuYWRtaW4udjEuQmF0Y2hVcGRhdGVFbnRpdGllc1JlcXVlc3QaLi50b2xsZ2F0ZS5hZG1pbi52MS5CYXRjaFVwZGF0ZUVudGl0aWVzUmVzcG9uc2UScQoSQ2hhbmdlRW50aXR5TW9kZWxzEiwudG9sbGdhdGUuYWRtaW4udjEuQ2hhbmdlRW50aXR5TW9kZWxzUmVxdWVzdBotLnRvbGxnYXRlLmFkbWluLnYxLkNoYW5nZUVudGl0eU1vZGVsc1Jlc3BvbnNlEl8KDERlbGV0ZUVudGl0eRImLnRvbGxnYXRlLmFkbWluLnYxLkRlbGV0ZUVudGl0eVJlcXVlc3QaJy50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVFbnRpdHlSZXNwb25zZRJfCgxMaXN0RW50aXRpZXMSJi50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0RW50aXRpZXNSZXF1ZXN0GicudG9sbGdhdGUuYWRtaW4udjEuTGlzdEVudGl0aWVzUmVzcG9uc2USXAoLQmxvY2tFbnRpdHkSJS50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0VudGl0eVJlcXVlc3QaJi50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0VudGl0eVJlc3BvbnNlEmIKDVVuYmxvY2tFbnRpdHkSJy50b2xsZ2F0ZS5hZG1pbi52MS5VbmJsb2NrRW50aXR5UmVxdWVzdBooLnRvbGxnYXRlLmFkbWluLnYxLlVuYmxvY2tFbnRpdHlSZXNwb25zZRJZCgpBZGRNZW1iZXJzEiQudG9sbGdhdGUuYWRtaW4udjEuQWRkTWVtYmVyc1JlcXVlc3QaJS50b2xsZ2F0ZS5hZG1pbi52MS5BZGRNZW1iZXJzUmVzcG9uc2USXwoMVXBkYXRlTWVtYmVyEiYudG9sbGdhdGUuYWRtaW4udjEuVXBkYXRlTWVtYmVyUmVxdWVzdBonLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZU1lbWJlclJlc3BvbnNlEm4KEVJlc2V0TWVtYmVyQnVkZ2V0EisudG9sbGdhdGUuYWRtaW4udjEuUmVzZXRNZW1iZXJCdWRnZXRSZXF1ZXN0GiwudG9sbGdhdGUuYWRtaW4udjEuUmVzZXRNZW1iZXJCdWRnZXRSZXNwb25zZRJfCgxSZW1vdmVNZW1iZXISJi50b2xsZ2F0ZS5hZG1pbi52MS5SZW1vdmVNZW1iZXJSZXF1ZXN0GicudG9sbGdhdGUuYWRtaW4udjEuUmVtb3ZlTWVtYmVyUmVzcG9uc2USXAoLTGlzdE1lbWJlcnMSJS50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0TWVtYmVyc1JlcXVlc3QaJi50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0TWVtYmVyc1Jlc3BvbnNlMpUDChJCdWRnZXRBZG1pblNlcnZpY2USXwoMQ3JlYXRlQnVkZ2V0EiYudG9sbGdhdGUuYWRtaW4udjEuQ3JlYXRlQnVkZ2V0UmVxdWVzdBonLnRvbGxnYXRlLmFkbWluLnYxLkNyZWF0ZUJ1ZGdldFJlc3BvbnNlEl8KDFVwZGF0ZUJ1ZGdldBImLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUJ1ZGdldFJlcXVlc3QaJy50b2xsZ2F0ZS5hZG1pbi52MS5VcGRhdGVCdWRnZXRSZXNwb25zZRJfCgxEZWxldGVCdWRnZXQSJi50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVCdWRnZXRSZXF1ZXN0GicudG9sbGdhdGUuYWRtaW4udjEuRGVsZXRlQnVkZ2V0UmVzcG9uc2USXAoLTGlzdEJ1ZGdldHMSJS50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0QnVkZ2V0c1JlcXVlc3QaJi50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0QnVkZ2V0c1Jlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp, file_tollgate_admin_v1_keys]);
 
 /**
  * A team, user, organization, customer or tag.
@@ -236,6 +236,20 @@ export type CreateEntityRequest = Message<"tollgate.admin.v1.CreateEntityRequest
    * @generated from field: string request_id = 2;
    */
   requestId: string;
+
+  /**
+   * Made with it, or nothing is: of a team or an organization, its members; of a user, the teams they are in.
+   *
+   * @generated from field: repeated tollgate.admin.v1.NewMember members = 3;
+   */
+  members: NewMember[];
+
+  /**
+   * Made with a user, or nothing is: a key of their own. Its `user_id` and `request_id` are ignored.
+   *
+   * @generated from field: tollgate.admin.v1.CreateKeyRequest key = 4;
+   */
+  key?: CreateKeyRequest | undefined;
 };
 
 /**
@@ -244,6 +258,34 @@ export type CreateEntityRequest = Message<"tollgate.admin.v1.CreateEntityRequest
  */
 export const CreateEntityRequestSchema: GenMessage<CreateEntityRequest> = /*@__PURE__*/
   messageDesc(file_tollgate_admin_v1_entities, 1);
+
+/**
+ * A membership to be made with a team, an organization or a user.
+ *
+ * @generated from message tollgate.admin.v1.NewMember
+ */
+export type NewMember = Message<"tollgate.admin.v1.NewMember"> & {
+  /**
+   * The user; where a user is made, the team.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * "admin" or "user" in a team; a user's role in an organization. Empty: "user".
+   *
+   * @generated from field: string role = 2;
+   */
+  role: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.NewMember.
+ * Use `create(NewMemberSchema)` to create a new message.
+ */
+export const NewMemberSchema: GenMessage<NewMember> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_entities, 2);
 
 /**
  * CreateEntityResponse has the new one.
@@ -257,6 +299,20 @@ export type CreateEntityResponse = Message<"tollgate.admin.v1.CreateEntityRespon
    * @generated from field: tollgate.admin.v1.Entity entity = 1;
    */
   entity?: Entity | undefined;
+
+  /**
+   * The key that was made with a user.
+   *
+   * @generated from field: tollgate.admin.v1.Key key = 2;
+   */
+  key?: Key | undefined;
+
+  /**
+   * The key's secret. Keep it: it is never shown again.
+   *
+   * @generated from field: string secret = 3;
+   */
+  secret: string;
 };
 
 /**
@@ -264,7 +320,7 @@ export type CreateEntityResponse = Message<"tollgate.admin.v1.CreateEntityRespon
  * Use `create(CreateEntityResponseSchema)` to create a new message.
  */
 export const CreateEntityResponseSchema: GenMessage<CreateEntityResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 2);
+  messageDesc(file_tollgate_admin_v1_entities, 3);
 
 /**
  * GetEntityRequest names one.
@@ -292,7 +348,7 @@ export type GetEntityRequest = Message<"tollgate.admin.v1.GetEntityRequest"> & {
  * Use `create(GetEntityRequestSchema)` to create a new message.
  */
 export const GetEntityRequestSchema: GenMessage<GetEntityRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 3);
+  messageDesc(file_tollgate_admin_v1_entities, 4);
 
 /**
  * GetEntityResponse has it.
@@ -313,7 +369,7 @@ export type GetEntityResponse = Message<"tollgate.admin.v1.GetEntityResponse"> &
  * Use `create(GetEntityResponseSchema)` to create a new message.
  */
 export const GetEntityResponseSchema: GenMessage<GetEntityResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 4);
+  messageDesc(file_tollgate_admin_v1_entities, 5);
 
 /**
  * UpdateEntityRequest changes one.
@@ -341,7 +397,7 @@ export type UpdateEntityRequest = Message<"tollgate.admin.v1.UpdateEntityRequest
  * Use `create(UpdateEntityRequestSchema)` to create a new message.
  */
 export const UpdateEntityRequestSchema: GenMessage<UpdateEntityRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 5);
+  messageDesc(file_tollgate_admin_v1_entities, 6);
 
 /**
  * UpdateEntityResponse has it as it is now.
@@ -362,7 +418,154 @@ export type UpdateEntityResponse = Message<"tollgate.admin.v1.UpdateEntityRespon
  * Use `create(UpdateEntityResponseSchema)` to create a new message.
  */
 export const UpdateEntityResponseSchema: GenMessage<UpdateEntityResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 6);
+  messageDesc(file_tollgate_admin_v1_entities, 7);
+
+/**
+ * BatchUpdateEntitiesRequest has the changes.
+ *
+ * @generated from message tollgate.admin.v1.BatchUpdateEntitiesRequest
+ */
+export type BatchUpdateEntitiesRequest = Message<"tollgate.admin.v1.BatchUpdateEntitiesRequest"> & {
+  /**
+   * The changes. Empty: `all`.
+   *
+   * @generated from field: repeated tollgate.admin.v1.UpdateEntityRequest requests = 1;
+   */
+  requests: UpdateEntityRequest[];
+
+  /**
+   * One change for all there are of the kind; `id` is ignored. Instead of `requests`.
+   *
+   * @generated from field: tollgate.admin.v1.UpdateEntityRequest all = 2;
+   */
+  all?: UpdateEntityRequest | undefined;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.BatchUpdateEntitiesRequest.
+ * Use `create(BatchUpdateEntitiesRequestSchema)` to create a new message.
+ */
+export const BatchUpdateEntitiesRequestSchema: GenMessage<BatchUpdateEntitiesRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_entities, 8);
+
+/**
+ * BatchUpdateEntitiesResponse says what became of them.
+ *
+ * @generated from message tollgate.admin.v1.BatchUpdateEntitiesResponse
+ */
+export type BatchUpdateEntitiesResponse = Message<"tollgate.admin.v1.BatchUpdateEntitiesResponse"> & {
+  /**
+   * For each change, in their order; of `all`, the newest first.
+   *
+   * @generated from field: repeated tollgate.admin.v1.UpdatedEntity results = 1;
+   */
+  results: UpdatedEntity[];
+};
+
+/**
+ * Describes the message tollgate.admin.v1.BatchUpdateEntitiesResponse.
+ * Use `create(BatchUpdateEntitiesResponseSchema)` to create a new message.
+ */
+export const BatchUpdateEntitiesResponseSchema: GenMessage<BatchUpdateEntitiesResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_entities, 9);
+
+/**
+ * What became of one change of several.
+ *
+ * @generated from message tollgate.admin.v1.UpdatedEntity
+ */
+export type UpdatedEntity = Message<"tollgate.admin.v1.UpdatedEntity"> & {
+  /**
+   * The entity's id.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * The entity as it is now. Unset: the change was refused.
+   *
+   * @generated from field: tollgate.admin.v1.Entity entity = 2;
+   */
+  entity?: Entity | undefined;
+
+  /**
+   * Why it was. Unset: it was made.
+   *
+   * @generated from field: tollgate.admin.v1.Refusal refusal = 3;
+   */
+  refusal?: Refusal | undefined;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.UpdatedEntity.
+ * Use `create(UpdatedEntitySchema)` to create a new message.
+ */
+export const UpdatedEntitySchema: GenMessage<UpdatedEntity> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_entities, 10);
+
+/**
+ * ChangeEntityModelsRequest names models.
+ *
+ * @generated from message tollgate.admin.v1.ChangeEntityModelsRequest
+ */
+export type ChangeEntityModelsRequest = Message<"tollgate.admin.v1.ChangeEntityModelsRequest"> & {
+  /**
+   * What it is.
+   *
+   * @generated from field: tollgate.admin.v1.EntityKind kind = 1;
+   */
+  kind: EntityKind;
+
+  /**
+   * Its id.
+   *
+   * @generated from field: string id = 2;
+   */
+  id: string;
+
+  /**
+   * Models it may use besides.
+   *
+   * @generated from field: repeated string add = 3;
+   */
+  add: string[];
+
+  /**
+   * Models it may use no more. A list that is empty then means all.
+   *
+   * @generated from field: repeated string remove = 4;
+   */
+  remove: string[];
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ChangeEntityModelsRequest.
+ * Use `create(ChangeEntityModelsRequestSchema)` to create a new message.
+ */
+export const ChangeEntityModelsRequestSchema: GenMessage<ChangeEntityModelsRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_entities, 11);
+
+/**
+ * ChangeEntityModelsResponse has it as it is now.
+ *
+ * @generated from message tollgate.admin.v1.ChangeEntityModelsResponse
+ */
+export type ChangeEntityModelsResponse = Message<"tollgate.admin.v1.ChangeEntityModelsResponse"> & {
+  /**
+   * The entity.
+   *
+   * @generated from field: tollgate.admin.v1.Entity entity = 1;
+   */
+  entity?: Entity | undefined;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ChangeEntityModelsResponse.
+ * Use `create(ChangeEntityModelsResponseSchema)` to create a new message.
+ */
+export const ChangeEntityModelsResponseSchema: GenMessage<ChangeEntityModelsResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_entities, 12);
 
 /**
  * DeleteEntityRequest names one.
@@ -390,7 +593,7 @@ export type DeleteEntityRequest = Message<"tollgate.admin.v1.DeleteEntityRequest
  * Use `create(DeleteEntityRequestSchema)` to create a new message.
  */
 export const DeleteEntityRequestSchema: GenMessage<DeleteEntityRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 7);
+  messageDesc(file_tollgate_admin_v1_entities, 13);
 
 /**
  * DeleteEntityResponse confirms.
@@ -405,7 +608,7 @@ export type DeleteEntityResponse = Message<"tollgate.admin.v1.DeleteEntityRespon
  * Use `create(DeleteEntityResponseSchema)` to create a new message.
  */
 export const DeleteEntityResponseSchema: GenMessage<DeleteEntityResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 8);
+  messageDesc(file_tollgate_admin_v1_entities, 14);
 
 /**
  * ListEntitiesRequest asks for a page.
@@ -447,6 +650,13 @@ export type ListEntitiesRequest = Message<"tollgate.admin.v1.ListEntitiesRequest
    * @generated from field: string member_id = 5;
    */
   memberId: string;
+
+  /**
+   * Teams: only those that `default_internal_user_params.available_teams` lets you join, and that you are not in.
+   *
+   * @generated from field: bool joinable = 6;
+   */
+  joinable: boolean;
 };
 
 /**
@@ -454,7 +664,7 @@ export type ListEntitiesRequest = Message<"tollgate.admin.v1.ListEntitiesRequest
  * Use `create(ListEntitiesRequestSchema)` to create a new message.
  */
 export const ListEntitiesRequestSchema: GenMessage<ListEntitiesRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 9);
+  messageDesc(file_tollgate_admin_v1_entities, 15);
 
 /**
  * ListEntitiesResponse is a page.
@@ -489,7 +699,7 @@ export type ListEntitiesResponse = Message<"tollgate.admin.v1.ListEntitiesRespon
  * Use `create(ListEntitiesResponseSchema)` to create a new message.
  */
 export const ListEntitiesResponseSchema: GenMessage<ListEntitiesResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 10);
+  messageDesc(file_tollgate_admin_v1_entities, 16);
 
 /**
  * BlockEntityRequest names one.
@@ -517,7 +727,7 @@ export type BlockEntityRequest = Message<"tollgate.admin.v1.BlockEntityRequest">
  * Use `create(BlockEntityRequestSchema)` to create a new message.
  */
 export const BlockEntityRequestSchema: GenMessage<BlockEntityRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 11);
+  messageDesc(file_tollgate_admin_v1_entities, 17);
 
 /**
  * BlockEntityResponse has it as it is now.
@@ -538,7 +748,7 @@ export type BlockEntityResponse = Message<"tollgate.admin.v1.BlockEntityResponse
  * Use `create(BlockEntityResponseSchema)` to create a new message.
  */
 export const BlockEntityResponseSchema: GenMessage<BlockEntityResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 12);
+  messageDesc(file_tollgate_admin_v1_entities, 18);
 
 /**
  * UnblockEntityRequest names one.
@@ -566,7 +776,7 @@ export type UnblockEntityRequest = Message<"tollgate.admin.v1.UnblockEntityReque
  * Use `create(UnblockEntityRequestSchema)` to create a new message.
  */
 export const UnblockEntityRequestSchema: GenMessage<UnblockEntityRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 13);
+  messageDesc(file_tollgate_admin_v1_entities, 19);
 
 /**
  * UnblockEntityResponse has it as it is now.
@@ -587,7 +797,7 @@ export type UnblockEntityResponse = Message<"tollgate.admin.v1.UnblockEntityResp
  * Use `create(UnblockEntityResponseSchema)` to create a new message.
  */
 export const UnblockEntityResponseSchema: GenMessage<UnblockEntityResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 14);
+  messageDesc(file_tollgate_admin_v1_entities, 20);
 
 /**
  * A user in a team or an organization.
@@ -671,7 +881,7 @@ export type Member = Message<"tollgate.admin.v1.Member"> & {
  * Use `create(MemberSchema)` to create a new message.
  */
 export const MemberSchema: GenMessage<Member> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 15);
+  messageDesc(file_tollgate_admin_v1_entities, 21);
 
 /**
  * AddMembersRequest names users.
@@ -692,7 +902,7 @@ export type AddMembersRequest = Message<"tollgate.admin.v1.AddMembersRequest"> &
  * Use `create(AddMembersRequestSchema)` to create a new message.
  */
 export const AddMembersRequestSchema: GenMessage<AddMembersRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 16);
+  messageDesc(file_tollgate_admin_v1_entities, 22);
 
 /**
  * AddMembersResponse has them.
@@ -713,7 +923,7 @@ export type AddMembersResponse = Message<"tollgate.admin.v1.AddMembersResponse">
  * Use `create(AddMembersResponseSchema)` to create a new message.
  */
 export const AddMembersResponseSchema: GenMessage<AddMembersResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 17);
+  messageDesc(file_tollgate_admin_v1_entities, 23);
 
 /**
  * UpdateMemberRequest changes a membership.
@@ -741,7 +951,7 @@ export type UpdateMemberRequest = Message<"tollgate.admin.v1.UpdateMemberRequest
  * Use `create(UpdateMemberRequestSchema)` to create a new message.
  */
 export const UpdateMemberRequestSchema: GenMessage<UpdateMemberRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 18);
+  messageDesc(file_tollgate_admin_v1_entities, 24);
 
 /**
  * UpdateMemberResponse has it as it is now.
@@ -762,7 +972,70 @@ export type UpdateMemberResponse = Message<"tollgate.admin.v1.UpdateMemberRespon
  * Use `create(UpdateMemberResponseSchema)` to create a new message.
  */
 export const UpdateMemberResponseSchema: GenMessage<UpdateMemberResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 19);
+  messageDesc(file_tollgate_admin_v1_entities, 25);
+
+/**
+ * ResetMemberBudgetRequest names a membership.
+ *
+ * @generated from message tollgate.admin.v1.ResetMemberBudgetRequest
+ */
+export type ResetMemberBudgetRequest = Message<"tollgate.admin.v1.ResetMemberBudgetRequest"> & {
+  /**
+   * The team.
+   *
+   * @generated from field: string team_id = 1;
+   */
+  teamId: string;
+
+  /**
+   * The user.
+   *
+   * @generated from field: string user_id = 2;
+   */
+  userId: string;
+
+  /**
+   * What counts as used from now on, in US dollars; at most what does now. Empty: nothing.
+   *
+   * @generated from field: string reset_to_usd = 3;
+   */
+  resetToUsd: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ResetMemberBudgetRequest.
+ * Use `create(ResetMemberBudgetRequestSchema)` to create a new message.
+ */
+export const ResetMemberBudgetRequestSchema: GenMessage<ResetMemberBudgetRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_entities, 26);
+
+/**
+ * ResetMemberBudgetResponse has the membership as it is now.
+ *
+ * @generated from message tollgate.admin.v1.ResetMemberBudgetResponse
+ */
+export type ResetMemberBudgetResponse = Message<"tollgate.admin.v1.ResetMemberBudgetResponse"> & {
+  /**
+   * The membership.
+   *
+   * @generated from field: tollgate.admin.v1.Member member = 1;
+   */
+  member?: Member | undefined;
+
+  /**
+   * What its budget had used before, in US dollars.
+   *
+   * @generated from field: string previous_spent_usd = 2;
+   */
+  previousSpentUsd: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ResetMemberBudgetResponse.
+ * Use `create(ResetMemberBudgetResponseSchema)` to create a new message.
+ */
+export const ResetMemberBudgetResponseSchema: GenMessage<ResetMemberBudgetResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_entities, 27);
 
 /**
  * RemoveMemberRequest names a membership.
@@ -797,7 +1070,7 @@ export type RemoveMemberRequest = Message<"tollgate.admin.v1.RemoveMemberRequest
  * Use `create(RemoveMemberRequestSchema)` to create a new message.
  */
 export const RemoveMemberRequestSchema: GenMessage<RemoveMemberRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 20);
+  messageDesc(file_tollgate_admin_v1_entities, 28);
 
 /**
  * RemoveMemberResponse confirms.
@@ -812,7 +1085,7 @@ export type RemoveMemberResponse = Message<"tollgate.admin.v1.RemoveMemberRespon
  * Use `create(RemoveMemberResponseSchema)` to create a new message.
  */
 export const RemoveMemberResponseSchema: GenMessage<RemoveMemberResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 21);
+  messageDesc(file_tollgate_admin_v1_entities, 29);
 
 /**
  * ListMembersRequest says whose.
@@ -847,7 +1120,7 @@ export type ListMembersRequest = Message<"tollgate.admin.v1.ListMembersRequest">
  * Use `create(ListMembersRequestSchema)` to create a new message.
  */
 export const ListMembersRequestSchema: GenMessage<ListMembersRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 22);
+  messageDesc(file_tollgate_admin_v1_entities, 30);
 
 /**
  * ListMembersResponse has them.
@@ -868,7 +1141,7 @@ export type ListMembersResponse = Message<"tollgate.admin.v1.ListMembersResponse
  * Use `create(ListMembersResponseSchema)` to create a new message.
  */
 export const ListMembersResponseSchema: GenMessage<ListMembersResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 23);
+  messageDesc(file_tollgate_admin_v1_entities, 31);
 
 /**
  * A budget that may be shared.
@@ -931,6 +1204,27 @@ export type Budget = Message<"tollgate.admin.v1.Budget"> & {
    * @generated from field: google.protobuf.Struct extra = 8;
    */
   extra?: JsonObject | undefined;
+
+  /**
+   * When it was made. Output only.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 9;
+   */
+  createTime?: Timestamp | undefined;
+
+  /**
+   * When it was last changed. Output only.
+   *
+   * @generated from field: google.protobuf.Timestamp update_time = 10;
+   */
+  updateTime?: Timestamp | undefined;
+
+  /**
+   * Changes with every update. Send it back to refuse an update of what has changed meanwhile.
+   *
+   * @generated from field: string etag = 11;
+   */
+  etag: string;
 };
 
 /**
@@ -938,7 +1232,7 @@ export type Budget = Message<"tollgate.admin.v1.Budget"> & {
  * Use `create(BudgetSchema)` to create a new message.
  */
 export const BudgetSchema: GenMessage<Budget> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 24);
+  messageDesc(file_tollgate_admin_v1_entities, 32);
 
 /**
  * CreateBudgetRequest describes a budget.
@@ -952,6 +1246,13 @@ export type CreateBudgetRequest = Message<"tollgate.admin.v1.CreateBudgetRequest
    * @generated from field: tollgate.admin.v1.Budget budget = 1;
    */
   budget?: Budget | undefined;
+
+  /**
+   * A UUID that makes a repeated request return the first one's budget.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
 };
 
 /**
@@ -959,7 +1260,7 @@ export type CreateBudgetRequest = Message<"tollgate.admin.v1.CreateBudgetRequest
  * Use `create(CreateBudgetRequestSchema)` to create a new message.
  */
 export const CreateBudgetRequestSchema: GenMessage<CreateBudgetRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 25);
+  messageDesc(file_tollgate_admin_v1_entities, 33);
 
 /**
  * CreateBudgetResponse has the new budget.
@@ -980,7 +1281,7 @@ export type CreateBudgetResponse = Message<"tollgate.admin.v1.CreateBudgetRespon
  * Use `create(CreateBudgetResponseSchema)` to create a new message.
  */
 export const CreateBudgetResponseSchema: GenMessage<CreateBudgetResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 26);
+  messageDesc(file_tollgate_admin_v1_entities, 34);
 
 /**
  * UpdateBudgetRequest changes a budget.
@@ -1008,7 +1309,7 @@ export type UpdateBudgetRequest = Message<"tollgate.admin.v1.UpdateBudgetRequest
  * Use `create(UpdateBudgetRequestSchema)` to create a new message.
  */
 export const UpdateBudgetRequestSchema: GenMessage<UpdateBudgetRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 27);
+  messageDesc(file_tollgate_admin_v1_entities, 35);
 
 /**
  * UpdateBudgetResponse has the budget as it is now.
@@ -1029,7 +1330,7 @@ export type UpdateBudgetResponse = Message<"tollgate.admin.v1.UpdateBudgetRespon
  * Use `create(UpdateBudgetResponseSchema)` to create a new message.
  */
 export const UpdateBudgetResponseSchema: GenMessage<UpdateBudgetResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 28);
+  messageDesc(file_tollgate_admin_v1_entities, 36);
 
 /**
  * DeleteBudgetRequest names a budget.
@@ -1050,7 +1351,7 @@ export type DeleteBudgetRequest = Message<"tollgate.admin.v1.DeleteBudgetRequest
  * Use `create(DeleteBudgetRequestSchema)` to create a new message.
  */
 export const DeleteBudgetRequestSchema: GenMessage<DeleteBudgetRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 29);
+  messageDesc(file_tollgate_admin_v1_entities, 37);
 
 /**
  * DeleteBudgetResponse confirms.
@@ -1065,7 +1366,7 @@ export type DeleteBudgetResponse = Message<"tollgate.admin.v1.DeleteBudgetRespon
  * Use `create(DeleteBudgetResponseSchema)` to create a new message.
  */
 export const DeleteBudgetResponseSchema: GenMessage<DeleteBudgetResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 30);
+  messageDesc(file_tollgate_admin_v1_entities, 38);
 
 /**
  * ListBudgetsRequest asks for budgets.
@@ -1086,7 +1387,7 @@ export type ListBudgetsRequest = Message<"tollgate.admin.v1.ListBudgetsRequest">
  * Use `create(ListBudgetsRequestSchema)` to create a new message.
  */
 export const ListBudgetsRequestSchema: GenMessage<ListBudgetsRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 31);
+  messageDesc(file_tollgate_admin_v1_entities, 39);
 
 /**
  * ListBudgetsResponse has the budgets.
@@ -1107,7 +1408,7 @@ export type ListBudgetsResponse = Message<"tollgate.admin.v1.ListBudgetsResponse
  * Use `create(ListBudgetsResponseSchema)` to create a new message.
  */
 export const ListBudgetsResponseSchema: GenMessage<ListBudgetsResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_entities, 32);
+  messageDesc(file_tollgate_admin_v1_entities, 40);
 
 /**
  * What an entity is.
@@ -1209,6 +1510,26 @@ export const EntityAdminService: GenService<{
     output: typeof UpdateEntityResponseSchema;
   },
   /**
+   * BatchUpdateEntities changes several, each for itself: one that is refused keeps no other from being made.
+   *
+   * @generated from rpc tollgate.admin.v1.EntityAdminService.BatchUpdateEntities
+   */
+  batchUpdateEntities: {
+    methodKind: "unary";
+    input: typeof BatchUpdateEntitiesRequestSchema;
+    output: typeof BatchUpdateEntitiesResponseSchema;
+  },
+  /**
+   * ChangeEntityModels adds models to those it may use, and takes others away, whatever the list is meanwhile.
+   *
+   * @generated from rpc tollgate.admin.v1.EntityAdminService.ChangeEntityModels
+   */
+  changeEntityModels: {
+    methodKind: "unary";
+    input: typeof ChangeEntityModelsRequestSchema;
+    output: typeof ChangeEntityModelsResponseSchema;
+  },
+  /**
    * DeleteEntity ends one; a team's keys end with it. Its spend stays in the books.
    *
    * @generated from rpc tollgate.admin.v1.EntityAdminService.DeleteEntity
@@ -1268,6 +1589,17 @@ export const EntityAdminService: GenService<{
     methodKind: "unary";
     input: typeof UpdateMemberRequestSchema;
     output: typeof UpdateMemberResponseSchema;
+  },
+  /**
+   * ResetMemberBudget sets back what a member's budget in a team counts as used in its current period. What was booked stays booked, and what
+   * pods have borrowed stays reserved.
+   *
+   * @generated from rpc tollgate.admin.v1.EntityAdminService.ResetMemberBudget
+   */
+  resetMemberBudget: {
+    methodKind: "unary";
+    input: typeof ResetMemberBudgetRequestSchema;
+    output: typeof ResetMemberBudgetResponseSchema;
   },
   /**
    * RemoveMember ends a membership.

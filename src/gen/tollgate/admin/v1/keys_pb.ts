@@ -15,7 +15,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file tollgate/admin/v1/keys.proto.
  */
 export const file_tollgate_admin_v1_keys: GenFile = /*@__PURE__*/
-  fileDesc("Chx0b2xsZ2F0ZS9hZG1pbi92MS9rZXlzLnByb3RvEhF0b2xsZ2F0ZS5hZG1pbi52MSLOCwoDS2V5EgoKAmlkGAEgASgJEhwKBWFsaWFzGAIgASgJQgi6SAVyAxiAAkgAiAEBEg4KBm1hc2tlZBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSNAoHYWxpYXNlcxgFIAMoCzIjLnRvbGxnYXRlLmFkbWluLnYxLktleS5BbGlhc2VzRW50cnkSGwoObWF4X2J1ZGdldF91c2QYBiABKAlIAYgBARIcCg9idWRnZXRfZHVyYXRpb24YByABKAlIAogBARIfCglycG1fbGltaXQYCCABKANCB7pIBCICKABIA4gBARIfCgl0cG1fbGltaXQYCSABKANCB7pIBCICKABIBIgBARIrChVtYXhfcGFyYWxsZWxfcmVxdWVzdHMYCiABKANCB7pIBCICKABIBYgBARIvCgtleHBpcmVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYmxvY2tlZBgMIAEoCBIRCglzcGVudF91c2QYDSABKAkSFAoMcmVzZXJ2ZWRfdXNkGA4gASgJEjUKEWJ1ZGdldF9yZXNldF90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgd1c2VyX2lkGBAgASgJSAaIAQESFAoHdGVhbV9pZBgRIAEoCUgHiAEBEikKCG1ldGFkYXRhGBIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgR0YWdzGBMgAygJEi8KC2NyZWF0ZV90aW1lGBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgWIAEoCRJBCg5idWRnZXRfd2luZG93cxgXIAMoCzIfLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldFdpbmRvd0IIukgFkgECEBESHAoPb3JnYW5pemF0aW9uX2lkGBggASgJSAiIAQESFgoJYnVkZ2V0X2lkGBkgASgJSAmIAQESQAoNbW9kZWxfYnVkZ2V0cxgaIAMoCzIeLnRvbGxnYXRlLmFkbWluLnYxLk1vZGVsQnVkZ2V0Qgm6SAaSAQMQ6AcSHAoPc29mdF9idWRnZXRfdXNkGBsgASgJSAqIAQESFgoOcm90YXRpb25fY291bnQYHCABKAUSLwoLcm90YXRlX3RpbWUYHSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiUKGHRlbXBfYnVkZ2V0X2luY3JlYXNlX3VzZBgeIAEoCUgLiAEBEjsKF3RlbXBfYnVkZ2V0X2V4cGlyZV90aW1lGB8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtkZWxldGVfdGltZRggIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIQoOYWxsb3dlZF9yb3V0ZXMYISADKAlCCbpIBpIBAxDoBxIiCg9lbmZvcmNlZF9wYXJhbXMYIiADKAlCCbpIBpIBAxDoBxImCgVleHRyYRgjIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QaLgoMQWxpYXNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGX2FsaWFzQhEKD19tYXhfYnVkZ2V0X3VzZEISChBfYnVkZ2V0X2R1cmF0aW9uQgwKCl9ycG1fbGltaXRCDAoKX3RwbV9saW1pdEIYChZfbWF4X3BhcmFsbGVsX3JlcXVlc3RzQgoKCF91c2VyX2lkQgoKCF90ZWFtX2lkQhIKEF9vcmdhbml6YXRpb25faWRCDAoKX2J1ZGdldF9pZEISChBfc29mdF9idWRnZXRfdXNkQhsKGV90ZW1wX2J1ZGdldF9pbmNyZWFzZV91c2QiXwoLTW9kZWxCdWRnZXQSFgoFbW9kZWwYASABKAlCB7pIBHICEAESFwoPYnVkZ2V0X2R1cmF0aW9uGAIgASgJEh8KDm1heF9idWRnZXRfdXNkGAMgASgJQge6SARyAhABIsEBCgxCdWRnZXRXaW5kb3cSIAoPYnVkZ2V0X2R1cmF0aW9uGAEgASgJQge6SARyAhABEh8KDm1heF9idWRnZXRfdXNkGAIgASgJQge6SARyAhABEhEKCXNwZW50X3VzZBgDIAEoCRIUCgxyZXNlcnZlZF91c2QYBCABKAkSLgoKcmVzZXRfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNZnJvbV9tZXRhZGF0YRgGIAEoCCKBAQoQQ3JlYXRlS2V5UmVxdWVzdBIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSEAoIZHVyYXRpb24YAiABKAkSDgoGc2VjcmV0GAMgASgJEhIKCnJlcXVlc3RfaWQYBCABKAkSEgoKb2Zfc2VydmljZRgFIAEoCCJIChFDcmVhdGVLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSDgoGc2VjcmV0GAIgASgJIiUKDUdldEtleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIjUKDkdldEtleVJlc3BvbnNlEiMKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleSJwChBVcGRhdGVLZXlSZXF1ZXN0EisKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleUIGukgDyAEBEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayI4ChFVcGRhdGVLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkiugEKEFJvdGF0ZUtleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABEhQKDGdyYWNlX3BlcmlvZBgCIAEoCRIOCgZzZWNyZXQYAyABKAkSJwoHY2hhbmdlcxgEIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleRIvCgt1cGRhdGVfbWFzaxgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sSEAoIZHVyYXRpb24YBiABKAkiSAoRUm90YXRlS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5Eg4KBnNlY3JldBgCIAEoCSJDChVSZXNldEtleUJ1ZGdldFJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABEhQKDHJlc2V0X3RvX3VzZBgCIAEoCSJZChZSZXNldEtleUJ1ZGdldFJlc3BvbnNlEiMKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleRIaChJwcmV2aW91c19zcGVudF91c2QYAiABKAkiKAoQRGVsZXRlS2V5UmVxdWVzdBIUCgNrZXkYASABKAlCB7pIBHICEAEiEwoRRGVsZXRlS2V5UmVzcG9uc2UioQEKD0xpc3RLZXlzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgCIAEoCRIPCgd0ZWFtX2lkGAMgASgJEg8KB3VzZXJfaWQYBCABKAkSFwoPb3JnYW5pemF0aW9uX2lkGAUgASgJEg0KBWFsaWFzGAYgASgJEhQKDHNob3dfZGVsZXRlZBgHIAEoCCJmChBMaXN0S2V5c1Jlc3BvbnNlEiQKBGtleXMYASADKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC3RvdGFsX2NvdW50GAMgASgDIicKD0Jsb2NrS2V5UmVxdWVzdBIUCgNrZXkYASABKAlCB7pIBHICEAEiNwoQQmxvY2tLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkiKQoRVW5ibG9ja0tleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIjkKElVuYmxvY2tLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkilQEKEExpc3RTcGVuZFJlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YAiABKAkSCwoDa2V5GAMgASgJEg8KB2NhbGxfaWQYBCABKAkSDwoHdXNlcl9pZBgFIAEoCRIRCglzdGFydF9kYXkYBiABKAkSDwoHZW5kX2RheRgHIAEoCSK+AwoFU3BlbmQSDwoHY2FsbF9pZBgBIAEoCRIPCgdhdHRlbXB0GAIgASgFEg4KBmtleV9pZBgDIAEoCRIQCghjb3N0X3VzZBgEIAEoCRIOCgZzdGF0dXMYBSABKAkSEwoLbW9kZWxfZ3JvdXAYBiABKAkSDQoFbW9kZWwYByABKAkSEAoIcHJvdmlkZXIYCCABKAkSFQoNZGVwbG95bWVudF9pZBgJIAEoCRIUCgxpbnB1dF90b2tlbnMYCiABKAMSFQoNb3V0cHV0X3Rva2VucxgLIAEoAxIuCgpzdGFydF90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcHJpY2VfdmVyc2lvbhgOIAEoCRIXCg91c2FnZV9lc3RpbWF0ZWQYDyABKAgSEAoIZW5kX3VzZXIYECABKAkSDAoEdGFncxgRIAMoCRIPCgd1c2VyX2lkGBIgASgJEg8KB3RlYW1faWQYEyABKAkSFwoPb3JnYW5pemF0aW9uX2lkGBQgASgJIlUKEUxpc3RTcGVuZFJlc3BvbnNlEicKBXNwZW5kGAEgAygLMhgudG9sbGdhdGUuYWRtaW4udjEuU3BlbmQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImcKC1NwZW5kRmlsdGVyEj4KCWRpbWVuc2lvbhgBIAEoDjIhLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kRGltZW5zaW9uQgi6SAWCAQIQARIYCgNpZHMYAiADKAlCC7pICJIBBQgBEOgHIsEBChNFc3RpbWF0ZUNvc3RSZXF1ZXN0EhYKBW1vZGVsGAEgASgJQge6SARyAhABEh0KDGlucHV0X3Rva2VucxgCIAEoA0IHukgEIgIoABIeCg1vdXRwdXRfdG9rZW5zGAMgASgDQge6SAQiAigAEigKF2NhY2hlX3JlYWRfaW5wdXRfdG9rZW5zGAQgASgDQge6SAQiAigAEikKGGNhY2hlX3dyaXRlX2lucHV0X3Rva2VucxgFIAEoA0IHukgEIgIoACKCAQoURXN0aW1hdGVDb3N0UmVzcG9uc2USEAoIcHJvdmlkZXIYASABKAkSEAoIY29zdF91c2QYAiABKAkSFgoOaW5wdXRfY29zdF91c2QYAyABKAkSFwoPb3V0cHV0X2Nvc3RfdXNkGAQgASgJEhUKDXByaWNlX3ZlcnNpb24YBSABKAki5QEKFUdldFNwZW5kUmVwb3J0UmVxdWVzdBI9Cghncm91cF9ieRgBIAMoDjIhLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kRGltZW5zaW9uQgi6SAWSAQIQChIRCglzdGFydF9kYXkYAiABKAkSDwoHZW5kX2RheRgDIAEoCRI5CgdmaWx0ZXJzGAQgAygLMh4udG9sbGdhdGUuYWRtaW4udjEuU3BlbmRGaWx0ZXJCCLpIBZIBAhAKEhoKCXBhZ2Vfc2l6ZRgFIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAYgASgJIt4CCghTcGVuZFN1bRILCgNkYXkYASABKAkSDgoGa2V5X2lkGAIgASgJEg8KB3RlYW1faWQYAyABKAkSDwoHdXNlcl9pZBgEIAEoCRIXCg9vcmdhbml6YXRpb25faWQYBSABKAkSEwoLbW9kZWxfZ3JvdXAYBiABKAkSDQoFbW9kZWwYByABKAkSEAoIcHJvdmlkZXIYCCABKAkSEAoIY3VzdG9tZXIYCSABKAkSCwoDdGFnGAogASgJEhAKCGNvc3RfdXNkGAsgASgJEhQKDGlucHV0X3Rva2VucxgMIAEoAxIVCg1vdXRwdXRfdG9rZW5zGA0gASgDEh8KF2NhY2hlX3JlYWRfaW5wdXRfdG9rZW5zGA4gASgDEiAKGGNhY2hlX3dyaXRlX2lucHV0X3Rva2VucxgPIAEoAxIRCglzdWNjZXNzZXMYECABKAMSEAoIZmFpbHVyZXMYESABKAMiXAoWR2V0U3BlbmRSZXBvcnRSZXNwb25zZRIpCgRzdW1zGAEgAygLMhsudG9sbGdhdGUuYWRtaW4udjEuU3BlbmRTdW0SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIpMCChhMaXN0RGFpbHlBY3Rpdml0eVJlcXVlc3QSPgoJZGltZW5zaW9uGAEgASgOMiEudG9sbGdhdGUuYWRtaW4udjEuU3BlbmREaW1lbnNpb25CCLpIBYIBAhABEhYKA2lkcxgCIAMoCUIJukgGkgEDEOgHEhoKCXN0YXJ0X2RheRgDIAEoCUIHukgEcgIQARIYCgdlbmRfZGF5GAQgASgJQge6SARyAhABEjkKB2ZpbHRlcnMYBSADKAsyHi50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZEZpbHRlckIIukgFkgECEAoSGgoJcGFnZV9zaXplGAYgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YByABKAkiZwoNRGFpbHlBY3Rpdml0eRIqCgV0b3RhbBgBIAEoCzIbLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kU3VtEioKBXBhcnRzGAIgAygLMhsudG9sbGdhdGUuYWRtaW4udjEuU3BlbmRTdW0ikAEKGUxpc3REYWlseUFjdGl2aXR5UmVzcG9uc2USLgoEZGF5cxgBIAMoCzIgLnRvbGxnYXRlLmFkbWluLnYxLkRhaWx5QWN0aXZpdHkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEioKBXRvdGFsGAMgASgLMhsudG9sbGdhdGUuYWRtaW4udjEuU3BlbmRTdW0qygIKDlNwZW5kRGltZW5zaW9uEh8KG1NQRU5EX0RJTUVOU0lPTl9VTlNQRUNJRklFRBAAEhcKE1NQRU5EX0RJTUVOU0lPTl9EQVkQARIXChNTUEVORF9ESU1FTlNJT05fS0VZEAISGAoUU1BFTkRfRElNRU5TSU9OX1RFQU0QAxIYChRTUEVORF9ESU1FTlNJT05fVVNFUhAEEiAKHFNQRU5EX0RJTUVOU0lPTl9PUkdBTklaQVRJT04QBRIfChtTUEVORF9ESU1FTlNJT05fTU9ERUxfR1JPVVAQBhIZChVTUEVORF9ESU1FTlNJT05fTU9ERUwQBxIcChhTUEVORF9ESU1FTlNJT05fUFJPVklERVIQCBIcChhTUEVORF9ESU1FTlNJT05fQ1VTVE9NRVIQCRIXChNTUEVORF9ESU1FTlNJT05fVEFHEAoyrAYKD0tleUFkbWluU2VydmljZRJWCglDcmVhdGVLZXkSIy50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVLZXlSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuQ3JlYXRlS2V5UmVzcG9uc2USTQoGR2V0S2V5EiAudG9sbGdhdGUuYWRtaW4udjEuR2V0S2V5UmVxdWVzdBohLnRvbGxnYXRlLmFkbWluLnYxLkdldEtleVJlc3BvbnNlElYKCVVwZGF0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5VcGRhdGVLZXlSZXNwb25zZRJWCglSb3RhdGVLZXkSIy50b2xsZ2F0ZS5hZG1pbi52MS5Sb3RhdGVLZXlSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuUm90YXRlS2V5UmVzcG9uc2USZQoOUmVzZXRLZXlCdWRnZXQSKC50b2xsZ2F0ZS5hZG1pbi52MS5SZXNldEtleUJ1ZGdldFJlcXVlc3QaKS50b2xsZ2F0ZS5hZG1pbi52MS5SZXNldEtleUJ1ZGdldFJlc3BvbnNlElYKCURlbGV0ZUtleRIjLnRvbGxnYXRlLmFkbWluLnYxLkRlbGV0ZUtleVJlcXVlc3QaJC50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVLZXlSZXNwb25zZRJTCghMaXN0S2V5cxIiLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RLZXlzUmVxdWVzdBojLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RLZXlzUmVzcG9uc2USUwoIQmxvY2tLZXkSIi50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0tleVJlcXVlc3QaIy50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0tleVJlc3BvbnNlElkKClVuYmxvY2tLZXkSJC50b2xsZ2F0ZS5hZG1pbi52MS5VbmJsb2NrS2V5UmVxdWVzdBolLnRvbGxnYXRlLmFkbWluLnYxLlVuYmxvY2tLZXlSZXNwb25zZTKjAwoRU3BlbmRBZG1pblNlcnZpY2USVgoJTGlzdFNwZW5kEiMudG9sbGdhdGUuYWRtaW4udjEuTGlzdFNwZW5kUmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RTcGVuZFJlc3BvbnNlEmUKDkdldFNwZW5kUmVwb3J0EigudG9sbGdhdGUuYWRtaW4udjEuR2V0U3BlbmRSZXBvcnRSZXF1ZXN0GikudG9sbGdhdGUuYWRtaW4udjEuR2V0U3BlbmRSZXBvcnRSZXNwb25zZRJuChFMaXN0RGFpbHlBY3Rpdml0eRIrLnRvbGxnYXRlLmFkbWluLnYxLkxpc3REYWlseUFjdGl2aXR5UmVxdWVzdBosLnRvbGxnYXRlLmFkbWluLnYxLkxpc3REYWlseUFjdGl2aXR5UmVzcG9uc2USXwoMRXN0aW1hdGVDb3N0EiYudG9sbGdhdGUuYWRtaW4udjEuRXN0aW1hdGVDb3N0UmVxdWVzdBonLnRvbGxnYXRlLmFkbWluLnYxLkVzdGltYXRlQ29zdFJlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("Chx0b2xsZ2F0ZS9hZG1pbi92MS9rZXlzLnByb3RvEhF0b2xsZ2F0ZS5hZG1pbi52MSLOCwoDS2V5EgoKAmlkGAEgASgJEhwKBWFsaWFzGAIgASgJQgi6SAVyAxiAAkgAiAEBEg4KBm1hc2tlZBgDIAEoCRIOCgZtb2RlbHMYBCADKAkSNAoHYWxpYXNlcxgFIAMoCzIjLnRvbGxnYXRlLmFkbWluLnYxLktleS5BbGlhc2VzRW50cnkSGwoObWF4X2J1ZGdldF91c2QYBiABKAlIAYgBARIcCg9idWRnZXRfZHVyYXRpb24YByABKAlIAogBARIfCglycG1fbGltaXQYCCABKANCB7pIBCICKABIA4gBARIfCgl0cG1fbGltaXQYCSABKANCB7pIBCICKABIBIgBARIrChVtYXhfcGFyYWxsZWxfcmVxdWVzdHMYCiABKANCB7pIBCICKABIBYgBARIvCgtleHBpcmVfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYmxvY2tlZBgMIAEoCBIRCglzcGVudF91c2QYDSABKAkSFAoMcmVzZXJ2ZWRfdXNkGA4gASgJEjUKEWJ1ZGdldF9yZXNldF90aW1lGA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgd1c2VyX2lkGBAgASgJSAaIAQESFAoHdGVhbV9pZBgRIAEoCUgHiAEBEikKCG1ldGFkYXRhGBIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIMCgR0YWdzGBMgAygJEi8KC2NyZWF0ZV90aW1lGBQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEZXRhZxgWIAEoCRJBCg5idWRnZXRfd2luZG93cxgXIAMoCzIfLnRvbGxnYXRlLmFkbWluLnYxLkJ1ZGdldFdpbmRvd0IIukgFkgECEBESHAoPb3JnYW5pemF0aW9uX2lkGBggASgJSAiIAQESFgoJYnVkZ2V0X2lkGBkgASgJSAmIAQESQAoNbW9kZWxfYnVkZ2V0cxgaIAMoCzIeLnRvbGxnYXRlLmFkbWluLnYxLk1vZGVsQnVkZ2V0Qgm6SAaSAQMQ6AcSHAoPc29mdF9idWRnZXRfdXNkGBsgASgJSAqIAQESFgoOcm90YXRpb25fY291bnQYHCABKAUSLwoLcm90YXRlX3RpbWUYHSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiUKGHRlbXBfYnVkZ2V0X2luY3JlYXNlX3VzZBgeIAEoCUgLiAEBEjsKF3RlbXBfYnVkZ2V0X2V4cGlyZV90aW1lGB8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtkZWxldGVfdGltZRggIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIQoOYWxsb3dlZF9yb3V0ZXMYISADKAlCCbpIBpIBAxDoBxIiCg9lbmZvcmNlZF9wYXJhbXMYIiADKAlCCbpIBpIBAxDoBxImCgVleHRyYRgjIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QaLgoMQWxpYXNlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGX2FsaWFzQhEKD19tYXhfYnVkZ2V0X3VzZEISChBfYnVkZ2V0X2R1cmF0aW9uQgwKCl9ycG1fbGltaXRCDAoKX3RwbV9saW1pdEIYChZfbWF4X3BhcmFsbGVsX3JlcXVlc3RzQgoKCF91c2VyX2lkQgoKCF90ZWFtX2lkQhIKEF9vcmdhbml6YXRpb25faWRCDAoKX2J1ZGdldF9pZEISChBfc29mdF9idWRnZXRfdXNkQhsKGV90ZW1wX2J1ZGdldF9pbmNyZWFzZV91c2QiXwoLTW9kZWxCdWRnZXQSFgoFbW9kZWwYASABKAlCB7pIBHICEAESFwoPYnVkZ2V0X2R1cmF0aW9uGAIgASgJEh8KDm1heF9idWRnZXRfdXNkGAMgASgJQge6SARyAhABIsEBCgxCdWRnZXRXaW5kb3cSIAoPYnVkZ2V0X2R1cmF0aW9uGAEgASgJQge6SARyAhABEh8KDm1heF9idWRnZXRfdXNkGAIgASgJQge6SARyAhABEhEKCXNwZW50X3VzZBgDIAEoCRIUCgxyZXNlcnZlZF91c2QYBCABKAkSLgoKcmVzZXRfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNZnJvbV9tZXRhZGF0YRgGIAEoCCKBAQoQQ3JlYXRlS2V5UmVxdWVzdBIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSEAoIZHVyYXRpb24YAiABKAkSDgoGc2VjcmV0GAMgASgJEhIKCnJlcXVlc3RfaWQYBCABKAkSEgoKb2Zfc2VydmljZRgFIAEoCCJIChFDcmVhdGVLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSDgoGc2VjcmV0GAIgASgJIiUKDUdldEtleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIjUKDkdldEtleVJlc3BvbnNlEiMKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleSJwChBVcGRhdGVLZXlSZXF1ZXN0EisKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleUIGukgDyAEBEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayI4ChFVcGRhdGVLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkiXAoWQmF0Y2hVcGRhdGVLZXlzUmVxdWVzdBJCCghyZXF1ZXN0cxgBIAMoCzIjLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUtleVJlcXVlc3RCC7pICJIBBQgBEPQDIkkKF0JhdGNoVXBkYXRlS2V5c1Jlc3BvbnNlEi4KB3Jlc3VsdHMYASADKAsyHS50b2xsZ2F0ZS5hZG1pbi52MS5VcGRhdGVkS2V5Il4KClVwZGF0ZWRLZXkSIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5EisKB3JlZnVzYWwYAiABKAsyGi50b2xsZ2F0ZS5hZG1pbi52MS5SZWZ1c2FsIjkKB1JlZnVzYWwSDgoGcmVhc29uGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSDQoFZmllbGQYAyABKAkiugEKEFJvdGF0ZUtleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABEhQKDGdyYWNlX3BlcmlvZBgCIAEoCRIOCgZzZWNyZXQYAyABKAkSJwoHY2hhbmdlcxgEIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleRIvCgt1cGRhdGVfbWFzaxgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sSEAoIZHVyYXRpb24YBiABKAkiSAoRUm90YXRlS2V5UmVzcG9uc2USIwoDa2V5GAEgASgLMhYudG9sbGdhdGUuYWRtaW4udjEuS2V5Eg4KBnNlY3JldBgCIAEoCSJDChVSZXNldEtleUJ1ZGdldFJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABEhQKDHJlc2V0X3RvX3VzZBgCIAEoCSJZChZSZXNldEtleUJ1ZGdldFJlc3BvbnNlEiMKA2tleRgBIAEoCzIWLnRvbGxnYXRlLmFkbWluLnYxLktleRIaChJwcmV2aW91c19zcGVudF91c2QYAiABKAkiKAoQRGVsZXRlS2V5UmVxdWVzdBIUCgNrZXkYASABKAlCB7pIBHICEAEiEwoRRGVsZXRlS2V5UmVzcG9uc2UioQEKD0xpc3RLZXlzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgCIAEoCRIPCgd0ZWFtX2lkGAMgASgJEg8KB3VzZXJfaWQYBCABKAkSFwoPb3JnYW5pemF0aW9uX2lkGAUgASgJEg0KBWFsaWFzGAYgASgJEhQKDHNob3dfZGVsZXRlZBgHIAEoCCJmChBMaXN0S2V5c1Jlc3BvbnNlEiQKBGtleXMYASADKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC3RvdGFsX2NvdW50GAMgASgDIoIBChVMaXN0S2V5QWxpYXNlc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YAiABKAkSDwoHdGVhbV9pZBgDIAEoCRIPCgd1c2VyX2lkGAQgASgJEhcKD29yZ2FuaXphdGlvbl9pZBgFIAEoCSJCChZMaXN0S2V5QWxpYXNlc1Jlc3BvbnNlEg8KB2FsaWFzZXMYASADKAkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIicKD0Jsb2NrS2V5UmVxdWVzdBIUCgNrZXkYASABKAlCB7pIBHICEAEiNwoQQmxvY2tLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkiKQoRVW5ibG9ja0tleVJlcXVlc3QSFAoDa2V5GAEgASgJQge6SARyAhABIjkKElVuYmxvY2tLZXlSZXNwb25zZRIjCgNrZXkYASABKAsyFi50b2xsZ2F0ZS5hZG1pbi52MS5LZXkilQEKEExpc3RTcGVuZFJlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YAiABKAkSCwoDa2V5GAMgASgJEg8KB2NhbGxfaWQYBCABKAkSDwoHdXNlcl9pZBgFIAEoCRIRCglzdGFydF9kYXkYBiABKAkSDwoHZW5kX2RheRgHIAEoCSK+AwoFU3BlbmQSDwoHY2FsbF9pZBgBIAEoCRIPCgdhdHRlbXB0GAIgASgFEg4KBmtleV9pZBgDIAEoCRIQCghjb3N0X3VzZBgEIAEoCRIOCgZzdGF0dXMYBSABKAkSEwoLbW9kZWxfZ3JvdXAYBiABKAkSDQoFbW9kZWwYByABKAkSEAoIcHJvdmlkZXIYCCABKAkSFQoNZGVwbG95bWVudF9pZBgJIAEoCRIUCgxpbnB1dF90b2tlbnMYCiABKAMSFQoNb3V0cHV0X3Rva2VucxgLIAEoAxIuCgpzdGFydF90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcHJpY2VfdmVyc2lvbhgOIAEoCRIXCg91c2FnZV9lc3RpbWF0ZWQYDyABKAgSEAoIZW5kX3VzZXIYECABKAkSDAoEdGFncxgRIAMoCRIPCgd1c2VyX2lkGBIgASgJEg8KB3RlYW1faWQYEyABKAkSFwoPb3JnYW5pemF0aW9uX2lkGBQgASgJIlUKEUxpc3RTcGVuZFJlc3BvbnNlEicKBXNwZW5kGAEgAygLMhgudG9sbGdhdGUuYWRtaW4udjEuU3BlbmQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImcKC1NwZW5kRmlsdGVyEj4KCWRpbWVuc2lvbhgBIAEoDjIhLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kRGltZW5zaW9uQgi6SAWCAQIQARIYCgNpZHMYAiADKAlCC7pICJIBBQgBEOgHIvcBChNFc3RpbWF0ZUNvc3RSZXF1ZXN0EhYKBW1vZGVsGAEgASgJQge6SARyAhABEh0KDGlucHV0X3Rva2VucxgCIAEoA0IHukgEIgIoABIeCg1vdXRwdXRfdG9rZW5zGAMgASgDQge6SAQiAigAEigKF2NhY2hlX3JlYWRfaW5wdXRfdG9rZW5zGAQgASgDQge6SAQiAigAEikKGGNhY2hlX3dyaXRlX2lucHV0X3Rva2VucxgFIAEoA0IHukgEIgIoABI0CghtZXNzYWdlcxgGIAMoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3RCCbpIBpIBAxCQTiKCAQoURXN0aW1hdGVDb3N0UmVzcG9uc2USEAoIcHJvdmlkZXIYASABKAkSEAoIY29zdF91c2QYAiABKAkSFgoOaW5wdXRfY29zdF91c2QYAyABKAkSFwoPb3V0cHV0X2Nvc3RfdXNkGAQgASgJEhUKDXByaWNlX3ZlcnNpb24YBSABKAkiEwoRUmVzZXRTcGVuZFJlcXVlc3QiJQoSUmVzZXRTcGVuZFJlc3BvbnNlEg8KB2J1ZGdldHMYASABKAMiHAoaTGlzdFByb3ZpZGVyQnVkZ2V0c1JlcXVlc3QiUQobTGlzdFByb3ZpZGVyQnVkZ2V0c1Jlc3BvbnNlEjIKB2J1ZGdldHMYASADKAsyIS50b2xsZ2F0ZS5hZG1pbi52MS5Qcm92aWRlckJ1ZGdldCKdAQoOUHJvdmlkZXJCdWRnZXQSEAoIcHJvdmlkZXIYASABKAkSFgoObWF4X2J1ZGdldF91c2QYAiABKAkSFwoPYnVkZ2V0X2R1cmF0aW9uGAMgASgJEhEKCXNwZW50X3VzZBgEIAEoCRI1ChFidWRnZXRfcmVzZXRfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi5QEKFUdldFNwZW5kUmVwb3J0UmVxdWVzdBI9Cghncm91cF9ieRgBIAMoDjIhLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kRGltZW5zaW9uQgi6SAWSAQIQChIRCglzdGFydF9kYXkYAiABKAkSDwoHZW5kX2RheRgDIAEoCRI5CgdmaWx0ZXJzGAQgAygLMh4udG9sbGdhdGUuYWRtaW4udjEuU3BlbmRGaWx0ZXJCCLpIBZIBAhAKEhoKCXBhZ2Vfc2l6ZRgFIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAYgASgJIvECCghTcGVuZFN1bRILCgNkYXkYASABKAkSDgoGa2V5X2lkGAIgASgJEg8KB3RlYW1faWQYAyABKAkSDwoHdXNlcl9pZBgEIAEoCRIXCg9vcmdhbml6YXRpb25faWQYBSABKAkSEwoLbW9kZWxfZ3JvdXAYBiABKAkSDQoFbW9kZWwYByABKAkSEAoIcHJvdmlkZXIYCCABKAkSEAoIY3VzdG9tZXIYCSABKAkSCwoDdGFnGAogASgJEhAKCGNvc3RfdXNkGAsgASgJEhQKDGlucHV0X3Rva2VucxgMIAEoAxIVCg1vdXRwdXRfdG9rZW5zGA0gASgDEh8KF2NhY2hlX3JlYWRfaW5wdXRfdG9rZW5zGA4gASgDEiAKGGNhY2hlX3dyaXRlX2lucHV0X3Rva2VucxgPIAEoAxIRCglzdWNjZXNzZXMYECABKAMSEAoIZmFpbHVyZXMYESABKAMSEQoJYW5zd2VyX21zGBIgASgDIlwKFkdldFNwZW5kUmVwb3J0UmVzcG9uc2USKQoEc3VtcxgBIAMoCzIbLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kU3VtEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKTAgoYTGlzdERhaWx5QWN0aXZpdHlSZXF1ZXN0Ej4KCWRpbWVuc2lvbhgBIAEoDjIhLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kRGltZW5zaW9uQgi6SAWCAQIQARIWCgNpZHMYAiADKAlCCbpIBpIBAxDoBxIaCglzdGFydF9kYXkYAyABKAlCB7pIBHICEAESGAoHZW5kX2RheRgEIAEoCUIHukgEcgIQARI5CgdmaWx0ZXJzGAUgAygLMh4udG9sbGdhdGUuYWRtaW4udjEuU3BlbmRGaWx0ZXJCCLpIBZIBAhAKEhoKCXBhZ2Vfc2l6ZRgGIAEoBUIHukgEGgIoABISCgpwYWdlX3Rva2VuGAcgASgJImcKDURhaWx5QWN0aXZpdHkSKgoFdG90YWwYASABKAsyGy50b2xsZ2F0ZS5hZG1pbi52MS5TcGVuZFN1bRIqCgVwYXJ0cxgCIAMoCzIbLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kU3VtIpABChlMaXN0RGFpbHlBY3Rpdml0eVJlc3BvbnNlEi4KBGRheXMYASADKAsyIC50b2xsZ2F0ZS5hZG1pbi52MS5EYWlseUFjdGl2aXR5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIqCgV0b3RhbBgDIAEoCzIbLnRvbGxnYXRlLmFkbWluLnYxLlNwZW5kU3VtKsoCCg5TcGVuZERpbWVuc2lvbhIfChtTUEVORF9ESU1FTlNJT05fVU5TUEVDSUZJRUQQABIXChNTUEVORF9ESU1FTlNJT05fREFZEAESFwoTU1BFTkRfRElNRU5TSU9OX0tFWRACEhgKFFNQRU5EX0RJTUVOU0lPTl9URUFNEAMSGAoUU1BFTkRfRElNRU5TSU9OX1VTRVIQBBIgChxTUEVORF9ESU1FTlNJT05fT1JHQU5JWkFUSU9OEAUSHwobU1BFTkRfRElNRU5TSU9OX01PREVMX0dST1VQEAYSGQoVU1BFTkRfRElNRU5TSU9OX01PREVMEAcSHAoYU1BFTkRfRElNRU5TSU9OX1BST1ZJREVSEAgSHAoYU1BFTkRfRElNRU5TSU9OX0NVU1RPTUVSEAkSFwoTU1BFTkRfRElNRU5TSU9OX1RBRxAKMv0HCg9LZXlBZG1pblNlcnZpY2USVgoJQ3JlYXRlS2V5EiMudG9sbGdhdGUuYWRtaW4udjEuQ3JlYXRlS2V5UmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLkNyZWF0ZUtleVJlc3BvbnNlEk0KBkdldEtleRIgLnRvbGxnYXRlLmFkbWluLnYxLkdldEtleVJlcXVlc3QaIS50b2xsZ2F0ZS5hZG1pbi52MS5HZXRLZXlSZXNwb25zZRJWCglVcGRhdGVLZXkSIy50b2xsZ2F0ZS5hZG1pbi52MS5VcGRhdGVLZXlSZXF1ZXN0GiQudG9sbGdhdGUuYWRtaW4udjEuVXBkYXRlS2V5UmVzcG9uc2USVgoJUm90YXRlS2V5EiMudG9sbGdhdGUuYWRtaW4udjEuUm90YXRlS2V5UmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLlJvdGF0ZUtleVJlc3BvbnNlEmUKDlJlc2V0S2V5QnVkZ2V0EigudG9sbGdhdGUuYWRtaW4udjEuUmVzZXRLZXlCdWRnZXRSZXF1ZXN0GikudG9sbGdhdGUuYWRtaW4udjEuUmVzZXRLZXlCdWRnZXRSZXNwb25zZRJoCg9CYXRjaFVwZGF0ZUtleXMSKS50b2xsZ2F0ZS5hZG1pbi52MS5CYXRjaFVwZGF0ZUtleXNSZXF1ZXN0GioudG9sbGdhdGUuYWRtaW4udjEuQmF0Y2hVcGRhdGVLZXlzUmVzcG9uc2USVgoJRGVsZXRlS2V5EiMudG9sbGdhdGUuYWRtaW4udjEuRGVsZXRlS2V5UmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLkRlbGV0ZUtleVJlc3BvbnNlElMKCExpc3RLZXlzEiIudG9sbGdhdGUuYWRtaW4udjEuTGlzdEtleXNSZXF1ZXN0GiMudG9sbGdhdGUuYWRtaW4udjEuTGlzdEtleXNSZXNwb25zZRJlCg5MaXN0S2V5QWxpYXNlcxIoLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RLZXlBbGlhc2VzUmVxdWVzdBopLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RLZXlBbGlhc2VzUmVzcG9uc2USUwoIQmxvY2tLZXkSIi50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0tleVJlcXVlc3QaIy50b2xsZ2F0ZS5hZG1pbi52MS5CbG9ja0tleVJlc3BvbnNlElkKClVuYmxvY2tLZXkSJC50b2xsZ2F0ZS5hZG1pbi52MS5VbmJsb2NrS2V5UmVxdWVzdBolLnRvbGxnYXRlLmFkbWluLnYxLlVuYmxvY2tLZXlSZXNwb25zZTL0BAoRU3BlbmRBZG1pblNlcnZpY2USVgoJTGlzdFNwZW5kEiMudG9sbGdhdGUuYWRtaW4udjEuTGlzdFNwZW5kUmVxdWVzdBokLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RTcGVuZFJlc3BvbnNlEmUKDkdldFNwZW5kUmVwb3J0EigudG9sbGdhdGUuYWRtaW4udjEuR2V0U3BlbmRSZXBvcnRSZXF1ZXN0GikudG9sbGdhdGUuYWRtaW4udjEuR2V0U3BlbmRSZXBvcnRSZXNwb25zZRJuChFMaXN0RGFpbHlBY3Rpdml0eRIrLnRvbGxnYXRlLmFkbWluLnYxLkxpc3REYWlseUFjdGl2aXR5UmVxdWVzdBosLnRvbGxnYXRlLmFkbWluLnYxLkxpc3REYWlseUFjdGl2aXR5UmVzcG9uc2USXwoMRXN0aW1hdGVDb3N0EiYudG9sbGdhdGUuYWRtaW4udjEuRXN0aW1hdGVDb3N0UmVxdWVzdBonLnRvbGxnYXRlLmFkbWluLnYxLkVzdGltYXRlQ29zdFJlc3BvbnNlElkKClJlc2V0U3BlbmQSJC50b2xsZ2F0ZS5hZG1pbi52MS5SZXNldFNwZW5kUmVxdWVzdBolLnRvbGxnYXRlLmFkbWluLnYxLlJlc2V0U3BlbmRSZXNwb25zZRJ0ChNMaXN0UHJvdmlkZXJCdWRnZXRzEi0udG9sbGdhdGUuYWRtaW4udjEuTGlzdFByb3ZpZGVyQnVkZ2V0c1JlcXVlc3QaLi50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0UHJvdmlkZXJCdWRnZXRzUmVzcG9uc2ViBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * A virtual key.
@@ -539,6 +539,111 @@ export const UpdateKeyResponseSchema: GenMessage<UpdateKeyResponse> = /*@__PURE_
   messageDesc(file_tollgate_admin_v1_keys, 8);
 
 /**
+ * BatchUpdateKeysRequest has the changes.
+ *
+ * @generated from message tollgate.admin.v1.BatchUpdateKeysRequest
+ */
+export type BatchUpdateKeysRequest = Message<"tollgate.admin.v1.BatchUpdateKeysRequest"> & {
+  /**
+   * The changes.
+   *
+   * @generated from field: repeated tollgate.admin.v1.UpdateKeyRequest requests = 1;
+   */
+  requests: UpdateKeyRequest[];
+};
+
+/**
+ * Describes the message tollgate.admin.v1.BatchUpdateKeysRequest.
+ * Use `create(BatchUpdateKeysRequestSchema)` to create a new message.
+ */
+export const BatchUpdateKeysRequestSchema: GenMessage<BatchUpdateKeysRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 9);
+
+/**
+ * BatchUpdateKeysResponse says what became of them.
+ *
+ * @generated from message tollgate.admin.v1.BatchUpdateKeysResponse
+ */
+export type BatchUpdateKeysResponse = Message<"tollgate.admin.v1.BatchUpdateKeysResponse"> & {
+  /**
+   * For each change, in their order.
+   *
+   * @generated from field: repeated tollgate.admin.v1.UpdatedKey results = 1;
+   */
+  results: UpdatedKey[];
+};
+
+/**
+ * Describes the message tollgate.admin.v1.BatchUpdateKeysResponse.
+ * Use `create(BatchUpdateKeysResponseSchema)` to create a new message.
+ */
+export const BatchUpdateKeysResponseSchema: GenMessage<BatchUpdateKeysResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 10);
+
+/**
+ * What became of one change of several.
+ *
+ * @generated from message tollgate.admin.v1.UpdatedKey
+ */
+export type UpdatedKey = Message<"tollgate.admin.v1.UpdatedKey"> & {
+  /**
+   * The key as it is now. Unset: the change was refused.
+   *
+   * @generated from field: tollgate.admin.v1.Key key = 1;
+   */
+  key?: Key | undefined;
+
+  /**
+   * Why it was. Unset: it was made.
+   *
+   * @generated from field: tollgate.admin.v1.Refusal refusal = 2;
+   */
+  refusal?: Refusal | undefined;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.UpdatedKey.
+ * Use `create(UpdatedKeySchema)` to create a new message.
+ */
+export const UpdatedKeySchema: GenMessage<UpdatedKey> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 11);
+
+/**
+ * Why one of several things was not done.
+ *
+ * @generated from message tollgate.admin.v1.Refusal
+ */
+export type Refusal = Message<"tollgate.admin.v1.Refusal"> & {
+  /**
+   * The error's code, in capitals: "NOT_FOUND", "INVALID_REQUEST".
+   *
+   * @generated from field: string reason = 1;
+   */
+  reason: string;
+
+  /**
+   * What is wrong, and what to do.
+   *
+   * @generated from field: string message = 2;
+   */
+  message: string;
+
+  /**
+   * The field that is wrong. Empty: none in particular.
+   *
+   * @generated from field: string field = 3;
+   */
+  field: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.Refusal.
+ * Use `create(RefusalSchema)` to create a new message.
+ */
+export const RefusalSchema: GenMessage<Refusal> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 12);
+
+/**
  * RotateKeyRequest asks for another secret.
  *
  * @generated from message tollgate.admin.v1.RotateKeyRequest
@@ -592,7 +697,7 @@ export type RotateKeyRequest = Message<"tollgate.admin.v1.RotateKeyRequest"> & {
  * Use `create(RotateKeyRequestSchema)` to create a new message.
  */
 export const RotateKeyRequestSchema: GenMessage<RotateKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 9);
+  messageDesc(file_tollgate_admin_v1_keys, 13);
 
 /**
  * RotateKeyResponse has the key and its new secret.
@@ -620,7 +725,7 @@ export type RotateKeyResponse = Message<"tollgate.admin.v1.RotateKeyResponse"> &
  * Use `create(RotateKeyResponseSchema)` to create a new message.
  */
 export const RotateKeyResponseSchema: GenMessage<RotateKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 10);
+  messageDesc(file_tollgate_admin_v1_keys, 14);
 
 /**
  * ResetKeyBudgetRequest sets a key's budgets back.
@@ -648,7 +753,7 @@ export type ResetKeyBudgetRequest = Message<"tollgate.admin.v1.ResetKeyBudgetReq
  * Use `create(ResetKeyBudgetRequestSchema)` to create a new message.
  */
 export const ResetKeyBudgetRequestSchema: GenMessage<ResetKeyBudgetRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 11);
+  messageDesc(file_tollgate_admin_v1_keys, 15);
 
 /**
  * ResetKeyBudgetResponse has the key as it is now.
@@ -676,7 +781,7 @@ export type ResetKeyBudgetResponse = Message<"tollgate.admin.v1.ResetKeyBudgetRe
  * Use `create(ResetKeyBudgetResponseSchema)` to create a new message.
  */
 export const ResetKeyBudgetResponseSchema: GenMessage<ResetKeyBudgetResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 12);
+  messageDesc(file_tollgate_admin_v1_keys, 16);
 
 /**
  * DeleteKeyRequest names a key.
@@ -697,7 +802,7 @@ export type DeleteKeyRequest = Message<"tollgate.admin.v1.DeleteKeyRequest"> & {
  * Use `create(DeleteKeyRequestSchema)` to create a new message.
  */
 export const DeleteKeyRequestSchema: GenMessage<DeleteKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 13);
+  messageDesc(file_tollgate_admin_v1_keys, 17);
 
 /**
  * DeleteKeyResponse confirms.
@@ -712,7 +817,7 @@ export type DeleteKeyResponse = Message<"tollgate.admin.v1.DeleteKeyResponse"> &
  * Use `create(DeleteKeyResponseSchema)` to create a new message.
  */
 export const DeleteKeyResponseSchema: GenMessage<DeleteKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 14);
+  messageDesc(file_tollgate_admin_v1_keys, 18);
 
 /**
  * ListKeysRequest asks for a page of keys.
@@ -775,7 +880,7 @@ export type ListKeysRequest = Message<"tollgate.admin.v1.ListKeysRequest"> & {
  * Use `create(ListKeysRequestSchema)` to create a new message.
  */
 export const ListKeysRequestSchema: GenMessage<ListKeysRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 15);
+  messageDesc(file_tollgate_admin_v1_keys, 19);
 
 /**
  * ListKeysResponse is a page of keys.
@@ -810,7 +915,84 @@ export type ListKeysResponse = Message<"tollgate.admin.v1.ListKeysResponse"> & {
  * Use `create(ListKeysResponseSchema)` to create a new message.
  */
 export const ListKeysResponseSchema: GenMessage<ListKeysResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 16);
+  messageDesc(file_tollgate_admin_v1_keys, 20);
+
+/**
+ * ListKeyAliasesRequest asks for a page of aliases.
+ *
+ * @generated from message tollgate.admin.v1.ListKeyAliasesRequest
+ */
+export type ListKeyAliasesRequest = Message<"tollgate.admin.v1.ListKeyAliasesRequest"> & {
+  /**
+   * How many at the most; 0 means 100, more than 1000 means 1000.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before. Empty: the first page.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+
+  /**
+   * Only of keys of this team.
+   *
+   * @generated from field: string team_id = 3;
+   */
+  teamId: string;
+
+  /**
+   * Only of keys of this user.
+   *
+   * @generated from field: string user_id = 4;
+   */
+  userId: string;
+
+  /**
+   * Only of keys of this organization.
+   *
+   * @generated from field: string organization_id = 5;
+   */
+  organizationId: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ListKeyAliasesRequest.
+ * Use `create(ListKeyAliasesRequestSchema)` to create a new message.
+ */
+export const ListKeyAliasesRequestSchema: GenMessage<ListKeyAliasesRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 21);
+
+/**
+ * ListKeyAliasesResponse is a page of aliases.
+ *
+ * @generated from message tollgate.admin.v1.ListKeyAliasesResponse
+ */
+export type ListKeyAliasesResponse = Message<"tollgate.admin.v1.ListKeyAliasesResponse"> & {
+  /**
+   * The aliases.
+   *
+   * @generated from field: repeated string aliases = 1;
+   */
+  aliases: string[];
+
+  /**
+   * Where to go on. Empty: this was the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ListKeyAliasesResponse.
+ * Use `create(ListKeyAliasesResponseSchema)` to create a new message.
+ */
+export const ListKeyAliasesResponseSchema: GenMessage<ListKeyAliasesResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 22);
 
 /**
  * BlockKeyRequest names a key.
@@ -831,7 +1013,7 @@ export type BlockKeyRequest = Message<"tollgate.admin.v1.BlockKeyRequest"> & {
  * Use `create(BlockKeyRequestSchema)` to create a new message.
  */
 export const BlockKeyRequestSchema: GenMessage<BlockKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 17);
+  messageDesc(file_tollgate_admin_v1_keys, 23);
 
 /**
  * BlockKeyResponse has the key as it is now.
@@ -852,7 +1034,7 @@ export type BlockKeyResponse = Message<"tollgate.admin.v1.BlockKeyResponse"> & {
  * Use `create(BlockKeyResponseSchema)` to create a new message.
  */
 export const BlockKeyResponseSchema: GenMessage<BlockKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 18);
+  messageDesc(file_tollgate_admin_v1_keys, 24);
 
 /**
  * UnblockKeyRequest names a key.
@@ -873,7 +1055,7 @@ export type UnblockKeyRequest = Message<"tollgate.admin.v1.UnblockKeyRequest"> &
  * Use `create(UnblockKeyRequestSchema)` to create a new message.
  */
 export const UnblockKeyRequestSchema: GenMessage<UnblockKeyRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 19);
+  messageDesc(file_tollgate_admin_v1_keys, 25);
 
 /**
  * UnblockKeyResponse has the key as it is now.
@@ -894,7 +1076,7 @@ export type UnblockKeyResponse = Message<"tollgate.admin.v1.UnblockKeyResponse">
  * Use `create(UnblockKeyResponseSchema)` to create a new message.
  */
 export const UnblockKeyResponseSchema: GenMessage<UnblockKeyResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 20);
+  messageDesc(file_tollgate_admin_v1_keys, 26);
 
 /**
  * ListSpendRequest asks for a page of booked attempts.
@@ -957,7 +1139,7 @@ export type ListSpendRequest = Message<"tollgate.admin.v1.ListSpendRequest"> & {
  * Use `create(ListSpendRequestSchema)` to create a new message.
  */
 export const ListSpendRequestSchema: GenMessage<ListSpendRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 21);
+  messageDesc(file_tollgate_admin_v1_keys, 27);
 
 /**
  * One booked provider attempt.
@@ -1111,7 +1293,7 @@ export type Spend = Message<"tollgate.admin.v1.Spend"> & {
  * Use `create(SpendSchema)` to create a new message.
  */
 export const SpendSchema: GenMessage<Spend> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 22);
+  messageDesc(file_tollgate_admin_v1_keys, 28);
 
 /**
  * ListSpendResponse is a page of booked attempts.
@@ -1139,7 +1321,7 @@ export type ListSpendResponse = Message<"tollgate.admin.v1.ListSpendResponse"> &
  * Use `create(ListSpendResponseSchema)` to create a new message.
  */
 export const ListSpendResponseSchema: GenMessage<ListSpendResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 23);
+  messageDesc(file_tollgate_admin_v1_keys, 29);
 
 /**
  * Only what was booked for one of some things.
@@ -1167,7 +1349,7 @@ export type SpendFilter = Message<"tollgate.admin.v1.SpendFilter"> & {
  * Use `create(SpendFilterSchema)` to create a new message.
  */
 export const SpendFilterSchema: GenMessage<SpendFilter> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 24);
+  messageDesc(file_tollgate_admin_v1_keys, 30);
 
 /**
  * EstimateCostRequest describes a call.
@@ -1209,6 +1391,13 @@ export type EstimateCostRequest = Message<"tollgate.admin.v1.EstimateCostRequest
    * @generated from field: int64 cache_write_input_tokens = 5;
    */
   cacheWriteInputTokens: bigint;
+
+  /**
+   * Messages of OpenAI's chat completions, instead of `input_tokens`: about how many tokens they have is told from their length.
+   *
+   * @generated from field: repeated google.protobuf.Struct messages = 6;
+   */
+  messages: JsonObject[];
 };
 
 /**
@@ -1216,7 +1405,7 @@ export type EstimateCostRequest = Message<"tollgate.admin.v1.EstimateCostRequest
  * Use `create(EstimateCostRequestSchema)` to create a new message.
  */
 export const EstimateCostRequestSchema: GenMessage<EstimateCostRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 25);
+  messageDesc(file_tollgate_admin_v1_keys, 31);
 
 /**
  * EstimateCostResponse says what it costs.
@@ -1265,7 +1454,128 @@ export type EstimateCostResponse = Message<"tollgate.admin.v1.EstimateCostRespon
  * Use `create(EstimateCostResponseSchema)` to create a new message.
  */
 export const EstimateCostResponseSchema: GenMessage<EstimateCostResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 26);
+  messageDesc(file_tollgate_admin_v1_keys, 32);
+
+/**
+ * ResetSpendRequest says nothing.
+ *
+ * @generated from message tollgate.admin.v1.ResetSpendRequest
+ */
+export type ResetSpendRequest = Message<"tollgate.admin.v1.ResetSpendRequest"> & {
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ResetSpendRequest.
+ * Use `create(ResetSpendRequestSchema)` to create a new message.
+ */
+export const ResetSpendRequestSchema: GenMessage<ResetSpendRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 33);
+
+/**
+ * ResetSpendResponse says how much was done.
+ *
+ * @generated from message tollgate.admin.v1.ResetSpendResponse
+ */
+export type ResetSpendResponse = Message<"tollgate.admin.v1.ResetSpendResponse"> & {
+  /**
+   * How many budgets count as unused from now on.
+   *
+   * @generated from field: int64 budgets = 1;
+   */
+  budgets: bigint;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ResetSpendResponse.
+ * Use `create(ResetSpendResponseSchema)` to create a new message.
+ */
+export const ResetSpendResponseSchema: GenMessage<ResetSpendResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 34);
+
+/**
+ * ListProviderBudgetsRequest says nothing.
+ *
+ * @generated from message tollgate.admin.v1.ListProviderBudgetsRequest
+ */
+export type ListProviderBudgetsRequest = Message<"tollgate.admin.v1.ListProviderBudgetsRequest"> & {
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ListProviderBudgetsRequest.
+ * Use `create(ListProviderBudgetsRequestSchema)` to create a new message.
+ */
+export const ListProviderBudgetsRequestSchema: GenMessage<ListProviderBudgetsRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 35);
+
+/**
+ * ListProviderBudgetsResponse has them.
+ *
+ * @generated from message tollgate.admin.v1.ListProviderBudgetsResponse
+ */
+export type ListProviderBudgetsResponse = Message<"tollgate.admin.v1.ListProviderBudgetsResponse"> & {
+  /**
+   * The budgets, by the provider's name.
+   *
+   * @generated from field: repeated tollgate.admin.v1.ProviderBudget budgets = 1;
+   */
+  budgets: ProviderBudget[];
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ListProviderBudgetsResponse.
+ * Use `create(ListProviderBudgetsResponseSchema)` to create a new message.
+ */
+export const ListProviderBudgetsResponseSchema: GenMessage<ListProviderBudgetsResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 36);
+
+/**
+ * What a provider may be paid in a period.
+ *
+ * @generated from message tollgate.admin.v1.ProviderBudget
+ */
+export type ProviderBudget = Message<"tollgate.admin.v1.ProviderBudget"> & {
+  /**
+   * The provider.
+   *
+   * @generated from field: string provider = 1;
+   */
+  provider: string;
+
+  /**
+   * The most, in US dollars.
+   *
+   * @generated from field: string max_budget_usd = 2;
+   */
+  maxBudgetUsd: string;
+
+  /**
+   * The period: "1d".
+   *
+   * @generated from field: string budget_duration = 3;
+   */
+  budgetDuration: string;
+
+  /**
+   * Spent in this period, in US dollars.
+   *
+   * @generated from field: string spent_usd = 4;
+   */
+  spentUsd: string;
+
+  /**
+   * When the period ends.
+   *
+   * @generated from field: google.protobuf.Timestamp budget_reset_time = 5;
+   */
+  budgetResetTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ProviderBudget.
+ * Use `create(ProviderBudgetSchema)` to create a new message.
+ */
+export const ProviderBudgetSchema: GenMessage<ProviderBudget> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_keys, 37);
 
 /**
  * GetSpendReportRequest says what to add up.
@@ -1321,7 +1631,7 @@ export type GetSpendReportRequest = Message<"tollgate.admin.v1.GetSpendReportReq
  * Use `create(GetSpendReportRequestSchema)` to create a new message.
  */
 export const GetSpendReportRequestSchema: GenMessage<GetSpendReportRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 27);
+  messageDesc(file_tollgate_admin_v1_keys, 38);
 
 /**
  * One sum. What it is not grouped by is empty.
@@ -1447,6 +1757,13 @@ export type SpendSum = Message<"tollgate.admin.v1.SpendSum"> & {
    * @generated from field: int64 failures = 17;
    */
   failures: bigint;
+
+  /**
+   * How long attempts that wrote tokens took, in milliseconds. By `output_tokens` it is the time a token took.
+   *
+   * @generated from field: int64 answer_ms = 18;
+   */
+  answerMs: bigint;
 };
 
 /**
@@ -1454,7 +1771,7 @@ export type SpendSum = Message<"tollgate.admin.v1.SpendSum"> & {
  * Use `create(SpendSumSchema)` to create a new message.
  */
 export const SpendSumSchema: GenMessage<SpendSum> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 28);
+  messageDesc(file_tollgate_admin_v1_keys, 39);
 
 /**
  * GetSpendReportResponse is a page of sums.
@@ -1482,7 +1799,7 @@ export type GetSpendReportResponse = Message<"tollgate.admin.v1.GetSpendReportRe
  * Use `create(GetSpendReportResponseSchema)` to create a new message.
  */
 export const GetSpendReportResponseSchema: GenMessage<GetSpendReportResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 29);
+  messageDesc(file_tollgate_admin_v1_keys, 40);
 
 /**
  * ListDailyActivityRequest says whose days are wanted.
@@ -1545,7 +1862,7 @@ export type ListDailyActivityRequest = Message<"tollgate.admin.v1.ListDailyActiv
  * Use `create(ListDailyActivityRequestSchema)` to create a new message.
  */
 export const ListDailyActivityRequestSchema: GenMessage<ListDailyActivityRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 30);
+  messageDesc(file_tollgate_admin_v1_keys, 41);
 
 /**
  * What happened on a day.
@@ -1573,7 +1890,7 @@ export type DailyActivity = Message<"tollgate.admin.v1.DailyActivity"> & {
  * Use `create(DailyActivitySchema)` to create a new message.
  */
 export const DailyActivitySchema: GenMessage<DailyActivity> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 31);
+  messageDesc(file_tollgate_admin_v1_keys, 42);
 
 /**
  * ListDailyActivityResponse is a page of days.
@@ -1608,7 +1925,7 @@ export type ListDailyActivityResponse = Message<"tollgate.admin.v1.ListDailyActi
  * Use `create(ListDailyActivityResponseSchema)` to create a new message.
  */
 export const ListDailyActivityResponseSchema: GenMessage<ListDailyActivityResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_keys, 32);
+  messageDesc(file_tollgate_admin_v1_keys, 43);
 
 /**
  * What spend can be added up by.
@@ -1766,6 +2083,16 @@ export const KeyAdminService: GenService<{
     output: typeof ResetKeyBudgetResponseSchema;
   },
   /**
+   * BatchUpdateKeys changes keys, each for itself: one that is refused keeps no other from being made.
+   *
+   * @generated from rpc tollgate.admin.v1.KeyAdminService.BatchUpdateKeys
+   */
+  batchUpdateKeys: {
+    methodKind: "unary";
+    input: typeof BatchUpdateKeysRequestSchema;
+    output: typeof BatchUpdateKeysResponseSchema;
+  },
+  /**
    * DeleteKey ends a key for good. Its spend stays in the books.
    *
    * @generated from rpc tollgate.admin.v1.KeyAdminService.DeleteKey
@@ -1784,6 +2111,16 @@ export const KeyAdminService: GenService<{
     methodKind: "unary";
     input: typeof ListKeysRequestSchema;
     output: typeof ListKeysResponseSchema;
+  },
+  /**
+   * ListKeyAliases returns the aliases of keys that have one, by the alphabet, a page at a time.
+   *
+   * @generated from rpc tollgate.admin.v1.KeyAdminService.ListKeyAliases
+   */
+  listKeyAliases: {
+    methodKind: "unary";
+    input: typeof ListKeyAliasesRequestSchema;
+    output: typeof ListKeyAliasesResponseSchema;
   },
   /**
    * BlockKey refuses a key's calls, on every sidecar within a second, until it is unblocked.
@@ -1853,6 +2190,27 @@ export const SpendAdminService: GenService<{
     methodKind: "unary";
     input: typeof EstimateCostRequestSchema;
     output: typeof EstimateCostResponseSchema;
+  },
+  /**
+   * ResetSpend sets back what the budgets of all keys and teams count as used in their current periods. What was booked stays booked, and
+   * what pods have borrowed stays reserved. Takes the master key only.
+   *
+   * @generated from rpc tollgate.admin.v1.SpendAdminService.ResetSpend
+   */
+  resetSpend: {
+    methodKind: "unary";
+    input: typeof ResetSpendRequestSchema;
+    output: typeof ResetSpendResponseSchema;
+  },
+  /**
+   * ListProviderBudgets returns what providers may be paid in a period, and were.
+   *
+   * @generated from rpc tollgate.admin.v1.SpendAdminService.ListProviderBudgets
+   */
+  listProviderBudgets: {
+    methodKind: "unary";
+    input: typeof ListProviderBudgetsRequestSchema;
+    output: typeof ListProviderBudgetsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_tollgate_admin_v1_keys, 1);

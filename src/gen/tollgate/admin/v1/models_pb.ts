@@ -15,7 +15,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file tollgate/admin/v1/models.proto.
  */
 export const file_tollgate_admin_v1_models: GenFile = /*@__PURE__*/
-  fileDesc("Ch50b2xsZ2F0ZS9hZG1pbi92MS9tb2RlbHMucHJvdG8SEXRvbGxnYXRlLmFkbWluLnYxIs0DCgVNb2RlbBIUCgJpZBgBIAEoCUIIukgFcgMYgAISHAoKbW9kZWxfbmFtZRgCIAEoCUIIukgFcgMYgAISLwoObGl0ZWxsbV9wYXJhbXMYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EisKCm1vZGVsX2luZm8YBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Eg4KBnN0b3JlZBgFIAEoCBIQCghwcm92aWRlchgGIAEoCRIWCg5wcm92aWRlcl9tb2RlbBgHIAEoCRIlChhpbnB1dF9jb3N0X3Blcl90b2tlbl91c2QYCCABKAlIAIgBARImChlvdXRwdXRfY29zdF9wZXJfdG9rZW5fdXNkGAkgASgJSAGIAQESLwoLY3JlYXRlX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRldGFnGAwgASgJQhsKGV9pbnB1dF9jb3N0X3Blcl90b2tlbl91c2RCHAoaX291dHB1dF9jb3N0X3Blcl90b2tlbl91c2QiWQoSQ3JlYXRlTW9kZWxSZXF1ZXN0Ei8KBW1vZGVsGAEgASgLMhgudG9sbGdhdGUuYWRtaW4udjEuTW9kZWxCBrpIA8gBARISCgpyZXF1ZXN0X2lkGAIgASgJIk8KE0NyZWF0ZU1vZGVsUmVzcG9uc2USJwoFbW9kZWwYASABKAsyGC50b2xsZ2F0ZS5hZG1pbi52MS5Nb2RlbBIPCgdub3RpY2VzGAIgAygJIiYKD0dldE1vZGVsUmVxdWVzdBITCgJpZBgBIAEoCUIHukgEcgIQASI7ChBHZXRNb2RlbFJlc3BvbnNlEicKBW1vZGVsGAEgASgLMhgudG9sbGdhdGUuYWRtaW4udjEuTW9kZWwidgoSVXBkYXRlTW9kZWxSZXF1ZXN0Ei8KBW1vZGVsGAEgASgLMhgudG9sbGdhdGUuYWRtaW4udjEuTW9kZWxCBrpIA8gBARIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siTwoTVXBkYXRlTW9kZWxSZXNwb25zZRInCgVtb2RlbBgBIAEoCzIYLnRvbGxnYXRlLmFkbWluLnYxLk1vZGVsEg8KB25vdGljZXMYAiADKAkiKQoSRGVsZXRlTW9kZWxSZXF1ZXN0EhMKAmlkGAEgASgJQge6SARyAhABIhUKE0RlbGV0ZU1vZGVsUmVzcG9uc2UiVwoRTGlzdE1vZGVsc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YAiABKAkSEgoKbW9kZWxfbmFtZRgDIAEoCSJsChJMaXN0TW9kZWxzUmVzcG9uc2USKAoGbW9kZWxzGAEgAygLMhgudG9sbGdhdGUuYWRtaW4udjEuTW9kZWwSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC3RvdGFsX2NvdW50GAMgASgDIuQBCgpDcmVkZW50aWFsEhYKBG5hbWUYASABKAlCCLpIBXIDGIACEicKBnZhbHVlcxgCIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSJQoEaW5mbxgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSLwoLY3JlYXRlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRldGFnGAYgASgJInoKF0NyZWF0ZUNyZWRlbnRpYWxSZXF1ZXN0EjkKCmNyZWRlbnRpYWwYASABKAsyHS50b2xsZ2F0ZS5hZG1pbi52MS5DcmVkZW50aWFsQga6SAPIAQESEAoIbW9kZWxfaWQYAiABKAkSEgoKcmVxdWVzdF9pZBgDIAEoCSJNChhDcmVhdGVDcmVkZW50aWFsUmVzcG9uc2USMQoKY3JlZGVudGlhbBgBIAEoCzIdLnRvbGxnYXRlLmFkbWluLnYxLkNyZWRlbnRpYWwiLQoUR2V0Q3JlZGVudGlhbFJlcXVlc3QSFQoEbmFtZRgBIAEoCUIHukgEcgIQASJKChVHZXRDcmVkZW50aWFsUmVzcG9uc2USMQoKY3JlZGVudGlhbBgBIAEoCzIdLnRvbGxnYXRlLmFkbWluLnYxLkNyZWRlbnRpYWwinAEKF1VwZGF0ZUNyZWRlbnRpYWxSZXF1ZXN0EhUKBG5hbWUYASABKAlCB7pIBHICEAESOQoKY3JlZGVudGlhbBgCIAEoCzIdLnRvbGxnYXRlLmFkbWluLnYxLkNyZWRlbnRpYWxCBrpIA8gBARIvCgt1cGRhdGVfbWFzaxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siTQoYVXBkYXRlQ3JlZGVudGlhbFJlc3BvbnNlEjEKCmNyZWRlbnRpYWwYASABKAsyHS50b2xsZ2F0ZS5hZG1pbi52MS5DcmVkZW50aWFsIjAKF0RlbGV0ZUNyZWRlbnRpYWxSZXF1ZXN0EhUKBG5hbWUYASABKAlCB7pIBHICEAEiGgoYRGVsZXRlQ3JlZGVudGlhbFJlc3BvbnNlIkgKFkxpc3RDcmVkZW50aWFsc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YAiABKAkiewoXTGlzdENyZWRlbnRpYWxzUmVzcG9uc2USMgoLY3JlZGVudGlhbHMYASADKAsyHS50b2xsZ2F0ZS5hZG1pbi52MS5DcmVkZW50aWFsEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRITCgt0b3RhbF9jb3VudBgDIAEoAzLdAwoRTW9kZWxBZG1pblNlcnZpY2USXAoLQ3JlYXRlTW9kZWwSJS50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVNb2RlbFJlcXVlc3QaJi50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVNb2RlbFJlc3BvbnNlElMKCEdldE1vZGVsEiIudG9sbGdhdGUuYWRtaW4udjEuR2V0TW9kZWxSZXF1ZXN0GiMudG9sbGdhdGUuYWRtaW4udjEuR2V0TW9kZWxSZXNwb25zZRJcCgtVcGRhdGVNb2RlbBIlLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZU1vZGVsUmVxdWVzdBomLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZU1vZGVsUmVzcG9uc2USXAoLRGVsZXRlTW9kZWwSJS50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVNb2RlbFJlcXVlc3QaJi50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVNb2RlbFJlc3BvbnNlElkKCkxpc3RNb2RlbHMSJC50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0TW9kZWxzUmVxdWVzdBolLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RNb2RlbHNSZXNwb25zZTKtBAoWQ3JlZGVudGlhbEFkbWluU2VydmljZRJrChBDcmVhdGVDcmVkZW50aWFsEioudG9sbGdhdGUuYWRtaW4udjEuQ3JlYXRlQ3JlZGVudGlhbFJlcXVlc3QaKy50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVDcmVkZW50aWFsUmVzcG9uc2USYgoNR2V0Q3JlZGVudGlhbBInLnRvbGxnYXRlLmFkbWluLnYxLkdldENyZWRlbnRpYWxSZXF1ZXN0GigudG9sbGdhdGUuYWRtaW4udjEuR2V0Q3JlZGVudGlhbFJlc3BvbnNlEmsKEFVwZGF0ZUNyZWRlbnRpYWwSKi50b2xsZ2F0ZS5hZG1pbi52MS5VcGRhdGVDcmVkZW50aWFsUmVxdWVzdBorLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUNyZWRlbnRpYWxSZXNwb25zZRJrChBEZWxldGVDcmVkZW50aWFsEioudG9sbGdhdGUuYWRtaW4udjEuRGVsZXRlQ3JlZGVudGlhbFJlcXVlc3QaKy50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVDcmVkZW50aWFsUmVzcG9uc2USaAoPTGlzdENyZWRlbnRpYWxzEikudG9sbGdhdGUuYWRtaW4udjEuTGlzdENyZWRlbnRpYWxzUmVxdWVzdBoqLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RDcmVkZW50aWFsc1Jlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("Ch50b2xsZ2F0ZS9hZG1pbi92MS9tb2RlbHMucHJvdG8SEXRvbGxnYXRlLmFkbWluLnYxIs0DCgVNb2RlbBIUCgJpZBgBIAEoCUIIukgFcgMYgAISHAoKbW9kZWxfbmFtZRgCIAEoCUIIukgFcgMYgAISLwoObGl0ZWxsbV9wYXJhbXMYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EisKCm1vZGVsX2luZm8YBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Eg4KBnN0b3JlZBgFIAEoCBIQCghwcm92aWRlchgGIAEoCRIWCg5wcm92aWRlcl9tb2RlbBgHIAEoCRIlChhpbnB1dF9jb3N0X3Blcl90b2tlbl91c2QYCCABKAlIAIgBARImChlvdXRwdXRfY29zdF9wZXJfdG9rZW5fdXNkGAkgASgJSAGIAQESLwoLY3JlYXRlX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRldGFnGAwgASgJQhsKGV9pbnB1dF9jb3N0X3Blcl90b2tlbl91c2RCHAoaX291dHB1dF9jb3N0X3Blcl90b2tlbl91c2QiVQoKTW9kZWxHcm91cBIMCgRuYW1lGAEgASgJEhEKCXByb3ZpZGVycxgCIAMoCRImCgVmYWN0cxgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QiJgoWTGlzdE1vZGVsR3JvdXBzUmVxdWVzdBIMCgRuYW1lGAEgASgJIkgKF0xpc3RNb2RlbEdyb3Vwc1Jlc3BvbnNlEi0KBmdyb3VwcxgBIAMoCzIdLnRvbGxnYXRlLmFkbWluLnYxLk1vZGVsR3JvdXAiWQoSQ3JlYXRlTW9kZWxSZXF1ZXN0Ei8KBW1vZGVsGAEgASgLMhgudG9sbGdhdGUuYWRtaW4udjEuTW9kZWxCBrpIA8gBARISCgpyZXF1ZXN0X2lkGAIgASgJIk8KE0NyZWF0ZU1vZGVsUmVzcG9uc2USJwoFbW9kZWwYASABKAsyGC50b2xsZ2F0ZS5hZG1pbi52MS5Nb2RlbBIPCgdub3RpY2VzGAIgAygJIiYKD0dldE1vZGVsUmVxdWVzdBITCgJpZBgBIAEoCUIHukgEcgIQASI7ChBHZXRNb2RlbFJlc3BvbnNlEicKBW1vZGVsGAEgASgLMhgudG9sbGdhdGUuYWRtaW4udjEuTW9kZWwidgoSVXBkYXRlTW9kZWxSZXF1ZXN0Ei8KBW1vZGVsGAEgASgLMhgudG9sbGdhdGUuYWRtaW4udjEuTW9kZWxCBrpIA8gBARIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siTwoTVXBkYXRlTW9kZWxSZXNwb25zZRInCgVtb2RlbBgBIAEoCzIYLnRvbGxnYXRlLmFkbWluLnYxLk1vZGVsEg8KB25vdGljZXMYAiADKAkiKQoSRGVsZXRlTW9kZWxSZXF1ZXN0EhMKAmlkGAEgASgJQge6SARyAhABIhUKE0RlbGV0ZU1vZGVsUmVzcG9uc2UiVwoRTGlzdE1vZGVsc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhIKCnBhZ2VfdG9rZW4YAiABKAkSEgoKbW9kZWxfbmFtZRgDIAEoCSJsChJMaXN0TW9kZWxzUmVzcG9uc2USKAoGbW9kZWxzGAEgAygLMhgudG9sbGdhdGUuYWRtaW4udjEuTW9kZWwSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC3RvdGFsX2NvdW50GAMgASgDIuQBCgpDcmVkZW50aWFsEhYKBG5hbWUYASABKAlCCLpIBXIDGIACEicKBnZhbHVlcxgCIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSJQoEaW5mbxgDIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSLwoLY3JlYXRlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRldGFnGAYgASgJInoKF0NyZWF0ZUNyZWRlbnRpYWxSZXF1ZXN0EjkKCmNyZWRlbnRpYWwYASABKAsyHS50b2xsZ2F0ZS5hZG1pbi52MS5DcmVkZW50aWFsQga6SAPIAQESEAoIbW9kZWxfaWQYAiABKAkSEgoKcmVxdWVzdF9pZBgDIAEoCSJNChhDcmVhdGVDcmVkZW50aWFsUmVzcG9uc2USMQoKY3JlZGVudGlhbBgBIAEoCzIdLnRvbGxnYXRlLmFkbWluLnYxLkNyZWRlbnRpYWwiLQoUR2V0Q3JlZGVudGlhbFJlcXVlc3QSFQoEbmFtZRgBIAEoCUIHukgEcgIQASJKChVHZXRDcmVkZW50aWFsUmVzcG9uc2USMQoKY3JlZGVudGlhbBgBIAEoCzIdLnRvbGxnYXRlLmFkbWluLnYxLkNyZWRlbnRpYWwiNgoZR2V0TW9kZWxDcmVkZW50aWFsUmVxdWVzdBIZCghtb2RlbF9pZBgBIAEoCUIHukgEcgIQASJPChpHZXRNb2RlbENyZWRlbnRpYWxSZXNwb25zZRIxCgpjcmVkZW50aWFsGAEgASgLMh0udG9sbGdhdGUuYWRtaW4udjEuQ3JlZGVudGlhbCKcAQoXVXBkYXRlQ3JlZGVudGlhbFJlcXVlc3QSFQoEbmFtZRgBIAEoCUIHukgEcgIQARI5CgpjcmVkZW50aWFsGAIgASgLMh0udG9sbGdhdGUuYWRtaW4udjEuQ3JlZGVudGlhbEIGukgDyAEBEi8KC3VwZGF0ZV9tYXNrGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJNChhVcGRhdGVDcmVkZW50aWFsUmVzcG9uc2USMQoKY3JlZGVudGlhbBgBIAEoCzIdLnRvbGxnYXRlLmFkbWluLnYxLkNyZWRlbnRpYWwiMAoXRGVsZXRlQ3JlZGVudGlhbFJlcXVlc3QSFQoEbmFtZRgBIAEoCUIHukgEcgIQASIaChhEZWxldGVDcmVkZW50aWFsUmVzcG9uc2UiSAoWTGlzdENyZWRlbnRpYWxzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASEgoKcGFnZV90b2tlbhgCIAEoCSJ7ChdMaXN0Q3JlZGVudGlhbHNSZXNwb25zZRIyCgtjcmVkZW50aWFscxgBIAMoCzIdLnRvbGxnYXRlLmFkbWluLnYxLkNyZWRlbnRpYWwSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC3RvdGFsX2NvdW50GAMgASgDMscEChFNb2RlbEFkbWluU2VydmljZRJcCgtDcmVhdGVNb2RlbBIlLnRvbGxnYXRlLmFkbWluLnYxLkNyZWF0ZU1vZGVsUmVxdWVzdBomLnRvbGxnYXRlLmFkbWluLnYxLkNyZWF0ZU1vZGVsUmVzcG9uc2USUwoIR2V0TW9kZWwSIi50b2xsZ2F0ZS5hZG1pbi52MS5HZXRNb2RlbFJlcXVlc3QaIy50b2xsZ2F0ZS5hZG1pbi52MS5HZXRNb2RlbFJlc3BvbnNlElwKC1VwZGF0ZU1vZGVsEiUudG9sbGdhdGUuYWRtaW4udjEuVXBkYXRlTW9kZWxSZXF1ZXN0GiYudG9sbGdhdGUuYWRtaW4udjEuVXBkYXRlTW9kZWxSZXNwb25zZRJcCgtEZWxldGVNb2RlbBIlLnRvbGxnYXRlLmFkbWluLnYxLkRlbGV0ZU1vZGVsUmVxdWVzdBomLnRvbGxnYXRlLmFkbWluLnYxLkRlbGV0ZU1vZGVsUmVzcG9uc2USWQoKTGlzdE1vZGVscxIkLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiUudG9sbGdhdGUuYWRtaW4udjEuTGlzdE1vZGVsc1Jlc3BvbnNlEmgKD0xpc3RNb2RlbEdyb3VwcxIpLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RNb2RlbEdyb3Vwc1JlcXVlc3QaKi50b2xsZ2F0ZS5hZG1pbi52MS5MaXN0TW9kZWxHcm91cHNSZXNwb25zZTKgBQoWQ3JlZGVudGlhbEFkbWluU2VydmljZRJrChBDcmVhdGVDcmVkZW50aWFsEioudG9sbGdhdGUuYWRtaW4udjEuQ3JlYXRlQ3JlZGVudGlhbFJlcXVlc3QaKy50b2xsZ2F0ZS5hZG1pbi52MS5DcmVhdGVDcmVkZW50aWFsUmVzcG9uc2USYgoNR2V0Q3JlZGVudGlhbBInLnRvbGxnYXRlLmFkbWluLnYxLkdldENyZWRlbnRpYWxSZXF1ZXN0GigudG9sbGdhdGUuYWRtaW4udjEuR2V0Q3JlZGVudGlhbFJlc3BvbnNlEmsKEFVwZGF0ZUNyZWRlbnRpYWwSKi50b2xsZ2F0ZS5hZG1pbi52MS5VcGRhdGVDcmVkZW50aWFsUmVxdWVzdBorLnRvbGxnYXRlLmFkbWluLnYxLlVwZGF0ZUNyZWRlbnRpYWxSZXNwb25zZRJrChBEZWxldGVDcmVkZW50aWFsEioudG9sbGdhdGUuYWRtaW4udjEuRGVsZXRlQ3JlZGVudGlhbFJlcXVlc3QaKy50b2xsZ2F0ZS5hZG1pbi52MS5EZWxldGVDcmVkZW50aWFsUmVzcG9uc2USaAoPTGlzdENyZWRlbnRpYWxzEikudG9sbGdhdGUuYWRtaW4udjEuTGlzdENyZWRlbnRpYWxzUmVxdWVzdBoqLnRvbGxnYXRlLmFkbWluLnYxLkxpc3RDcmVkZW50aWFsc1Jlc3BvbnNlEnEKEkdldE1vZGVsQ3JlZGVudGlhbBIsLnRvbGxnYXRlLmFkbWluLnYxLkdldE1vZGVsQ3JlZGVudGlhbFJlcXVlc3QaLS50b2xsZ2F0ZS5hZG1pbi52MS5HZXRNb2RlbENyZWRlbnRpYWxSZXNwb25zZWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * A model: one place a public name can be called at.
@@ -117,6 +117,83 @@ export const ModelSchema: GenMessage<Model> = /*@__PURE__*/
   messageDesc(file_tollgate_admin_v1_models, 0);
 
 /**
+ * Models of one name, which share its calls.
+ *
+ * @generated from message tollgate.admin.v1.ModelGroup
+ */
+export type ModelGroup = Message<"tollgate.admin.v1.ModelGroup"> & {
+  /**
+   * The name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Their providers.
+   *
+   * @generated from field: repeated string providers = 2;
+   */
+  providers: string[];
+
+  /**
+   * What is known of them together, by LiteLLM's names: `max_input_tokens`, `input_cost_per_token`, `mode`, `tpm`, `supports_vision` and so on.
+   *
+   * @generated from field: google.protobuf.Struct facts = 3;
+   */
+  facts?: JsonObject | undefined;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ModelGroup.
+ * Use `create(ModelGroupSchema)` to create a new message.
+ */
+export const ModelGroupSchema: GenMessage<ModelGroup> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_models, 1);
+
+/**
+ * ListModelGroupsRequest asks for groups.
+ *
+ * @generated from message tollgate.admin.v1.ListModelGroupsRequest
+ */
+export type ListModelGroupsRequest = Message<"tollgate.admin.v1.ListModelGroupsRequest"> & {
+  /**
+   * Only the one with this name. Empty: all.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ListModelGroupsRequest.
+ * Use `create(ListModelGroupsRequestSchema)` to create a new message.
+ */
+export const ListModelGroupsRequestSchema: GenMessage<ListModelGroupsRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_models, 2);
+
+/**
+ * ListModelGroupsResponse has them.
+ *
+ * @generated from message tollgate.admin.v1.ListModelGroupsResponse
+ */
+export type ListModelGroupsResponse = Message<"tollgate.admin.v1.ListModelGroupsResponse"> & {
+  /**
+   * The groups.
+   *
+   * @generated from field: repeated tollgate.admin.v1.ModelGroup groups = 1;
+   */
+  groups: ModelGroup[];
+};
+
+/**
+ * Describes the message tollgate.admin.v1.ListModelGroupsResponse.
+ * Use `create(ListModelGroupsResponseSchema)` to create a new message.
+ */
+export const ListModelGroupsResponseSchema: GenMessage<ListModelGroupsResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_models, 3);
+
+/**
  * CreateModelRequest describes a model.
  *
  * @generated from message tollgate.admin.v1.CreateModelRequest
@@ -142,7 +219,7 @@ export type CreateModelRequest = Message<"tollgate.admin.v1.CreateModelRequest">
  * Use `create(CreateModelRequestSchema)` to create a new message.
  */
 export const CreateModelRequestSchema: GenMessage<CreateModelRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 1);
+  messageDesc(file_tollgate_admin_v1_models, 4);
 
 /**
  * CreateModelResponse has the new model.
@@ -170,7 +247,7 @@ export type CreateModelResponse = Message<"tollgate.admin.v1.CreateModelResponse
  * Use `create(CreateModelResponseSchema)` to create a new message.
  */
 export const CreateModelResponseSchema: GenMessage<CreateModelResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 2);
+  messageDesc(file_tollgate_admin_v1_models, 5);
 
 /**
  * GetModelRequest names a model.
@@ -191,7 +268,7 @@ export type GetModelRequest = Message<"tollgate.admin.v1.GetModelRequest"> & {
  * Use `create(GetModelRequestSchema)` to create a new message.
  */
 export const GetModelRequestSchema: GenMessage<GetModelRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 3);
+  messageDesc(file_tollgate_admin_v1_models, 6);
 
 /**
  * GetModelResponse has it.
@@ -212,7 +289,7 @@ export type GetModelResponse = Message<"tollgate.admin.v1.GetModelResponse"> & {
  * Use `create(GetModelResponseSchema)` to create a new message.
  */
 export const GetModelResponseSchema: GenMessage<GetModelResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 4);
+  messageDesc(file_tollgate_admin_v1_models, 7);
 
 /**
  * UpdateModelRequest changes a model.
@@ -241,7 +318,7 @@ export type UpdateModelRequest = Message<"tollgate.admin.v1.UpdateModelRequest">
  * Use `create(UpdateModelRequestSchema)` to create a new message.
  */
 export const UpdateModelRequestSchema: GenMessage<UpdateModelRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 5);
+  messageDesc(file_tollgate_admin_v1_models, 8);
 
 /**
  * UpdateModelResponse has it as it is now.
@@ -269,7 +346,7 @@ export type UpdateModelResponse = Message<"tollgate.admin.v1.UpdateModelResponse
  * Use `create(UpdateModelResponseSchema)` to create a new message.
  */
 export const UpdateModelResponseSchema: GenMessage<UpdateModelResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 6);
+  messageDesc(file_tollgate_admin_v1_models, 9);
 
 /**
  * DeleteModelRequest names a model.
@@ -290,7 +367,7 @@ export type DeleteModelRequest = Message<"tollgate.admin.v1.DeleteModelRequest">
  * Use `create(DeleteModelRequestSchema)` to create a new message.
  */
 export const DeleteModelRequestSchema: GenMessage<DeleteModelRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 7);
+  messageDesc(file_tollgate_admin_v1_models, 10);
 
 /**
  * DeleteModelResponse confirms.
@@ -305,7 +382,7 @@ export type DeleteModelResponse = Message<"tollgate.admin.v1.DeleteModelResponse
  * Use `create(DeleteModelResponseSchema)` to create a new message.
  */
 export const DeleteModelResponseSchema: GenMessage<DeleteModelResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 8);
+  messageDesc(file_tollgate_admin_v1_models, 11);
 
 /**
  * ListModelsRequest asks for a page.
@@ -340,7 +417,7 @@ export type ListModelsRequest = Message<"tollgate.admin.v1.ListModelsRequest"> &
  * Use `create(ListModelsRequestSchema)` to create a new message.
  */
 export const ListModelsRequestSchema: GenMessage<ListModelsRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 9);
+  messageDesc(file_tollgate_admin_v1_models, 12);
 
 /**
  * ListModelsResponse is a page.
@@ -375,7 +452,7 @@ export type ListModelsResponse = Message<"tollgate.admin.v1.ListModelsResponse">
  * Use `create(ListModelsResponseSchema)` to create a new message.
  */
 export const ListModelsResponseSchema: GenMessage<ListModelsResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 10);
+  messageDesc(file_tollgate_admin_v1_models, 13);
 
 /**
  * Parameters that models share.
@@ -431,7 +508,7 @@ export type Credential = Message<"tollgate.admin.v1.Credential"> & {
  * Use `create(CredentialSchema)` to create a new message.
  */
 export const CredentialSchema: GenMessage<Credential> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 11);
+  messageDesc(file_tollgate_admin_v1_models, 14);
 
 /**
  * CreateCredentialRequest describes a credential.
@@ -466,7 +543,7 @@ export type CreateCredentialRequest = Message<"tollgate.admin.v1.CreateCredentia
  * Use `create(CreateCredentialRequestSchema)` to create a new message.
  */
 export const CreateCredentialRequestSchema: GenMessage<CreateCredentialRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 12);
+  messageDesc(file_tollgate_admin_v1_models, 15);
 
 /**
  * CreateCredentialResponse has the new credential.
@@ -487,7 +564,7 @@ export type CreateCredentialResponse = Message<"tollgate.admin.v1.CreateCredenti
  * Use `create(CreateCredentialResponseSchema)` to create a new message.
  */
 export const CreateCredentialResponseSchema: GenMessage<CreateCredentialResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 13);
+  messageDesc(file_tollgate_admin_v1_models, 16);
 
 /**
  * GetCredentialRequest names a credential.
@@ -508,7 +585,7 @@ export type GetCredentialRequest = Message<"tollgate.admin.v1.GetCredentialReque
  * Use `create(GetCredentialRequestSchema)` to create a new message.
  */
 export const GetCredentialRequestSchema: GenMessage<GetCredentialRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 14);
+  messageDesc(file_tollgate_admin_v1_models, 17);
 
 /**
  * GetCredentialResponse has it.
@@ -529,7 +606,49 @@ export type GetCredentialResponse = Message<"tollgate.admin.v1.GetCredentialResp
  * Use `create(GetCredentialResponseSchema)` to create a new message.
  */
 export const GetCredentialResponseSchema: GenMessage<GetCredentialResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 15);
+  messageDesc(file_tollgate_admin_v1_models, 18);
+
+/**
+ * GetModelCredentialRequest names a model.
+ *
+ * @generated from message tollgate.admin.v1.GetModelCredentialRequest
+ */
+export type GetModelCredentialRequest = Message<"tollgate.admin.v1.GetModelCredentialRequest"> & {
+  /**
+   * Its id.
+   *
+   * @generated from field: string model_id = 1;
+   */
+  modelId: string;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.GetModelCredentialRequest.
+ * Use `create(GetModelCredentialRequestSchema)` to create a new message.
+ */
+export const GetModelCredentialRequestSchema: GenMessage<GetModelCredentialRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_models, 19);
+
+/**
+ * GetModelCredentialResponse has what would be a credential of it.
+ *
+ * @generated from message tollgate.admin.v1.GetModelCredentialResponse
+ */
+export type GetModelCredentialResponse = Message<"tollgate.admin.v1.GetModelCredentialResponse"> & {
+  /**
+   * The parameters that CreateCredential would take from the model.
+   *
+   * @generated from field: tollgate.admin.v1.Credential credential = 1;
+   */
+  credential?: Credential | undefined;
+};
+
+/**
+ * Describes the message tollgate.admin.v1.GetModelCredentialResponse.
+ * Use `create(GetModelCredentialResponseSchema)` to create a new message.
+ */
+export const GetModelCredentialResponseSchema: GenMessage<GetModelCredentialResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_admin_v1_models, 20);
 
 /**
  * UpdateCredentialRequest changes a credential.
@@ -564,7 +683,7 @@ export type UpdateCredentialRequest = Message<"tollgate.admin.v1.UpdateCredentia
  * Use `create(UpdateCredentialRequestSchema)` to create a new message.
  */
 export const UpdateCredentialRequestSchema: GenMessage<UpdateCredentialRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 16);
+  messageDesc(file_tollgate_admin_v1_models, 21);
 
 /**
  * UpdateCredentialResponse has it as it is now.
@@ -585,7 +704,7 @@ export type UpdateCredentialResponse = Message<"tollgate.admin.v1.UpdateCredenti
  * Use `create(UpdateCredentialResponseSchema)` to create a new message.
  */
 export const UpdateCredentialResponseSchema: GenMessage<UpdateCredentialResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 17);
+  messageDesc(file_tollgate_admin_v1_models, 22);
 
 /**
  * DeleteCredentialRequest names a credential.
@@ -606,7 +725,7 @@ export type DeleteCredentialRequest = Message<"tollgate.admin.v1.DeleteCredentia
  * Use `create(DeleteCredentialRequestSchema)` to create a new message.
  */
 export const DeleteCredentialRequestSchema: GenMessage<DeleteCredentialRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 18);
+  messageDesc(file_tollgate_admin_v1_models, 23);
 
 /**
  * DeleteCredentialResponse confirms.
@@ -621,7 +740,7 @@ export type DeleteCredentialResponse = Message<"tollgate.admin.v1.DeleteCredenti
  * Use `create(DeleteCredentialResponseSchema)` to create a new message.
  */
 export const DeleteCredentialResponseSchema: GenMessage<DeleteCredentialResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 19);
+  messageDesc(file_tollgate_admin_v1_models, 24);
 
 /**
  * ListCredentialsRequest asks for a page.
@@ -649,7 +768,7 @@ export type ListCredentialsRequest = Message<"tollgate.admin.v1.ListCredentialsR
  * Use `create(ListCredentialsRequestSchema)` to create a new message.
  */
 export const ListCredentialsRequestSchema: GenMessage<ListCredentialsRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 20);
+  messageDesc(file_tollgate_admin_v1_models, 25);
 
 /**
  * ListCredentialsResponse is a page.
@@ -684,7 +803,7 @@ export type ListCredentialsResponse = Message<"tollgate.admin.v1.ListCredentials
  * Use `create(ListCredentialsResponseSchema)` to create a new message.
  */
 export const ListCredentialsResponseSchema: GenMessage<ListCredentialsResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_admin_v1_models, 21);
+  messageDesc(file_tollgate_admin_v1_models, 26);
 
 /**
  * ModelAdminService manages models. A change is in force on every sidecar within a second, without a restart. Send the master key as
@@ -742,6 +861,16 @@ export const ModelAdminService: GenService<{
     methodKind: "unary";
     input: typeof ListModelsRequestSchema;
     output: typeof ListModelsResponseSchema;
+  },
+  /**
+   * ListModelGroups returns what is known of models of one name together.
+   *
+   * @generated from rpc tollgate.admin.v1.ModelAdminService.ListModelGroups
+   */
+  listModelGroups: {
+    methodKind: "unary";
+    input: typeof ListModelGroupsRequestSchema;
+    output: typeof ListModelGroupsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_tollgate_admin_v1_models, 0);
@@ -802,6 +931,16 @@ export const CredentialAdminService: GenService<{
     methodKind: "unary";
     input: typeof ListCredentialsRequestSchema;
     output: typeof ListCredentialsResponseSchema;
+  },
+  /**
+   * GetModelCredential returns what CreateCredential would take from a model of the database, its values masked.
+   *
+   * @generated from rpc tollgate.admin.v1.CredentialAdminService.GetModelCredential
+   */
+  getModelCredential: {
+    methodKind: "unary";
+    input: typeof GetModelCredentialRequestSchema;
+    output: typeof GetModelCredentialResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_tollgate_admin_v1_models, 1);
