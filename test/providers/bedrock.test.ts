@@ -63,17 +63,15 @@ describe("Bedrock", () => {
     const place = { wire: "bedrock-converse", provider: "bedrock", apiBase: upstream.url, access } as const;
     const deployment = sampleDeployment({ ...place, model: request.model, ...facts });
     const signal = new AbortController().signal;
-    return providers
-      .of(deployment)
-      .complete({
-        request,
-        deployment,
-        signal,
-        outputTokensMax: undefined,
-        traceparent: "00-1-2-01",
-        timeoutMs: 5_000,
-        idleTimeoutMs: 5_000,
-      });
+    return providers.of(deployment).complete({
+      request,
+      deployment,
+      signal,
+      outputTokensMax: undefined,
+      traceparent: "00-1-2-01",
+      timeoutMs: 5_000,
+      idleTimeoutMs: 5_000,
+    });
   };
   const failureOf = async (...args: Parameters<typeof complete>): Promise<GatewayError> => {
     try {
