@@ -19,7 +19,7 @@ export const region = "eu-central-1";
 export const accessKey = { id: "AKIATESTKEY000000001", secret: "s3cr3t/with+odd=characters" };
 
 /** The answer of every model that has no script, and what it used: 47 + 100 + 30 tokens in, 20 out. */
-export const bedrockUsage = {
+const bedrockUsage = {
   ...{ inputTokens: 47, outputTokens: 20, totalTokens: 197, cacheReadInputTokens: 100, cacheWriteInputTokens: 30 },
   cacheDetails: [{ ttl: "1h", inputTokens: 10 }],
 };

@@ -15,7 +15,7 @@ type Script = (call: GeminiCall, res: ServerResponse) => void | Promise<void>;
 
 export const studioKey = "AIzaSyTest-key-of-google-ai-studio-01";
 /** What every answer that has no script used: 11 tokens in, 4 of them cached; 73 out, and 20 thought. */
-export const geminiUsage = {
+const geminiUsage = {
   ...{ promptTokenCount: 11, candidatesTokenCount: 73, thoughtsTokenCount: 20, cachedContentTokenCount: 4 },
   totalTokenCount: 104,
 };

@@ -1,7 +1,7 @@
 import type { Clock } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
 import { type BedrockFacts, readBedrockAnswer } from "../wires/bedrock-answer.ts";
-import { encodeBedrockRequest } from "../wires/bedrock-chat.ts";
+import { answersByTool, encodeBedrockRequest } from "../wires/bedrock-chat.ts";
 import { bedrockCode } from "../wires/bedrock-error.ts";
 import { BedrockStreamReader } from "../wires/bedrock-stream.ts";
 import { isObject, parseJson, textOf } from "../wires/json.ts";
@@ -14,10 +14,11 @@ import { signRequest } from "./sigv4.ts";
 
 /** Amazon Bedrock: any of its models through Converse, signed, or with a key of its own. */
 export function bedrockDialect({ clock, credentials }: { clock: Clock; credentials: AwsCredentialStore }): Dialect {
-  const factsOf = ({ deployment }: ProviderCall, headers: AnswerHeaders): BedrockFacts => ({
+  const factsOf = ({ deployment, request }: ProviderCall, headers: AnswerHeaders): BedrockFacts => ({
     id: String(headers["x-amzn-requestid"] ?? ""),
     model: deployment.model,
     nowS: Math.floor(clock.nowMs() / 1000),
+    readsJsonTool: answersByTool(request, deployment.model),
   });
   return {
     streamType: "application/vnd.amazon.eventstream",

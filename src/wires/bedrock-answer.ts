@@ -2,6 +2,7 @@
 
 import type { CompletionEvent, DeltaEvent, Json, JsonObject, Usage } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
+import { jsonToolName } from "./anthropic-format.ts";
 import { arrayOf, countOf, isObject, objectOf, parseJson, textOf } from "./json.ts";
 
 /** What Bedrock does not say in an answer. */
@@ -12,6 +13,8 @@ export interface BedrockFacts {
   readonly model: string;
   /** Unix time, seconds. */
   readonly nowS: number;
+  /** Whether the input of `json_tool_call` is the answer. */
+  readonly readsJsonTool: boolean;
 }
 
 /** Why an answer ended, in OpenAI's words; others stay Bedrock's. */
@@ -43,13 +46,17 @@ export function readBedrockAnswer(bytes: Buffer, facts: BedrockFacts): readonly 
       events.push(...readBlock(block));
       continue;
     }
+    if (facts.readsJsonTool && used.name === jsonToolName) {
+      events.push({ type: "delta", choice: 0, text: JSON.stringify(used.input ?? {}) });
+      continue;
+    }
     const [id, name] = [textOf(used.toolUseId) ?? "", textOf(used.name) ?? ""];
     const call = { index: calls, id, name, arguments: JSON.stringify(used.input ?? {}) };
     events.push({ type: "delta", choice: 0, toolCalls: [call] });
     calls += 1;
   }
   const usage = readBedrockUsage(body.usage, body.serviceTier);
-  events.push({ type: "finish", choice: 0, reason: stopReason(body.stopReason) });
+  events.push({ type: "finish", choice: 0, reason: stopReason(body.stopReason, calls) });
   events.push({ type: "end", usage, responseId: facts.id, raw: undefined });
   return events;
 }
@@ -58,9 +65,10 @@ export function startEvent({ id, model, nowS }: BedrockFacts): CompletionEvent {
   return { type: "start", id, model, createdS: nowS };
 }
 
-export function stopReason(value: Json | undefined): string {
+/** @param calls how many tools the caller is to run: an answer that came by a tool wants none. */
+export function stopReason(value: Json | undefined, calls: number): string {
   const reason = textOf(value) ?? "end_turn";
-  return stopReasons[reason] ?? reason;
+  return reason === "tool_use" && calls === 0 ? "stop" : (stopReasons[reason] ?? reason);
 }
 
 /**

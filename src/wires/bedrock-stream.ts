@@ -2,6 +2,7 @@
 
 import type { CompletionEvent, DeltaEvent, JsonObject, ToolCallDelta, Usage } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
+import { jsonToolName } from "./anthropic-format.ts";
 import { type BedrockFacts, readBedrockUsage, readCitation, startEvent, stopReason } from "./bedrock-answer.ts";
 import { inBandException } from "./bedrock-error.ts";
 import { type EventMessage, EventStreamSplitter } from "./event-stream.ts";
@@ -9,7 +10,8 @@ import { countOf, isObject, objectOf, parseJson, textOf } from "./json.ts";
 
 /** A tool call under way. */
 interface Call {
-  readonly index: number;
+  /** Undefined: its input is the answer. */
+  readonly index: number | undefined;
   hasInput: boolean;
 }
 
@@ -19,6 +21,7 @@ export class BedrockStreamReader {
   readonly #facts: BedrockFacts;
   /** By the number of the block they stand in. */
   readonly #calls = new Map<number, Call>();
+  #callCount = 0;
   #events: CompletionEvent[] = [];
   #failure: GatewayError | undefined;
   #started = false;
@@ -101,7 +104,7 @@ export class BedrockStreamReader {
         this.#stopBlock(block);
         break;
       case "messageStop":
-        this.#reason = stopReason(body.stopReason);
+        this.#reason = stopReason(body.stopReason, this.#callCount);
         break;
       case "metadata":
         this.#sawMetadata = true;
@@ -117,8 +120,11 @@ export class BedrockStreamReader {
 
   #startBlock(block: number, start: JsonObject): void {
     const used = objectOf(start.toolUse);
-    if (used !== undefined) {
-      const index = this.#calls.size;
+    if (this.#facts.readsJsonTool && used?.name === jsonToolName) {
+      this.#calls.set(block, { index: undefined, hasInput: false });
+    } else if (used !== undefined) {
+      const index = this.#callCount;
+      this.#callCount += 1;
       this.#calls.set(block, { index, hasInput: false });
       this.#call({ index, id: textOf(used.toolUseId) ?? "", name: textOf(used.name) ?? "" });
     } else if (Object.keys(start).length > 0) {
@@ -131,7 +137,7 @@ export class BedrockStreamReader {
     const input = textOf(objectOf(delta.toolUse)?.input);
     if (input !== undefined && call !== undefined) {
       call.hasInput = true;
-      this.#call({ index: call.index, arguments: input });
+      this.#input(call, input);
       return;
     }
     const text = textOf(delta.text);
@@ -158,7 +164,12 @@ export class BedrockStreamReader {
   /** A call without arguments has no piece that says so. */
   #stopBlock(block: number): void {
     const call = this.#calls.get(block);
-    if (call !== undefined && !call.hasInput) this.#call({ index: call.index, arguments: "{}" });
+    if (call !== undefined && !call.hasInput) this.#input(call, "{}");
+  }
+
+  #input({ index }: Call, text: string): void {
+    if (index === undefined) this.#delta({ text });
+    else this.#call({ index, arguments: text });
   }
 
   #call(piece: ToolCallDelta): void {

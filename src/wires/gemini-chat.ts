@@ -11,6 +11,7 @@ import { unreadable } from "./chat-parts.ts";
 import { readTurns } from "./chat-turns.ts";
 import { encodeContents } from "./gemini-contents.ts";
 import { arrayOf, countOf, isObject, objectOf, textOf } from "./json.ts";
+import { thinkingBudgets } from "./thinking-budgets.ts";
 
 /** What a deployment wants to be sent. */
 export interface GeminiTarget {
@@ -90,10 +91,6 @@ function modalities(body: JsonObject): Fields {
   };
 }
 
-/** LiteLLM's thinking budgets, in tokens. */
-const thinkingBudgets: Readonly<Record<string, number>> = {
-  ...{ none: 0, disable: 0, minimal: 128, low: 1024, medium: 2048, high: 4096, xhigh: 8192 },
-};
 /** From Gemini 3 on a model is told how hard to think instead of how long. It cannot be told not to. */
 const thinkingLevels: Readonly<Record<string, string>> = {
   ...{ none: "minimal", disable: "minimal", minimal: "minimal", low: "low", medium: "medium", high: "high" },

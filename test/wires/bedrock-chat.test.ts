@@ -211,14 +211,36 @@ describe("a chat written for Bedrock", () => {
     assert.equal(encode({ tools, tool_choice: "none" }).toolConfig, undefined);
   });
 
-  test("a JSON schema goes as a text; JSON without one is refused, or dropped when told so", () => {
-    const schema = { type: "object", properties: { a: { type: "integer" } } };
-    const response_format = { type: "json_schema", json_schema: { name: "thing", schema, strict: true } };
-    assert.deepEqual(encode({ response_format }).outputConfig, {
+  test("a JSON schema goes as a text to the models that hold to it, and to others as a tool whose input is the answer", () => {
+    const open = { type: "object", properties: { a: { type: "integer", minimum: 3 } } };
+    const closed = { type: "object", properties: { a: { type: "integer" } }, additionalProperties: false };
+    const format = (schema: object) => ({
+      response_format: { type: "json_schema", json_schema: { name: "thing", schema, strict: true } },
+    });
+    const native = (schema: object) => ({
       textFormat: { type: "json_schema", structure: { jsonSchema: { schema: JSON.stringify(schema), name: "thing" } } },
     });
-    assert.equal(refused({ response_format: { type: "json_object" } }).facts.param, "response_format");
-    assert.equal(encode({ response_format: { type: "json_object" } }, { drops: true }).outputConfig, undefined);
+    assert.deepEqual(encode(format(closed)).outputConfig, native(closed));
+    assert.equal(encode(format(closed)).toolConfig, undefined);
+    assert.deepEqual(encode(format(open), { model: "openai.gpt-oss-120b-1:0" }).outputConfig, native(open));
+    const byTool = (fields: object, model?: string) => encode(fields, model === undefined ? {} : { model }).toolConfig;
+    const tool = (schema: object) => ({
+      toolSpec: {
+        name: "json_tool_call",
+        description: "Give your whole answer as the input of this tool.",
+        inputSchema: { json: schema },
+      },
+    });
+    const forced = { tool: { name: "json_tool_call" } };
+    assert.deepEqual(byTool(format(open)), { tools: [tool(open)], toolChoice: forced });
+    assert.deepEqual(byTool(format(closed), "amazon.nova-pro-v1:0"), { tools: [tool(closed)], toolChoice: forced });
+    assert.deepEqual(byTool(format(closed), "meta.llama3-70b-instruct-v1:0"), { tools: [tool(closed)] });
+    assert.deepEqual(byTool({ response_format: { type: "json_object" } }), {
+      ...{ tools: [tool({ type: "object", additionalProperties: true })], toolChoice: forced },
+    });
+    const besides = byTool({ ...format(open), tools: [{ type: "function", function: topSong }] });
+    assert.deepEqual([besides.tools.length, besides.toolChoice], [2, { any: {} }]);
+    assert.equal(byTool({ ...format(open), reasoning_effort: "low" }).toolChoice, undefined);
   });
 
   test("how hard to think is told each maker's models in its own words", () => {
@@ -237,6 +259,9 @@ describe("a chat written for Bedrock", () => {
     assert.deepEqual(fields("amazon.nova-2-lite-v1:0", {}), {
       reasoningConfig: { type: "enabled", maxReasoningEffort: "low" },
     });
+    const adaptive = encode({ reasoning_effort: "minimal" }, { model: "us.anthropic.claude-opus-4-6-v1" });
+    assert.deepEqual(adaptive.additionalModelRequestFields, { thinking: { type: "adaptive" } });
+    assert.deepEqual(adaptive.outputConfig, { effort: "low" });
     assert.equal(refused({ reasoning_effort: "low" }, { model: "meta.llama3-70b" }).facts.param, "reasoning_effort");
     assert.equal(refused({ reasoning_effort: "absurd" }).facts.param, "reasoning_effort");
   });

@@ -7,10 +7,11 @@ import { BedrockStreamReader } from "../../src/wires/bedrock-stream.ts";
 import { bedrockEvent, bedrockExceptionFrame, eventFrame } from "../event-frame.ts";
 import { allCuts, cutAt, joined, readPieces } from "./reading.ts";
 
-const facts = { id: "request-1", model: "anthropic.claude", nowS: 1_700_000_000 };
+const facts = { id: "request-1", model: "anthropic.claude", nowS: 1_700_000_000, readsJsonTool: false };
 const id = "tooluse_kZJMlvQmRJ6eAyJE5GIl7Q";
 
-const read = (pieces: readonly Buffer[]) => readPieces(new BedrockStreamReader(facts), pieces);
+const read = (pieces: readonly Buffer[], readsJsonTool = false) =>
+  readPieces(new BedrockStreamReader({ ...facts, readsJsonTool }), pieces);
 const delta = (contentBlockIndex: number, fields: object) =>
   bedrockEvent("contentBlockDelta", { contentBlockIndex, delta: fields });
 const usage = { inputTokens: 47, outputTokens: 20, totalTokens: 67 };
@@ -82,6 +83,27 @@ describe("Bedrock's stream", () => {
       { type: "delta", choice: 0, redactedReasoning: "c2VjcmV0" },
     ]);
     for (const pieces of allCuts(stream)) assert.deepEqual(read(pieces), whole);
+  });
+
+  test("an answer that comes as a tool's input is a text; other calls stay calls", () => {
+    const start = (contentBlockIndex: number, name: string) =>
+      bedrockEvent("contentBlockStart", { contentBlockIndex, start: { toolUse: { toolUseId: name, name } } });
+    const stop = (contentBlockIndex: number) => bedrockEvent("contentBlockStop", { contentBlockIndex });
+    const done = bedrockEvent("messageStop", { stopReason: "tool_use" });
+    const json = [
+      start(0, "json_tool_call"),
+      delta(0, { toolUse: { input: '{"a"' } }),
+      delta(0, { toolUse: { input: ":1}" } }),
+      stop(0),
+    ];
+    const alone = joined(read([Buffer.concat([...json, done])], true).events);
+    assert.deepEqual([alone.text, alone.calls, alone.reason], ['{"a":1}', [], "stop"]);
+    const both = joined(read([Buffer.concat([...json, start(1, "now"), stop(1), done])], true).events);
+    assert.deepEqual([both.text, both.calls.length, both.reason], ['{"a":1}', 1, "tool_calls"]);
+    const empty = joined(read([Buffer.concat([start(0, "json_tool_call"), stop(0), done])], true).events);
+    assert.equal(empty.text, "{}");
+    // Who did not ask for JSON may have a tool of that name.
+    assert.equal(joined(read([Buffer.concat([...json, done])]).events).calls.length, 1);
   });
 
   test("nothing is waited for after the last event", () => {
@@ -181,7 +203,7 @@ describe("Bedrock's stream", () => {
 });
 
 describe("Bedrock's whole answer", () => {
-  const answer = (content: object[], others: object = {}) =>
+  const answer = (content: object[], others: object = {}, readsJsonTool = false) =>
     readBedrockAnswer(
       Buffer.from(
         JSON.stringify({
@@ -192,7 +214,7 @@ describe("Bedrock's whole answer", () => {
           ...others,
         }),
       ),
-      facts,
+      { ...facts, readsJsonTool },
     );
 
   test("AWS's examples: a text, and a tool that is wanted", () => {
@@ -231,6 +253,14 @@ describe("Bedrock's whole answer", () => {
     );
     assert.ok(!(whole instanceof GatewayError));
     assert.deepEqual(joined(whole), joined(read([stream]).events));
+  });
+
+  test("an answer that comes as a tool's input is a text", () => {
+    const toolUse = { toolUseId: "x", name: "json_tool_call", input: { a: 1 } };
+    const events = answer([{ toolUse }], { stopReason: "tool_use" }, true);
+    assert.ok(!(events instanceof GatewayError));
+    const { text, calls: made, reason } = joined(events);
+    assert.deepEqual([text, made, reason], ['{"a":1}', [], "stop"]);
   });
 
   test("guardrails, filters and caps say why", () => {
