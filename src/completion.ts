@@ -3,7 +3,7 @@
 import type { Nanos } from "./money.ts";
 
 /** A format on the network: how a request and its answer are written. Each has one codec, in `wires/`. */
-export type Wire = "openai-chat" | "anthropic-messages";
+export type Wire = "openai-chat" | "anthropic-messages" | "gemini" | "bedrock-converse";
 
 /** A value as JSON has it. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };

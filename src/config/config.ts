@@ -2,6 +2,7 @@
 
 import type { FallbackTarget, JsonObject, Wire } from "../completion.ts";
 import type { Secret } from "../secret.ts";
+import type { AwsAccess, GoogleAccess } from "./cloud-access.ts";
 
 /**
  * What things cost, in pico-dollars (1e-12 USD) each, so that every published price is a whole number: $0.0375 per million
@@ -127,6 +128,8 @@ export interface Deployment {
   /** Without a trailing slash, "https://api.openai.com/v1" for instance. */
   readonly apiBase: string | undefined;
   readonly apiKey: Secret | undefined;
+  /** How a cloud is called that wants more than a key. */
+  readonly access?: AwsAccess | GoogleAccess;
   /** Sent with each request besides our own. */
   readonly headers: Readonly<Record<string, string>>;
   /** The whole call, in milliseconds. */

@@ -2,11 +2,12 @@ import { createHash } from "node:crypto";
 import { Secret } from "../secret.ts";
 import { abilitiesOf } from "./abilities.ts";
 import { readApiBase, writeApiBase } from "./api-base.ts";
+import { findAws, findGoogle } from "./cloud-address.ts";
 import type { Deployment, MockAnswer, ParamPolicy, PriceEntry, UnpricedModels } from "./config.ts";
 import { canonical, isTree, type Tree } from "./document.ts";
 import { byClass } from "./failure-policy.ts";
 import { contextTokensOf, findPrice, type PriceFinding } from "./prices.ts";
-import { findTarget, type ProviderRow } from "./providers.ts";
+import { findTarget, type ProviderRow, type Target } from "./providers.ts";
 import type { ResolvedTree } from "./references.ts";
 import { type Path, pathText, type Remarks } from "./remarks.ts";
 import type { ModelEntry } from "./schema-model.ts";
@@ -47,7 +48,10 @@ interface LeftOut {
 }
 
 /** Where and how a deployment is called. */
-type Address = Pick<Deployment, "provider" | "wire" | "model" | "apiBase" | "apiKey" | "outputCapField" | "params">;
+type Address = Pick<
+  Deployment,
+  "provider" | "wire" | "model" | "apiBase" | "apiKey" | "access" | "outputCapField" | "params"
+>;
 
 /**
  * Compiles one entry of `model_list`.
@@ -129,12 +133,13 @@ function addressOf(entry: ModelEntry, path: Path, context: DeploymentContext): A
       return { path: at(key), reason: `${unsetText(unset.name)}: the deployment has no address and is left out` };
   }
   if (!target.ok) return { path: at("model"), reason: target.reason };
+  if (target.row.cloud !== undefined) return cloudAddressOf(entry, path, context, target);
   const base = ownBase ?? target.row.apiBase ?? readApiBase(baseOfEnvironment(target.row, context));
   if (base === undefined) return { path: at("model"), reason: missingBase(target.provider, target.row) };
   const atHome = base === target.row.apiBase;
   // A key from the environment is the default provider's: it goes to no other address.
   const keyVariable = atHome || target.row.apiBase === undefined ? target.row.keyVariable : undefined;
-  const fallback = keyVariable === undefined ? undefined : context.resolved.lookup(keyVariable);
+  const fallback = keyVariable === undefined ? undefined : keyOfEnvironment(target.row, context);
   const unsetKey = context.resolved.unset.get(pathText(at("api_key")));
   const apiKey =
     params.api_key ?? (fallback === undefined || unsetKey !== undefined ? undefined : new Secret(fallback));
@@ -149,6 +154,35 @@ function addressOf(entry: ModelEntry, path: Path, context: DeploymentContext): A
   const { provider, model, row } = target;
   const called = { provider, wire: row.wire, model, apiBase: base, apiKey, outputCapField };
   return { ...called, params: paramsOf(entry, row.lacks, context) };
+}
+
+function cloudAddressOf(
+  entry: ModelEntry,
+  path: Path,
+  context: DeploymentContext,
+  { provider, model, row }: Extract<Target, { ok: true }>,
+): Address | LeftOut {
+  const at = (key: string) => [...path, "litellm_params", key];
+  for (const { path: asked, name } of context.resolved.unset.values()) {
+    // Other credentials instead of these would be whoever's the pod is.
+    const key = asked.at(-1);
+    if (typeof key !== "string" || !/^(aws|vertex)_|^api_key$/.test(key) || pathText(asked) !== pathText(at(key)))
+      continue;
+    return { path: asked, reason: `${unsetText(name)}: the deployment is left out` };
+  }
+  const find = row.cloud === "aws" ? findAws : findGoogle;
+  const found = find(model, entry.litellm_params, context.resolved.lookup);
+  if ("reason" in found) return { path: at(found.key), reason: `${found.reason}; the deployment is left out` };
+  const { outputCapField, wire, lacks } = row;
+  return { provider, wire, outputCapField, ...found, params: paramsOf(entry, lacks, context) };
+}
+
+function keyOfEnvironment(
+  { keyVariable, otherKeyVariable }: ProviderRow,
+  context: DeploymentContext,
+): string | undefined {
+  const names = [keyVariable, otherKeyVariable].filter((name) => name !== undefined);
+  return names.map((name) => context.resolved.lookup(name)).find((value) => value !== undefined);
 }
 
 function paramsOf(entry: ModelEntry, lacks: readonly string[], context: DeploymentContext): ParamPolicy {

@@ -7,6 +7,7 @@ import { Secret } from "../secret.ts";
 import { isTimeZone } from "../time-zone.ts";
 import { readApiBase, writeApiBase } from "./api-base.ts";
 import { readNumber } from "./decimal.ts";
+import { isTree } from "./document.ts";
 import { readMockResponse, writeMockResponse } from "./mock-response.ts";
 import { readRedisUrl, writeRedisUrl } from "./redis-url.ts";
 
@@ -61,6 +62,16 @@ export const secret = field(
   "a text, best as os.environ/NAME",
   (value) => {
     const plain = readText(value);
+    return plain === undefined ? undefined : new Secret(plain);
+  },
+  always,
+);
+
+/** A text or a document that must not be shown; it becomes a text. */
+export const secretDocument = field(
+  "a JSON document, or a text, best as os.environ/NAME",
+  (value) => {
+    const plain = isTree(value) ? JSON.stringify(value) : readText(value);
     return plain === undefined ? undefined : new Secret(plain);
   },
   always,

@@ -1,6 +1,7 @@
 /** What is known of each provider: data, not code. */
 
 import type { Wire } from "../completion.ts";
+import { cloudVariables } from "./cloud-address.ts";
 import type { Deployment } from "./config.ts";
 import { nearest } from "./strangers.ts";
 
@@ -13,6 +14,10 @@ export interface ProviderRow {
   readonly baseVariable: string | undefined;
   /** Where LiteLLM takes the key from when the deployment has none. */
   readonly keyVariable: string | undefined;
+  /** Where else, if that is not set. */
+  readonly otherKeyVariable: string | undefined;
+  /** The cloud whose accounts are asked instead of a key; it also decides the address. */
+  readonly cloud: "aws" | "google" | undefined;
   /** The output cap's name at `apiBase`; elsewhere it is `max_tokens`. */
   readonly outputCapField: Deployment["outputCapField"];
   /** OpenAI's parameters it has no place for. What is not OpenAI's is never asked about and passes. */
@@ -26,6 +31,8 @@ const row = (parts: Partial<ProviderRow>): ProviderRow => ({
   apiBase: undefined,
   baseVariable: undefined,
   keyVariable: undefined,
+  otherKeyVariable: undefined,
+  cloud: undefined,
   outputCapField: "max_tokens",
   lacks: [],
   served: false,
@@ -36,6 +43,19 @@ const lackedByAnthropic = `n seed logprobs top_logprobs logit_bias frequency_pen
   prediction functions function_call store verbosity prompt_cache_key prompt_cache_retention safety_identifier`.split(
   /\s+/,
 );
+
+/** What Google's models are not told. Hints that change no answer (`user`, `metadata`) are left out at all of them. */
+const geminiLacks = ["logit_bias", "prediction", "verbosity", "store"];
+const geminiRow = row({ wire: "gemini", lacks: geminiLacks, served: true });
+const bedrockRow = row({
+  wire: "bedrock-converse",
+  cloud: "aws",
+  lacks: [
+    ...["n", "seed", "logprobs", "top_logprobs", "logit_bias", "frequency_penalty", "presence_penalty", "prediction"],
+    ...["verbosity", "store", "modalities", "audio", "web_search_options"],
+  ],
+  served: true,
+});
 
 /** By LiteLLM's prefix. */
 const providers: ReadonlyMap<string, ProviderRow> = new Map([
@@ -66,6 +86,19 @@ const providers: ReadonlyMap<string, ProviderRow> = new Map([
   ["deepinfra", row({ apiBase: "https://api.deepinfra.com/v1/openai", keyVariable: "DEEPINFRA_API_KEY" })],
   ["deepseek", row({ apiBase: "https://api.deepseek.com", keyVariable: "DEEPSEEK_API_KEY" })],
   ["fireworks_ai", row({ apiBase: "https://api.fireworks.ai/inference/v1", keyVariable: "FIREWORKS_API_KEY" })],
+  [
+    "gemini",
+    {
+      ...geminiRow,
+      apiBase: "https://generativelanguage.googleapis.com/v1beta",
+      keyVariable: "GEMINI_API_KEY",
+      otherKeyVariable: "GOOGLE_API_KEY",
+    },
+  ],
+  ["vertex_ai", { ...geminiRow, cloud: "google" }],
+  ["vertex_ai_beta", { ...geminiRow, cloud: "google" }],
+  ["bedrock", bedrockRow],
+  ["bedrock_converse", bedrockRow],
   ["groq", row({ apiBase: "https://api.groq.com/openai/v1", keyVariable: "GROQ_API_KEY" })],
   ["litellm_proxy", row({ baseVariable: "LITELLM_PROXY_API_BASE", keyVariable: "LITELLM_PROXY_API_KEY" })],
   ["lm_studio", row({ baseVariable: "LM_STUDIO_API_BASE", keyVariable: "LM_STUDIO_API_KEY" })],
@@ -81,12 +114,12 @@ const providers: ReadonlyMap<string, ProviderRow> = new Map([
 
 /** LiteLLM's other prefixes, which take more than a row. */
 const foreign: ReadonlySet<string> = new Set(
-  `ai21 ai21_chat aiml aleph_alpha anthropic_text azure azure_ai azure_text baseten bedrock bedrock_converse
+  `ai21 ai21_chat aiml aleph_alpha anthropic_text azure azure_ai azure_text baseten
    clarifai cloudflare codestral cohere cohere_chat compactifai custom custom_openai dashscope databricks datarobot deepgram
-   elevenlabs empower featherless_ai friendliai galadriel gemini gigachat github github_copilot gradient_ai heroku
+   elevenlabs empower featherless_ai friendliai galadriel gigachat github github_copilot gradient_ai heroku
    huggingface hyperbolic infinity jina_ai lambda_ai langgraph llamafile maritalk meta_llama minimax morph nebius nlp_cloud
    novita nscale oci ollama ollama_chat oobabooga ovhcloud palm petals predibase recraft replicate sagemaker sagemaker_chat
-   snowflake text-completion-codestral text-completion-openai topaz triton v0 vercel_ai_gateway vertex_ai vertex_ai_beta
+   snowflake text-completion-codestral text-completion-openai topaz triton v0 vercel_ai_gateway
    vllm volcengine voyage wandb watsonx watsonx_text xinference zai`.split(/\s+/),
 );
 
@@ -154,6 +187,8 @@ function unknownReason(prefix: string | undefined): string {
 }
 
 /** Every variable `lookup` may be asked for on a provider's behalf. */
-export const providerVariables: readonly string[] = [...providers.values()].flatMap((provider) =>
-  provider.served ? [provider.keyVariable, provider.baseVariable].filter((name) => name !== undefined) : [],
-);
+export const providerVariables: readonly string[] = [...providers.values()]
+  .flatMap(({ served, keyVariable, otherKeyVariable, baseVariable }) =>
+    served ? [keyVariable, otherKeyVariable, baseVariable].filter((name) => name !== undefined) : [],
+  )
+  .concat(cloudVariables);

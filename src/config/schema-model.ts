@@ -15,6 +15,7 @@ import {
   providerModel,
   seconds,
   secret,
+  secretDocument,
   section,
   text,
   whole,
@@ -70,7 +71,14 @@ export const litellmParams = section({
   aws_role_name: text.optional(),
   aws_session_name: text.optional(),
   aws_web_identity_token: secret.optional(),
-  aws_bedrock_runtime_endpoint: text.optional(),
+  aws_external_id: text.optional(),
+  aws_bedrock_runtime_endpoint: apiBase.optional(),
+  vertex_project: text.optional(),
+  vertex_location: text.optional(),
+  vertex_credentials: secretDocument.optional(),
+  vertex_ai_project: text.optional(),
+  vertex_ai_location: text.optional(),
+  vertex_ai_credentials: secretDocument.optional(),
 });
 
 /** What is known of a deployment. */

@@ -1,13 +1,8 @@
 import { type ErrorCode, ProviderFailure } from "../errors.ts";
+import { phraseCode } from "../wires/complaints.ts";
 import { parseJson } from "../wires/json.ts";
 import { readComplaint } from "../wires/openai-error.ts";
 import type { AnswerHeaders } from "./http.ts";
-
-/** Phrases by which providers say that a conversation is too long (LiteLLM's list, extended by `code`). */
-const contextPhrases =
-  /maximum context length|string too long\. expected a string with maximum length|exceed(s)? (the )?context (limit|window|length)|model's maximum context limit|longer than the model's context length|input tokens exceed the configured limit|exceeds the maximum number of tokens allowed|prompt is too long|context_length_exceeded/i;
-const contentPhrases =
-  /content_policy_violation|content_filter|content management policy|content filtering policy|safety system|ResponsibleAIPolicyViolation/i;
 
 /** Some say with a plain 400 that the operator's account is empty. */
 const accountPhrases = /credit balance is too low|insufficient_quota/i;
@@ -20,9 +15,7 @@ const accountPhrases = /credit balance is too low|insufficient_quota/i;
 export function failureCodeOf(status: number, text: string): ErrorCode {
   if (status === 400 || status === 413 || status === 422) {
     if (accountPhrases.test(text)) return "provider_auth_failed";
-    if (contextPhrases.test(text)) return "context_length_exceeded";
-    if (contentPhrases.test(text)) return "content_policy_violation";
-    return "provider_rejected";
+    return phraseCode(text) ?? "provider_rejected";
   }
   // 402: the operator's account is empty.
   if (status === 401 || status === 402 || status === 403) return "provider_auth_failed";
@@ -49,17 +42,32 @@ const ownWords: Partial<Record<ErrorCode, string>> = {
   provider_unavailable: "The provider is overloaded or away.",
 };
 
+/** What a wire's own words say of an error answer, beyond its status and headers. */
+export interface FailureHints {
+  readonly code?: ErrorCode | undefined;
+  /** The wait it asks for, in milliseconds. */
+  readonly retryAfterMs?: number | undefined;
+}
+
 /**
  * A provider's error answer as a failure. Credentials it quotes are taken out.
  *
  * @param nowMs Unix time, milliseconds.
  */
-export function failureOfAnswer(status: number, headers: AnswerHeaders, body: string, nowMs: number): ProviderFailure {
-  const { message: said } = readComplaint(parseJson(body));
-  const code = failureCodeOf(status, body);
+export function failureOfAnswer(
+  status: number,
+  headers: AnswerHeaders,
+  body: string,
+  nowMs: number,
+  hints: FailureHints = {},
+): ProviderFailure {
+  const parsed = parseJson(body);
+  // Google's are a list with one in it, where a stream was wanted.
+  const { message: said } = readComplaint(Array.isArray(parsed) ? parsed[0] : parsed);
+  const code = hints.code ?? failureCodeOf(status, body);
   const own = ownWords[code] ?? `The provider answered with status ${status}.`;
   const message = said !== "" && shown.has(code) ? said : own;
-  const retryAfterMs = retryAfterOf(headers, nowMs);
+  const retryAfterMs = hints.retryAfterMs ?? retryAfterOf(headers, nowMs);
   return new ProviderFailure(code, message, {
     billable: false,
     metadata: { providerStatus: String(status) },

@@ -1,8 +1,8 @@
 import type { Clock } from "../clock.ts";
 import type { CompletionEvent } from "../completion.ts";
 import { type GatewayError, ProviderFailure } from "../errors.ts";
-import { failureOfAnswer } from "./failures.ts";
-import type { ProviderAnswer, ProviderHttp } from "./http.ts";
+import { type FailureHints, failureOfAnswer } from "./failures.ts";
+import type { AnswerHeaders, ProviderAnswer, ProviderHttp } from "./http.ts";
 import type { Provider, ProviderCall } from "./provider.ts";
 
 /** The largest unary answer we hold. */
@@ -33,13 +33,15 @@ export interface Dialect {
   readonly streamType: string;
   /** @throws ProviderFailure for what the provider cannot be asked. */
   ask(call: ProviderCall): Question | Promise<Question>;
-  reader(call: ProviderCall): AnswerReader;
+  reader(call: ProviderCall, headers: AnswerHeaders): AnswerReader;
   /**
    * Reads a unary answer with status 200.
    *
    * @throws GatewayError if it is no completion.
    */
-  whole(call: ProviderCall, body: Buffer): readonly CompletionEvent[];
+  whole(call: ProviderCall, body: Buffer, headers: AnswerHeaders): readonly CompletionEvent[];
+  /** What an error answer says in the provider's own words. */
+  hints?(status: number, headers: AnswerHeaders, said: string): FailureHints;
 }
 
 /** A provider that answers each call by one HTTP response, whole or as a stream. */
@@ -68,7 +70,9 @@ export class HttpProvider implements Provider {
       idleTimeoutMs: call.idleTimeoutMs,
     });
     if (answer.status !== 200) {
-      throw failureOfAnswer(answer.status, answer.headers, await answer.readError(), this.#clock.nowMs());
+      const { status, headers } = answer;
+      const said = await answer.readError();
+      throw failureOfAnswer(status, headers, said, this.#clock.nowMs(), dialect.hints?.(status, headers, said));
     }
     const oddity = oddityOf(answer, request.stream ? dialect.streamType : undefined);
     if (oddity !== undefined) {
@@ -76,10 +80,10 @@ export class HttpProvider implements Provider {
       throw oddity;
     }
     if (request.stream) {
-      yield* readStream(dialect.reader(call), answer);
+      yield* readStream(dialect.reader(call, answer.headers), answer);
     } else {
       const leftMs = Math.max(0, timeoutMs - (this.#clock.monotonicMs() - startedMs));
-      yield* dialect.whole(call, await answer.read(answerBytesMax, leftMs));
+      yield* dialect.whole(call, await answer.read(answerBytesMax, leftMs), answer.headers);
     }
   }
 }

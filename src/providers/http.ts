@@ -41,20 +41,25 @@ export class ProviderHttp {
     });
   }
 
+  /** Posts a body, as `send` does. */
+  post(request: ProviderRequest): Promise<ProviderAnswer> {
+    return this.send("POST", request);
+  }
+
   /**
    * Sends a request and waits for the answer's head.
    *
    * @throws ProviderFailure when none came.
    */
-  async post(request: ProviderRequest): Promise<ProviderAnswer> {
+  async send(method: "GET" | "POST" | "PUT", request: ProviderRequest): Promise<ProviderAnswer> {
     const { url, headers, body, signal } = request;
     try {
       const answer = await this.#agent.request({
         origin: url.origin,
         path: url.pathname + url.search,
-        method: "POST",
+        method,
         headers,
-        body,
+        body: body.length === 0 ? null : body,
         signal,
         headersTimeout: request.headTimeoutMs,
         bodyTimeout: request.idleTimeoutMs,

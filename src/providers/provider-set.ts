@@ -2,8 +2,12 @@ import type { Clock } from "../clock.ts";
 import type { Wire } from "../completion.ts";
 import type { Deployment } from "../config/config.ts";
 import { anthropicDialect } from "./anthropic.ts";
+import { AwsCredentialStore } from "./aws-credentials.ts";
+import { bedrockDialect } from "./bedrock.ts";
+import { geminiDialect } from "./gemini.ts";
+import { GoogleTokenStore } from "./google-token.ts";
 import type { ProviderHttp } from "./http.ts";
-import { HttpProvider } from "./http-provider.ts";
+import { type Dialect, HttpProvider } from "./http-provider.ts";
 import { MockProvider } from "./mock.ts";
 import { openAiDialect } from "./openai.ts";
 import type { Provider } from "./provider.ts";
@@ -14,9 +18,13 @@ export class ProviderSet {
   readonly #mock: Provider;
 
   constructor(parts: { http: ProviderHttp; clock: Clock }) {
+    const { clock } = parts;
+    const speaking = (dialect: Dialect) => new HttpProvider({ ...parts, dialect });
     this.#byWire = {
-      "openai-chat": new HttpProvider({ ...parts, dialect: openAiDialect }),
-      "anthropic-messages": new HttpProvider({ ...parts, dialect: anthropicDialect(parts) }),
+      "openai-chat": speaking(openAiDialect),
+      gemini: speaking(geminiDialect({ clock, tokens: new GoogleTokenStore(parts) })),
+      "bedrock-converse": speaking(bedrockDialect({ clock, credentials: new AwsCredentialStore(parts) })),
+      "anthropic-messages": speaking(anthropicDialect(parts)),
     };
     this.#mock = new MockProvider(parts);
   }

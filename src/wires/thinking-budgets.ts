@@ -1,0 +1,10 @@
+/** LiteLLM's budgets for thinking, in tokens, by OpenAI's `reasoning_effort`. */
+export const thinkingBudgets: Readonly<Record<string, number>> = {
+  none: 0,
+  disable: 0,
+  minimal: 128,
+  low: 1024,
+  medium: 2048,
+  high: 4096,
+  xhigh: 8192,
+};
