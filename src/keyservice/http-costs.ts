@@ -50,7 +50,7 @@ export const costRoutes: ManagementRoutes = {
 /** Of an answer; or of messages, whose tokens are told from their length, and of nothing that would be answered. */
 async function calculate({ models, clock }: AdminParts, request: RouteRequest): Promise<JsonObject> {
   const { model: named, messages, completion_response: answer } = readBody(calculateBody, await request.body());
-  if (answer == null && messages == null) {
+  if (answer == null && (messages == null || messages.length === 0)) {
     throw invalid(
       "completion_response",
       "is missing: send an answer with its `usage`, or `messages`. For numbers of tokens there is /cost/estimate.",
