@@ -67,6 +67,8 @@ export const routerSettings = section({
   enable_pre_call_checks: flag.optional(),
   optional_pre_call_checks: list(text).optional(),
   enable_weighted_failover: flag.optional(),
+  model_group_affinity_config: map(list(text)).optional(),
+  deployment_affinity_ttl_seconds: number(0, 3600).optional(),
   enable_tag_filtering: flag.optional(),
   tag_filtering_match_any: flag.optional(),
   model_group_alias: map(aliasTarget).optional(),

@@ -7,6 +7,16 @@ export interface ExpectedCase {
 }
 
 export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
+  "affinity.yaml": {
+    ok: true,
+    remarks: [
+      "affinity.yaml:7: router_settings.optional_pre_call_checks[1]: sesion_affinity is not known: it has no effect; did you mean session_affinity?",
+      "affinity.yaml:8: router_settings.optional_pre_call_checks[2]: responses_api_deployment_check is understood, but not served yet: it has no effect",
+      "affinity.yaml:9: router_settings.optional_pre_call_checks[3]: stickiness is not known: it has no effect",
+      "affinity.yaml:11: router_settings.model_group_affinity_config.demo[1]: deployment_afinity is not known: it has no effect; did you mean deployment_affinity?",
+      "affinity.yaml:12: router_settings.deployment_affinity_ttl_seconds: has no effect: which deployment a session goes to is computed, and never forgotten",
+    ],
+  },
   "alias-to-nowhere.yaml": {
     ok: true,
     remarks: [

@@ -35,6 +35,24 @@ test("tags decide only where they are told to, by one or by all", async (context
   assert.deepEqual(await tagRoutingOf(all), { matchAny: false });
 });
 
+test("calls are bound to deployments by what is configured for all models, or for one", async (context) => {
+  const affinityOf = async (settings: object) => (await configWith(context, settings)).router.affinity;
+  assert.equal(await affinityOf({}), undefined);
+  assert.equal(await affinityOf({ optional_pre_call_checks: ["router_budget_limiting"] }), undefined);
+  const optional_pre_call_checks = ["deployment_affinity", "prompt_caching", "session_affinity"];
+  assert.deepEqual(await affinityOf({ optional_pre_call_checks }), {
+    checks: ["session_affinity", "prompt_caching", "deployment_affinity"],
+    groups: [],
+  });
+  assert.deepEqual(await affinityOf({ model_group_affinity_config: { m: ["session_affinity"], n: [] } }), {
+    checks: [],
+    groups: [
+      { modelGroup: "m", checks: ["session_affinity"] },
+      { modelGroup: "n", checks: [] },
+    ],
+  });
+});
+
 test("a deployment has its tags, what its model does not do, and the parameters it takes", async (context) => {
   const deploymentOf = async (entry: object) => {
     const { modelGroups, notices } = await configWith(context, {}, entry);
