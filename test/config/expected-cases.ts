@@ -33,6 +33,13 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
     ok: false,
     remarks: ["circular-alias.yaml:1: *a stands inside the value it refers to; move one of them"],
   },
+  "default-params.yaml": {
+    ok: true,
+    remarks: [
+      "default-params.yaml:7: router_settings.default_litellm_params.temperature: understood, but not served yet: it has no effect",
+      "default-params.yaml:8: router_settings.default_litellm_params.tmeout: unknown key: it has no effect; did you mean timeout?",
+    ],
+  },
   "duplicate-key.yaml": {
     ok: false,
     remarks: ['duplicate-key.yaml:6: the key "environment" is written twice in one map; keep one of them'],
@@ -289,6 +296,12 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
       "wrong-price.yaml:11: model_list[0].model_info.input_cost_per_request: found a list; write USD per request, such as 0.00000015",
       "wrong-price.yaml:12: model_list[0].model_info.tiered_pricing: found a map; write a list, a dash before each item",
       'wrong-price.yaml:14: tollgate.unpriced_models: found "free"; write one of refuse, flag',
+    ],
+  },
+  "wrong-default-params.yaml": {
+    ok: false,
+    remarks: [
+      'wrong-default-params.yaml:7: router_settings.default_litellm_params.rpm: found "many"; write a whole number of at least 0, such as 100',
     ],
   },
   "wrong-keyservice-mode.yaml": {
