@@ -244,6 +244,8 @@ export interface Caller {
   readonly tags: readonly string[];
   /** From headers; goes before what the body says. */
   readonly repeat: Pick<RepeatWishes, "retries" | "timeoutMs">;
+  /** What the call belongs to, from a header (`x-litellm-session-id`). */
+  readonly sessionId?: string | undefined;
   /** Of calls with the same one, one is made; undefined: each call is its own. */
   readonly idempotencyKey: string | undefined;
   /** Aborts when the caller goes away or its deadline passes; `reason` is then a GatewayError. */

@@ -127,7 +127,8 @@ export class Gateway {
       const start = startFor(router, grant, request.model);
       trace.identify({ modelGroup: start.route.modelGroup });
       const tags = [...new Set([...grant.tags, ...caller.tags, ...request.tags])];
-      const ask = await this.#askFor(request, tags, router, start.route);
+      const asked = { request, tags, keyId: grant.keyId, sessionId: caller.sessionId };
+      const ask = await this.#askFor(asked, router, start.route);
       call = {
         ...{ caller, callId: this.#newCallId(), grant, router, trace },
         itinerary: this.#itineraryFor({ caller, grant, router, start, ask }),
@@ -158,10 +159,10 @@ export class Gateway {
   }
 
   /** What a call asks for in a group. Waits only where the length of the input has to be counted. */
-  async #askFor(request: CompletionRequest, tags: readonly string[], router: Router, route: Route): Promise<Ask> {
-    const ask = { request, tags, nowMs: this.#clock.nowMs() };
+  async #askFor(asked: Omit<Ask, "nowMs" | "overflows">, router: Router, route: Route): Promise<Ask> {
+    const ask = { ...asked, nowMs: this.#clock.nowMs() };
     if (router.config.checksCalls !== true) return ask;
-    return { ...ask, overflows: await findOverflows(request, route.deployments, this.#tokenCounter) };
+    return { ...ask, overflows: await findOverflows(ask.request, route.deployments, this.#tokenCounter) };
   }
 
   #itineraryFor({
@@ -221,10 +222,10 @@ export class Gateway {
 
   /** The call goes on at another group, as the fallback says. */
   async #enter({ itinerary, router }: Call, destination: Destination): Promise<void> {
-    const { request: before, tags } = itinerary.ask;
+    const { overflows: _, ...before } = itinerary.ask;
     const { overrides, route } = destination;
-    const request = overrides === undefined ? before : withOverrides(before, overrides);
-    itinerary.enter(destination, await this.#askFor(request, tags, router, route));
+    const request = overrides === undefined ? before.request : withOverrides(before.request, overrides);
+    itinerary.enter(destination, await this.#askFor({ ...before, request }, router, route));
   }
 
   /** Step 4, and for a group that was not asked before, step 3. */

@@ -273,11 +273,20 @@ export interface RepeatRules {
   readonly contentPolicyFallbacks: FallbackMap | undefined;
 }
 
+/** LiteLLM's words for what calls may have in common: a session, a long beginning, a key. */
+export type AffinityCheck = "session_affinity" | "prompt_caching" | "deployment_affinity";
+
 /** How deployments are chosen and how often. */
 export interface RouterConfig extends RepeatRules {
   readonly strategy: RoutingStrategy;
   /** Absent: another strategy is used, and nobody needs measurements. */
   readonly latency?: LatencyRouting;
+  /** Calls that have something in common go to the same deployment; absent: none do. */
+  readonly affinity?: {
+    readonly checks: readonly AffinityCheck[];
+    /** What holds for some models in place of it. */
+    readonly groups: readonly { readonly modelGroup: string; readonly checks: readonly AffinityCheck[] }[];
+  };
   /** Calls go where their tags say (`enable_tag_filtering`); absent: tags are for the books only. */
   readonly tagRouting?: {
     /** Whether one tag of the call is enough; else a deployment must have all of them. */

@@ -91,8 +91,8 @@ export const infoKeys = sectionKeys(
 export const routerKeys = sectionKeys(
   "router_settings",
   routerSettings,
-  `optional_pre_call_checks deployment_affinity_ttl_seconds model_group_affinity_config routing_groups
-   provider_budget_config default_litellm_params default_max_parallel_requests default_priority polling_interval
+  `routing_groups
+   provider_budget_config default_max_parallel_requests default_priority polling_interval
    caching_groups cache_kwargs cache_responses client_ttl assistants_config search_tools guardrail_list alerting_config
    router_general_settings set_verbose debug_level ignore_invalid_deployments enable_health_check_routing
    health_check_staleness_threshold health_check_ignore_transient_errors background_health_check_model_groups

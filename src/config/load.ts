@@ -2,6 +2,7 @@ import type { z } from "zod";
 import { compile, effectiveVariables } from "./compile.ts";
 import type { Config, Fault } from "./config.ts";
 import { type Lent, lendCredentials } from "./credentials.ts";
+import { lendDefaults } from "./default-params.ts";
 import { idOf, unsetText } from "./deployments.ts";
 import { isTree } from "./document.ts";
 import type { IssueParams } from "./fields.ts";
@@ -50,10 +51,10 @@ export class ConfigReading {
       remarks.fault(path, `${name}_FILE names a file that cannot be read (${reason})`);
     }
     noticeStrangers(source.tree, remarks);
-    const lent = lendCredentials(resolved);
+    const lent = lendDefaults(lendCredentials(resolved));
     const checked = configFile.safeParse(lent.tree);
     if (!checked.success) {
-      const { tree: written } = lendCredentials({ tree: source.tree, unset: new Map() });
+      const { tree: written } = lendDefaults(lendCredentials({ tree: source.tree, unset: new Map() }));
       for (const issue of checked.error.issues) remarks.fault(pathOf(issue), faultText(issue, written, lent));
       return { ok: false, faults: remarks.faults };
     }

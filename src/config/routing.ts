@@ -1,17 +1,30 @@
-import type { RouterConfig } from "./config.ts";
-import type { Remarks } from "./remarks.ts";
+import type { AffinityCheck, RouterConfig } from "./config.ts";
+import type { Path, Remarks } from "./remarks.ts";
 import type { ConfigFile } from "./schema.ts";
+import { nearest } from "./strangers.ts";
 
 /** LiteLLM's own: an hour. */
 const defaultTtlMs = 3_600_000;
 
+const affinityChecks: readonly AffinityCheck[] = ["session_affinity", "prompt_caching", "deployment_affinity"];
+
+/** LiteLLM's other checks of this list. */
+const otherChecks = [
+  "router_budget_limiting",
+  "responses_api_deployment_check",
+  "encrypted_content_affinity",
+  "forward_client_headers_by_model_group",
+  "enforce_model_rate_limits",
+];
+
 type RouterSettings = NonNullable<ConfigFile["router_settings"]>;
-type Choice = Pick<RouterConfig, "strategy" | "latency" | "tagRouting" | "checksCalls">;
+type Choice = Pick<RouterConfig, "strategy" | "latency" | "affinity" | "tagRouting" | "checksCalls">;
 
 /** How the router chooses among the deployments of a model. */
 export function compileChoice(router: RouterSettings = {}, remarks: Remarks): Choice {
   return {
     ...compileStrategy(router, remarks),
+    ...compileAffinity(router, remarks),
     ...(router.enable_tag_filtering === true && {
       tagRouting: { matchAny: router.tag_filtering_match_any ?? true },
     }),
@@ -31,4 +44,32 @@ function compileStrategy(router: RouterSettings, remarks: Remarks): Pick<RouterC
     );
   }
   return { strategy };
+}
+
+function compileAffinity(router: RouterSettings, remarks: Remarks): Pick<RouterConfig, "affinity"> {
+  const checks = affinityOf(router.optional_pre_call_checks, ["router_settings", "optional_pre_call_checks"], remarks);
+  const groups = Object.entries(router.model_group_affinity_config ?? {}).map(([modelGroup, names]) => {
+    const path = ["router_settings", "model_group_affinity_config", modelGroup];
+    return { modelGroup, checks: affinityOf(names, path, remarks) };
+  });
+  if (router.deployment_affinity_ttl_seconds !== undefined) {
+    remarks.notice(
+      ["router_settings", "deployment_affinity_ttl_seconds"],
+      "has no effect: which deployment a session goes to is computed, and never forgotten",
+    );
+  }
+  return checks.length === 0 && groups.length === 0 ? {} : { affinity: { checks, groups } };
+}
+
+function affinityOf(names: readonly string[] = [], path: Path, remarks: Remarks): readonly AffinityCheck[] {
+  for (const [index, name] of names.entries()) {
+    if (affinityChecks.some((check) => check === name)) continue;
+    const meant = otherChecks.includes(name) ? undefined : nearest(name, [...affinityChecks, ...otherChecks]);
+    const what = otherChecks.includes(name) ? "is understood, but not served yet" : "is not known";
+    remarks.notice(
+      [...path, index],
+      `${name} ${what}: it has no effect${meant === undefined ? "" : `; did you mean ${meant}?`}`,
+    );
+  }
+  return affinityChecks.filter((check) => names.includes(check));
 }

@@ -22,7 +22,7 @@ import {
   whole,
 } from "./fields.ts";
 import { keyBounds, keyDefaults, teamDefaults, userDefaults } from "./key-rules.ts";
-import { modelEntry } from "./schema-model.ts";
+import { litellmParams, modelEntry } from "./schema-model.ts";
 import { routingStrategies, strategyArgs } from "./schema-routing.ts";
 
 const groupNames = list(z.union([text, map(anything)], { error: "the name of a model" }));
@@ -52,6 +52,9 @@ const reliability = {
 
 const port = whole(1, 6379);
 
+/** What deployments have that do not say it themselves. */
+export const defaultParams = litellmParams.partial();
+
 export const routerSettings = section({
   ...reliability,
   routing_strategy: choice(routingStrategies).optional(),
@@ -67,6 +70,9 @@ export const routerSettings = section({
   enable_pre_call_checks: flag.optional(),
   optional_pre_call_checks: list(text).optional(),
   enable_weighted_failover: flag.optional(),
+  default_litellm_params: defaultParams.optional(),
+  model_group_affinity_config: map(list(text)).optional(),
+  deployment_affinity_ttl_seconds: number(0, 3600).optional(),
   enable_tag_filtering: flag.optional(),
   tag_filtering_match_any: flag.optional(),
   model_group_alias: map(aliasTarget).optional(),

@@ -54,6 +54,8 @@ export function noticeStrangers(tree: Tree, remarks: Remarks): void {
   if (isTree(tree.router_settings)) {
     const name = "routing_strategy_args";
     visit(strategyArgKeys, tree.router_settings[name], ["router_settings", name]);
+    const defaults = "default_litellm_params";
+    visit(paramKeys, tree.router_settings[defaults], ["router_settings", defaults]);
   }
   visit(settingKeys, tree.litellm_settings, ["litellm_settings"]);
   for (const [name, keys] of [

@@ -68,6 +68,7 @@ function callerOf(context: HandlerContext, signal: AbortSignal): Caller {
     tracestate: header("tracestate"),
     tags: tagsOf(header),
     repeat: repeatOf(header),
+    sessionId: header("x-litellm-session-id"),
     idempotencyKey: header("idempotency-key"),
     signal,
   };

@@ -164,6 +164,7 @@ class OpenAiDoor {
       tracestate: header("tracestate"),
       tags: tagsOf(header),
       repeat: repeatOf(header),
+      sessionId: header("x-litellm-session-id"),
       idempotencyKey: header("idempotency-key"),
     };
     await new OpenAiCall(this.#callParts, res, request, caller).run();

@@ -1,3 +1,4 @@
+import type { Random } from "../clock.ts";
 import type { CompletionRequest } from "../completion.ts";
 import type { Deployment } from "../config/config.ts";
 import type { ErrorCode } from "../errors.ts";
@@ -81,6 +82,10 @@ export interface Ask {
   readonly request: CompletionRequest;
   /** Of the call, its key and its team, without repeats. */
   readonly tags: readonly string[];
+  /** Whose call it is; absent: nobody's in particular. */
+  readonly keyId?: string;
+  /** What it belongs to, as a header says (`x-litellm-session-id`); absent: the body may say it. */
+  readonly sessionId?: string | undefined;
   /** Deployments whose model the input does not fit into, and about how many tokens it has; absent: nobody has asked. */
   readonly overflows?: Overflows;
   /** When it is asked: wall-clock time, for prices that change with it. */
@@ -92,3 +97,10 @@ export type Check = (deployment: Deployment, ask: Ask) => Exclusion | undefined;
 
 /** Says which of a model's deployments do not fit a call, where that depends on what others there are. */
 export type Filter = (deployments: readonly Deployment[], ask: Ask) => readonly Exclusion[];
+
+/**
+ * Picks one of the candidates. Nothing but its arguments goes in, and `random` decides between equals.
+ *
+ * @param candidates at least one.
+ */
+export type Strategy = (candidates: readonly Candidate[], random: Random, ask: Ask) => Candidate;

@@ -3,9 +3,18 @@
 import type { Random } from "../clock.ts";
 import type { Deployment, RouterConfig } from "../config/config.ts";
 import { abilityCheck } from "./abilities.ts";
-import type { Ask, Candidate, Check, DeploymentFacts, Exclusion, Filter, HealthState, Selection } from "./candidate.ts";
+import type {
+  Ask,
+  Candidate,
+  Check,
+  DeploymentFacts,
+  Exclusion,
+  Filter,
+  HealthState,
+  Selection,
+  Strategy,
+} from "./candidate.ts";
 import { contextWindowCheck } from "./context-window.ts";
-import type { Strategy } from "./strategies.ts";
 import { tagFilter } from "./tags.ts";
 
 /** What a configuration says of which deployments fit a call. */
@@ -23,13 +32,15 @@ function eachBy(check: Check): Filter {
 /**
  * Sorts out the deployments a call may be tried at. Those that do not fit it are told apart from those that only have to get well.
  *
- * @param filters as `filtersOf` has them.
+ * @param deployments all of the model: what fits a call must not depend on where it has been.
+ * @param isOpen whether one that fits is to be looked at.
+ * @param parts.filters as `filtersOf` has them.
  */
 export function candidatesOf(
   deployments: readonly Deployment[],
+  isOpen: (deployment: Deployment) => boolean,
   ask: Ask,
-  facts: DeploymentFacts,
-  filters: readonly Filter[],
+  { facts, filters }: { readonly facts: DeploymentFacts; readonly filters: readonly Filter[] },
 ): Selection {
   const excluded: Exclusion[] = [];
   let left = deployments;
@@ -41,6 +52,7 @@ export function candidatesOf(
   }
   const candidates: Candidate[] = [];
   for (const deployment of left) {
+    if (!isOpen(deployment)) continue;
     const health = facts.stateOf(deployment);
     if (typeof health === "object") excluded.push(cooling(deployment, health, ask.nowMs));
     else candidates.push({ deployment, load: facts.loadOf(deployment), isProbe: health === "probing" });

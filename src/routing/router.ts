@@ -1,9 +1,9 @@
 import type { Random } from "../clock.ts";
 import type { Config, Deployment, Price, RouterConfig } from "../config/config.ts";
 import { matchWildcard } from "../wildcard.ts";
-import type { Ask, Candidate, DeploymentFacts, Filter, Selection } from "./candidate.ts";
+import type { Ask, Candidate, DeploymentFacts, Filter, Selection, Strategy } from "./candidate.ts";
 import { candidatesOf, filtersOf, rank } from "./candidates.ts";
-import { type Strategy, strategyOf } from "./strategies.ts";
+import { strategyOf } from "./strategies.ts";
 
 /** So many names behind wildcards are remembered; callers choose them, so there must be an end. */
 const resolvedMax = 1_000;
@@ -89,7 +89,7 @@ export class Router {
    * @param isOpen whether a deployment is to be looked at.
    */
   select(route: Route, ask: Ask, isOpen: (deployment: Deployment) => boolean): Selection {
-    return candidatesOf(route.deployments.filter(isOpen), ask, this.#facts, this.#filters);
+    return candidatesOf(route.deployments, isOpen, ask, { facts: this.#facts, filters: this.#filters });
   }
 
   /** The best candidate first, each found when it is asked for. */

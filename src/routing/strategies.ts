@@ -1,14 +1,9 @@
 import type { Random } from "../clock.ts";
-import type { Deployment, Price, RouterConfig, RoutingStrategy } from "../config/config.ts";
+import type { Price, RouterConfig, RoutingStrategy } from "../config/config.ts";
 import { priceAt } from "../spend/cost.ts";
-import type { Ask, Candidate } from "./candidate.ts";
-
-/**
- * Picks one of the candidates. Nothing but its arguments goes in, and `random` decides between equals.
- *
- * @param candidates at least one.
- */
-export type Strategy = (candidates: readonly Candidate[], random: Random, ask: Ask) => Candidate;
+import { withAffinity } from "./affinity.ts";
+import type { Ask, Candidate, Strategy } from "./candidate.ts";
+import { weightsOf } from "./weights.ts";
 
 /** LiteLLM's strategies by their names. */
 const strategies: Readonly<Record<RoutingStrategy, (router: Pick<RouterConfig, "latency">) => Strategy>> = {
@@ -26,8 +21,9 @@ const strategies: Readonly<Record<RoutingStrategy, (router: Pick<RouterConfig, "
  * The strategy of a configuration. A deployment whose rpm or tpm is used up comes only after those with room: what becomes of a
  * call that would pass a limit is decided where the limit is counted.
  */
-export function strategyOf(router: Pick<RouterConfig, "strategy" | "latency">): Strategy {
-  const pick = strategies[router.strategy](router);
+export function strategyOf(router: Pick<RouterConfig, "strategy" | "latency" | "affinity">): Strategy {
+  const strategy = strategies[router.strategy](router);
+  const pick = router.affinity === undefined ? strategy : withAffinity(strategy, router.affinity);
   return (candidates, random, ask) => {
     const [first] = candidates;
     if (first !== undefined && candidates.length === 1) return first;
@@ -45,8 +41,8 @@ function hasRoom({ deployment, load }: Candidate): boolean {
  * At random, by `weight` if any candidate has one, else by `rpm`, else by `tpm`, else evenly. A candidate without the figure gets
  * none of the traffic as long as another has it; if all figures are zero, the next figure counts.
  */
-function simpleShuffle<Item extends Pick<Candidate, "deployment">>(candidates: readonly Item[], random: Random): Item {
-  const weights = weightsOf(candidates.map(({ deployment }) => deployment));
+function simpleShuffle(candidates: readonly Candidate[], random: Random): Candidate {
+  const weights = weightsOf(candidates);
   if (weights === undefined) return draw(candidates, random);
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   let point = random() * total;
@@ -59,14 +55,6 @@ function simpleShuffle<Item extends Pick<Candidate, "deployment">>(candidates: r
     candidates.filter((_, index) => (weights[index] ?? 0) > 0),
     () => 1,
   );
-}
-
-function weightsOf(deployments: readonly Deployment[]): readonly number[] | undefined {
-  for (const figure of ["weight", "rpm", "tpm"] as const) {
-    const weights = deployments.map((deployment) => Math.max(0, deployment[figure] ?? 0));
-    if (weights.some((weight) => weight > 0)) return weights;
-  }
-  return undefined;
 }
 
 /** The fewest attempts under way. */

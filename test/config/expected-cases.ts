@@ -7,6 +7,16 @@ export interface ExpectedCase {
 }
 
 export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
+  "affinity.yaml": {
+    ok: true,
+    remarks: [
+      "affinity.yaml:7: router_settings.optional_pre_call_checks[1]: sesion_affinity is not known: it has no effect; did you mean session_affinity?",
+      "affinity.yaml:8: router_settings.optional_pre_call_checks[2]: responses_api_deployment_check is understood, but not served yet: it has no effect",
+      "affinity.yaml:9: router_settings.optional_pre_call_checks[3]: stickiness is not known: it has no effect",
+      "affinity.yaml:11: router_settings.model_group_affinity_config.demo[1]: deployment_afinity is not known: it has no effect; did you mean deployment_affinity?",
+      "affinity.yaml:12: router_settings.deployment_affinity_ttl_seconds: has no effect: which deployment a session goes to is computed, and never forgotten",
+    ],
+  },
   "alias-to-nowhere.yaml": {
     ok: true,
     remarks: [
@@ -22,6 +32,13 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
   "circular-alias.yaml": {
     ok: false,
     remarks: ["circular-alias.yaml:1: *a stands inside the value it refers to; move one of them"],
+  },
+  "default-params.yaml": {
+    ok: true,
+    remarks: [
+      "default-params.yaml:7: router_settings.default_litellm_params.temperature: understood, but not served yet: it has no effect",
+      "default-params.yaml:8: router_settings.default_litellm_params.tmeout: unknown key: it has no effect; did you mean timeout?",
+    ],
   },
   "duplicate-key.yaml": {
     ok: false,
@@ -279,6 +296,12 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
       "wrong-price.yaml:11: model_list[0].model_info.input_cost_per_request: found a list; write USD per request, such as 0.00000015",
       "wrong-price.yaml:12: model_list[0].model_info.tiered_pricing: found a map; write a list, a dash before each item",
       'wrong-price.yaml:14: tollgate.unpriced_models: found "free"; write one of refuse, flag',
+    ],
+  },
+  "wrong-default-params.yaml": {
+    ok: false,
+    remarks: [
+      'wrong-default-params.yaml:7: router_settings.default_litellm_params.rpm: found "many"; write a whole number of at least 0, such as 100',
     ],
   },
   "wrong-keyservice-mode.yaml": {

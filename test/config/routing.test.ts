@@ -35,6 +35,24 @@ test("tags decide only where they are told to, by one or by all", async (context
   assert.deepEqual(await tagRoutingOf(all), { matchAny: false });
 });
 
+test("calls are bound to deployments by what is configured for all models, or for one", async (context) => {
+  const affinityOf = async (settings: object) => (await configWith(context, settings)).router.affinity;
+  assert.equal(await affinityOf({}), undefined);
+  assert.equal(await affinityOf({ optional_pre_call_checks: ["router_budget_limiting"] }), undefined);
+  const optional_pre_call_checks = ["deployment_affinity", "prompt_caching", "session_affinity"];
+  assert.deepEqual(await affinityOf({ optional_pre_call_checks }), {
+    checks: ["session_affinity", "prompt_caching", "deployment_affinity"],
+    groups: [],
+  });
+  assert.deepEqual(await affinityOf({ model_group_affinity_config: { m: ["session_affinity"], n: [] } }), {
+    checks: [],
+    groups: [
+      { modelGroup: "m", checks: ["session_affinity"] },
+      { modelGroup: "n", checks: [] },
+    ],
+  });
+});
+
 test("a deployment has its tags, what its model does not do, and the parameters it takes", async (context) => {
   const deploymentOf = async (entry: object) => {
     const { modelGroups, notices } = await configWith(context, {}, entry);
@@ -43,7 +61,7 @@ test("a deployment has its tags, what its model does not do, and the parameters 
     return modelGroups.get("m")?.[0];
   };
   const bare = await deploymentOf({});
-  assert.deepEqual([bare?.tags, bare?.lacks, bare?.params], [undefined, undefined, undefined]);
+  assert.deepEqual([bare?.tags, bare?.lacks, bare?.takesOnly], [undefined, undefined, undefined]);
   const told = await deploymentOf({
     litellm_params: { ...litellm_params, tags: ["paid", "default"] },
     model_info: {
@@ -55,7 +73,7 @@ test("a deployment has its tags, what its model does not do, and the parameters 
   });
   assert.deepEqual(told?.tags, ["paid", "default"]);
   assert.deepEqual(told?.lacks, new Set(["response_schema", "vision"]));
-  assert.deepEqual(told?.params, new Set(["temperature"]));
+  assert.deepEqual(told?.takesOnly, new Set(["temperature"]));
 });
 
 test("how much fits into a model is what model_info says, else what the table has and a twentieth", async (context) => {
@@ -72,4 +90,31 @@ test("how much fits into a model is what model_info says, else what the table ha
 test("deployments are passed over by what they can take only where that is configured", async (context) => {
   assert.equal((await configWith(context, {})).router.checksCalls, false);
   assert.equal((await configWith(context, { enable_pre_call_checks: true })).router.checksCalls, true);
+});
+
+test("deployments have the defaults they do not say themselves, and keep their ids", async (context) => {
+  const default_litellm_params = {
+    rpm: 7,
+    timeout: "os.environ/WAIT_S",
+    tags: ["a"],
+    api_key: "os.environ/NOBODY_SET",
+  };
+  const model_list = [
+    { model_name: "m", litellm_params },
+    { model_name: "own", litellm_params: { ...litellm_params, rpm: 9, tags: [] } },
+    { model_name: "remote", litellm_params: { model: "openai/gpt-4o-mini" } },
+  ];
+  const env = { WAIT_S: "20", OPENAI_API_KEY: "sk-1" };
+  const configWithDefaults = (router_settings: object) =>
+    configOf(context, JSON.stringify({ model_list, router_settings }), env);
+  const [before, after] = [await configWithDefaults({}), await configWithDefaults({ default_litellm_params })];
+  const factsOf = (group: string) => {
+    const deployment = after.modelGroups.get(group)?.[0];
+    assert.equal(deployment?.id, before.modelGroups.get(group)?.[0]?.id);
+    return [deployment?.rpm, deployment?.timeoutMs, deployment?.tags];
+  };
+  assert.deepEqual(factsOf("m"), [7, 20_000, ["a"]]);
+  assert.deepEqual(factsOf("own"), [9, 20_000, []]);
+  assert.ok(before.modelGroups.has("remote"));
+  assert.ok(!after.modelGroups.has("remote"), "a key that is meant and not there is not replaced by another");
 });

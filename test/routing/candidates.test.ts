@@ -25,7 +25,10 @@ function factsWith(health: Readonly<Record<string, HealthState>> = {}): Deployme
 
 describe("the candidates of a call", () => {
   const chosen = (router: RouterConfig, deployments: readonly Deployment[], health = {}, ask = sampleAsk()) => {
-    const { candidates, excluded } = candidatesOf(deployments, ask, factsWith(health), filtersOf(router));
+    const { candidates, excluded } = candidatesOf(deployments, () => true, ask, {
+      facts: factsWith(health),
+      filters: filtersOf(router),
+    });
     return {
       candidates: candidates.map(({ deployment, isProbe }) => (isProbe ? `${deployment.id} probe` : deployment.id)),
       excluded: excluded.map(({ deployment, reason }) => `${deployment.id} ${reason}`),
@@ -36,12 +39,10 @@ describe("the candidates of a call", () => {
     const deployments = sampleDeployments([{}, {}, {}]);
     const health = { "1": { coolingForMs: 5_000, cause: "provider_rate_limited" as const }, "2": "probing" };
     assert.deepEqual(chosen(plain, deployments, health), { candidates: ["0", "2 probe"], excluded: ["1 cooling"] });
-    const { excluded } = candidatesOf(
-      deployments,
-      sampleAsk(),
-      factsWith({ "0": { coolingForMs: 5_000, cause: "provider_rate_limited" as const } }),
-      [],
-    );
+    const { excluded } = candidatesOf(deployments, () => true, sampleAsk(), {
+      facts: factsWith({ "0": { coolingForMs: 5_000, cause: "provider_rate_limited" as const } }),
+      filters: [],
+    });
     assert.deepEqual(
       excluded.map(({ detail, retryAfterMs }) => [detail, retryAfterMs]),
       [["cooling until 12:00:05 UTC after provider_rate_limited", 5_000]],
@@ -72,6 +73,18 @@ describe("the candidates of a call", () => {
       excluded: ["1 tags", "2 unsupported", "3 cooling"],
     });
   });
+});
+
+test("a call whose deployments have all been tried is not let go where its tags forbid it", () => {
+  const deployments = sampleDeployments([{ tags: ["free"] }, { tags: ["default"] }]);
+  const parts = { facts: factsWith(), filters: filtersOf({ ...plain, tagRouting: { matchAny: true } }) };
+  const ask = sampleAsk({}, { tags: ["free"] });
+  const { candidates, excluded } = candidatesOf(deployments, ({ id }) => id !== "0", ask, parts);
+  assert.deepEqual(candidates, []);
+  assert.deepEqual(
+    excluded.map(({ deployment, reason }) => `${deployment.id} ${reason}`),
+    ["1 tags"],
+  );
 });
 
 describe("ranking", () => {

@@ -120,14 +120,15 @@ describe("an input", () => {
   test("of 30 MB is measured in a moment", async () => {
     const request = sampleRequest(said("a".repeat(30_000_000)));
     const counter = counterOf(undefined);
-    const startedMs = performance.now();
+    const startedCpu = process.cpuUsage();
     const overflows = await findOverflows(
       request,
       [sampleDeployment({ contextTokens: 100, model: "claude" })],
       counter,
     );
-    const tookMs = performance.now() - startedMs;
+    const { user, system } = process.cpuUsage(startedCpu);
+    const tookMs = (user + system) / 1_000;
     assert.equal([...overflows.values()][0], 7_500_000);
-    assert.ok(tookMs < 250, `${tookMs} ms`);
+    assert.ok(tookMs < 250, `${tookMs} ms of the processor`);
   });
 });
