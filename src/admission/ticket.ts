@@ -204,7 +204,7 @@ export class Ticket {
   #giveBackUnused(): void {
     this.#reservation?.release();
     this.#reservation = undefined;
-    this.takePlace()?.end(0);
+    this.takePlace()?.giveBack();
   }
 
   #openRecord(
