@@ -93,6 +93,7 @@ function summaryText(file: string, config: ConfigSummary): string {
     "",
     `Router       ${router.strategy}, ${plural(router.retries, "retry", "retries")}`,
     `Redis        ${redisText}`,
+    `Cache        ${cacheText(config.answerCache)}`,
     `Database     ${config.databaseHost ?? "none"}`,
     `Master key   ${yes(config.masterKeyPresent)}`,
     `Alerts       ${config.alerting.length === 0 ? "the log only" : `the log, ${config.alerting.join(", ")}`}`,
@@ -101,6 +102,21 @@ function summaryText(file: string, config: ConfigSummary): string {
     `Digest       ${config.digest}`,
   );
   return `${lines.join("\n")}\n`;
+}
+
+/** Whom an answer is given to besides its own key. */
+const sharedWith: Readonly<Record<string, string>> = {
+  all: "for every key",
+  team: "for a team's keys",
+  key: "for one key",
+};
+
+function cacheText(cache: ConfigSummary["answerCache"]): string {
+  if (cache === null) return "none: no answers are kept";
+  const { host, ttlS, namespace, isDefaultOn, sharing } = cache;
+  const place = host === null ? "in each process" : `at ${host}`;
+  const named = namespace === "" ? "" : `, namespace ${namespace}`;
+  return `${place}, ${ttlS} s, ${sharedWith[sharing]}${named}${isDefaultOn ? "" : ", only where a call asks for it"}`;
 }
 
 function deploymentLines(deployment: DeploymentSummary, unpriced: ConfigSummary["unpricedModels"]): string[] {

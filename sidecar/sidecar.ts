@@ -81,6 +81,7 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       random: systemRandom,
       version,
       ready: running.ready,
+      answers: running.answers && { store: running.answers, masterKey: config.masterKey },
       managementUrl: parts.management ? settings.keyserviceUrl : undefined,
       onBug: (error, facts) => logger.error({ ...facts, error }, "bug"),
     });

@@ -207,6 +207,8 @@ export interface AcceptedEvent {
   readonly timeoutMs: number;
   /** The caller's limits after this call, for `x-ratelimit-*`. */
   readonly limits: readonly LimitState[];
+  /** Where the answer is kept to be given again, and whether it is one that was; absent: neither. */
+  readonly cache?: { readonly key: string; readonly isHit: boolean };
 }
 
 /** How full one of the caller's limits is. */
@@ -248,6 +250,8 @@ export interface Caller {
   readonly sessionId?: string | undefined;
   /** Of calls with the same one, one is made; undefined: each call is its own. */
   readonly idempotencyKey: string | undefined;
+  /** HTTP's `cache-control`, as it came. */
+  readonly cacheControl: string | undefined;
   /** Aborts when the caller goes away or its deadline passes; `reason` is then a GatewayError. */
   readonly signal: AbortSignal;
 }

@@ -1,6 +1,10 @@
 import { randomUUIDv7 } from "node:crypto";
 import { join } from "node:path";
 import { Admission } from "./admission/admission.ts";
+import { AnswerCache } from "./cache/answer-cache.ts";
+import type { AnswerStore } from "./cache/answer-store.ts";
+import { MemoryAnswers } from "./cache/memory-answers.ts";
+import { RedisAnswers } from "./cache/redis-answers.ts";
 import type { Clock, Random } from "./clock.ts";
 import type { Config, Notice } from "./config/config.ts";
 import { LiveConfig, type Outcome } from "./config/live-config.ts";
@@ -57,6 +61,8 @@ export interface GatewayOptions {
 /** A gateway, and what its process needs to know of it. */
 export interface RunningGateway {
   readonly gateway: Gateway;
+  /** Undefined: no answers are kept. */
+  readonly answers: AnswerStore | undefined;
   /** Whether the KeyService has been heard since the start, and asked for its models: before that no call can be decided. */
   readonly ready: () => boolean;
   /**
@@ -116,6 +122,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   });
   const http = new ProviderHttp({ clock });
   const providers = new ProviderSet({ http, clock });
+  const cache = createAnswerCache(options);
   const gateway = new Gateway({
     admission: new Admission({
       ...{ decisions, leases, overdraft, journal, counters, clock },
@@ -126,7 +133,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
     ...{ snapshots, health, board, tokenCounter },
     providerOf: (deployment) => providers.of(deployment),
     newCallId: newId,
-    ...{ telemetry, clock, random },
+    ...{ cache, telemetry, clock, random },
   });
   leases.adopt(journal.formerLeases);
   shipper.start();
@@ -139,6 +146,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   }
   return {
     gateway,
+    answers: cache?.store,
     ready: () => decisions.ready && models.isSettled,
     reload: (reading) => live.reload(reading),
     checks: () => ({
@@ -150,7 +158,10 @@ export function createGateway(options: GatewayOptions): RunningGateway {
     }),
     close: (graceMs) =>
       close(
-        { decisions, models, shipper, leases, journal, counters, board, authority, http, tokenCounter, telemetry },
+        {
+          ...{ decisions, models, shipper, leases, journal, counters, board, authority, http, tokenCounter, telemetry },
+          answers: cache?.store,
+        },
         graceMs,
       ),
   };
@@ -179,6 +190,28 @@ function createCounters(options: GatewayOptions): { counters: Counters; board: B
     () => counters.decidedAlone,
   );
   return { counters, board: boardAt(redis.boardStore(halfLifeMs)), redis };
+}
+
+/** All that this pod keeps in its memory. */
+const keptBytesMax = 64 * 1_048_576;
+
+/** Keeps answers, if the file says so. */
+function createAnswerCache(options: GatewayOptions): AnswerCache | undefined {
+  const { clock, metrics, redisTimeoutMs: timeoutMs } = options;
+  const config = options.config.answerCache;
+  if (config === undefined) return undefined;
+  const memory = new MemoryAnswers({ clock, bytesMax: keptBytesMax });
+  const store =
+    config.redis === undefined ? memory : new RedisAnswers({ ...options, address: config.redis, timeoutMs });
+  const cache = new AnswerCache({ store, config, clock });
+  metrics.counter(
+    "tollgate_cache_hits_total",
+    "Calls answered with an answer that was given before.",
+    () => cache.hits,
+  );
+  metrics.counter("tollgate_cache_misses_total", "Calls that no kept answer would do for.", () => cache.misses);
+  metrics.gauge("tollgate_cache_bytes", "Answers kept in this pod's memory.", () => memory.bytes);
+  return cache;
 }
 
 /** Logs and counts what becomes of changes to the configuration. */
@@ -232,6 +265,7 @@ interface Parts {
   readonly authority: RemoteAuthority;
   readonly http: ProviderHttp;
   readonly tokenCounter: TokenCounter;
+  readonly answers: AnswerStore | undefined;
   readonly telemetry: Telemetry;
 }
 
@@ -248,6 +282,7 @@ async function close(parts: Parts, graceMs: number): Promise<void> {
   closers.add("decisions", () => parts.decisions.close());
   closers.add("counters", () => parts.counters.close());
   closers.add("board", () => parts.board.close());
+  closers.add("answers", () => parts.answers?.close());
   closers.add("providers", () => parts.http.close());
   await closers.close((name, error) => parts.telemetry.log("warn", "A part failed to close.", { part: name, error }));
 }

@@ -1,9 +1,13 @@
 import type { Admission } from "./admission/admission.ts";
+import type { Option } from "./admission/option.ts";
 import { neededOf, type Place } from "./admission/place.ts";
 import { modelNotAllowed, modelNotFound } from "./admission/refusals.ts";
 import type { Ticket } from "./admission/ticket.ts";
 import { mayUse } from "./admission/whitelist.ts";
 import { Attempt } from "./attempt.ts";
+import type { AnswerCache } from "./cache/answer-cache.ts";
+import type { CacheTerms } from "./cache/cache-terms.ts";
+import { cacheableCall } from "./cacheable-call.ts";
 import { type Clock, pause, type Random } from "./clock.ts";
 import type {
   AcceptedEvent,
@@ -56,6 +60,7 @@ interface Call {
  *
  *   2 authenticate   token -> Grant
  *   3 admit          whitelist, limits, money -> Ticket
+ *     (cache)        an answer that was given before ends the walk here, and costs nothing
  *   4 choose         route -> Deployment
  *   5 call           provider attempts, repeated elsewhere until the first event
  *   6 stream back    events pass to the door; a meter counts
@@ -72,6 +77,7 @@ export class Gateway {
   readonly #health: Health;
   readonly #board: Board;
   readonly #tokenCounter: TokenCounter | undefined;
+  readonly #cache: AnswerCache | undefined;
   readonly #telemetry: Telemetry;
   readonly #clock: Clock;
   readonly #random: Random;
@@ -85,6 +91,8 @@ export class Gateway {
     board: Board;
     /** Counts long inputs exactly; undefined: they are estimated. */
     tokenCounter?: TokenCounter | undefined;
+    /** Undefined: no answers are kept. */
+    cache?: AnswerCache | undefined;
     telemetry: Telemetry;
     clock: Clock;
     random: Random;
@@ -96,6 +104,7 @@ export class Gateway {
     this.#health = parts.health;
     this.#board = parts.board;
     this.#tokenCounter = parts.tokenCounter;
+    this.#cache = parts.cache;
     this.#telemetry = parts.telemetry;
     this.#clock = parts.clock;
     this.#random = parts.random;
@@ -125,6 +134,7 @@ export class Gateway {
       trace.identify({ keyId: grant.keyId, teamId: grant.teamId });
       grant.policy?.checkCompletion(path, () => request.chat());
       const start = startFor(router, grant, request.model);
+      const terms = this.#cache?.termsOf(request, caller, grant.allowedCacheControls);
       trace.identify({ modelGroup: start.route.modelGroup });
       const tags = [...new Set([...grant.tags, ...caller.tags, ...request.tags])];
       const asked = { request, tags, keyId: grant.keyId, sessionId: caller.sessionId };
@@ -134,7 +144,8 @@ export class Gateway {
         itinerary: this.#itineraryFor({ caller, grant, router, start, ask }),
         ...{ ticket: undefined, attempts: 0, failure: undefined, last: undefined },
       };
-      yield* this.#attempts(call);
+      if (this.#cache === undefined || terms === undefined) yield* this.#attempts(call);
+      else yield* this.#cached(call, this.#cache, terms);
       failure = undefined;
     } catch (thrown) {
       failure = GatewayError.from(thrown);
@@ -194,13 +205,31 @@ export class Gateway {
     return new Itinerary({ router, rules: config, config, wishes, resolve, deadlineMs, clock, random }, start, ask);
   }
 
-  /** One loop with one counter: an attempt that fails before its first event is repeated, elsewhere if there is elsewhere. */
-  async *#attempts(call: Call): AsyncGenerator<CallEvent, void, undefined> {
+  /** The answer that is kept, if there is one, once the call is let through; what was not used of its ticket goes back as ever. */
+  async *#cached(call: Call, cache: AnswerCache, terms: CacheTerms): AsyncGenerator<CallEvent, void, undefined> {
+    try {
+      await this.#admit(call);
+    } catch (refused) {
+      // Another group may take it; that has other answers.
+      yield* this.#attempts(call, refused);
+      return;
+    }
+    const asked = cacheableCall({ ...call, terms, ticket: ticketOf(call) });
+    yield* cache.answer(asked, () => this.#attempts(call));
+  }
+
+  /**
+   * One loop with one counter: an attempt that fails before its first event is repeated, elsewhere if there is elsewhere.
+   *
+   * @param refused why the call was not let through to the first group, if it has been tried.
+   */
+  async *#attempts(call: Call, refused?: unknown): AsyncGenerator<CallEvent, void, undefined> {
     const { itinerary, caller } = call;
-    for (;;) {
+    for (let isFirst = true; ; isFirst = false) {
       let begun = false;
       let failure: GatewayError;
       try {
+        if (isFirst && refused !== undefined) throw refused;
         const place = await this.#place(call);
         for await (const event of this.#attempt(call, place)) {
           begun = true;
@@ -230,6 +259,12 @@ export class Gateway {
 
   /** Step 4, and for a group that was not asked before, step 3. */
   async #place(call: Call): Promise<Place> {
+    const options = await this.#admit(call);
+    return call.ticket?.takePlace() ?? (await this.#admission.takePlace(ticketOf(call), options));
+  }
+
+  /** Step 3, unless the group was asked before. @returns where the next attempt can go, the best first. */
+  async #admit(call: Call): Promise<readonly Option[]> {
     const { itinerary, ticket, grant } = call;
     const { route, names, ask } = itinerary;
     const { request, tags } = ask;
@@ -245,7 +280,7 @@ export class Gateway {
     } else if (ticket.leg.modelGroup !== route.modelGroup) {
       await this.#admission.move(ticket, grant, leg);
     }
-    return call.ticket?.takePlace() ?? (await this.#admission.takePlace(ticketOf(call), options));
+    return options;
   }
 
   /** One attempt at one deployment. Reserving (`begin`) and settling stand here together. */

@@ -4,6 +4,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Admission } from "../src/admission/admission.ts";
+import { AnswerCache } from "../src/cache/answer-cache.ts";
+import { MemoryAnswers } from "../src/cache/memory-answers.ts";
 import type { CallEvent, CompletionEvent, CompletionRequest } from "../src/completion.ts";
 import type { Config, Deployment } from "../src/config/config.ts";
 import { createMemoryCounters } from "../src/counters/memory.ts";
@@ -78,6 +80,7 @@ export class GatewayStage implements Telemetry {
   readonly leases: Leases;
   readonly decisions: Decisions;
   readonly overdraft: Overdraft | undefined;
+  readonly cache: AnswerCache | undefined;
   /** How each call and each attempt ended: an error's code, or "ok". */
   readonly ends: { calls: string[]; attempts: string[] } = { calls: [], attempts: [] };
   /** Groups of calls nobody knows the price of. */
@@ -106,6 +109,9 @@ export class GatewayStage implements Telemetry {
     this.leases = new Leases({ ...shared, book: this.#journal });
     const alone = options.config?.keyServiceUnavailable;
     this.overdraft = alone?.mode === "open" ? new Overdraft(alone.max) : undefined;
+    const answers = options.config?.answerCache;
+    const store = new MemoryAnswers({ clock, bytesMax: 10_000_000 });
+    this.cache = answers && new AnswerCache({ config: answers, clock, store });
     const decisions = new Decisions({ ...decisionDefaults, ...shared, masterKey: undefined, onModels: () => {} });
     this.decisions = decisions;
     this.snapshots = new Snapshots({
@@ -124,6 +130,7 @@ export class GatewayStage implements Telemetry {
       health: this.health,
       board: this.board,
       providerOf: () => this.provider,
+      cache: this.cache,
       telemetry: this,
       clock,
       random: () => 0,
@@ -149,10 +156,21 @@ export class GatewayStage implements Telemetry {
 
   /** Begins a call; nothing happens until its first event is asked for. */
   call(
-    parts: { request?: CompletionRequest; signal?: AbortSignal; token?: string; idempotencyKey?: string } = {},
+    parts: {
+      request?: CompletionRequest;
+      signal?: AbortSignal;
+      token?: string;
+      idempotencyKey?: string;
+      cacheControl?: string;
+    } = {},
   ): AsyncGenerator<CallEvent> {
-    const { token, idempotencyKey } = parts;
-    const caller = { ...sampleCaller(parts.signal), ...(token === undefined ? {} : { token }), idempotencyKey };
+    const { token, idempotencyKey, cacheControl } = parts;
+    const caller = {
+      ...sampleCaller(parts.signal),
+      ...(token === undefined ? {} : { token }),
+      idempotencyKey,
+      cacheControl,
+    };
     return this.gateway.complete(parts.request ?? sampleRequest(), caller);
   }
 
@@ -197,14 +215,15 @@ export class GatewayStage implements Telemetry {
   async rest(): Promise<readonly SpendRecord[]> {
     const { records } = this;
     assert.equal(new Set(records.map(({ callId, attempt }) => `${callId}/${attempt}`)).size, records.length, "once");
-    assert.equal(records.length, this.provider.calls.length, "as many records as attempts");
+    const made = records.filter(({ cacheHit }) => !cacheHit);
+    assert.equal(made.length, this.provider.calls.length, "as many records as attempts");
     assert.equal(this.leases.stats().reserved, 0n, "no money is held");
     assert.equal(this.leases.stats().waiting, 0);
     assert.ok(
       this.provider.calls.every(({ ended }) => ended),
       "no provider is left running",
     );
-    assert.equal(this.ends.attempts.length, records.length, "each attempt is told once");
+    assert.equal(this.ends.attempts.length, made.length, "each attempt is told once");
     const slot = { kind: "slot", group: "key:key_1", name: "parallel", ceiling: 1, ttlMs: 1_000 } as const;
     assert.equal((await this.counters.take([slot])).ok, true, "the slot is free");
     await this.#journal.close();

@@ -20,13 +20,13 @@ const floors: readonly (readonly string[])[] = [
   ["front", "create-gateway.ts"],
   ["gateway.ts"],
   ["routing", "admission"],
-  ["providers", "keys", "spend"],
+  ["providers", "keys", "spend", "cache"],
   ["config", "counters", "telemetry", "wires", "server"],
   ["ground"],
 ];
 
 /** Files that stand beside another and are one room with it. */
-const annexes: Readonly<Record<string, string>> = { "attempt.ts": "gateway.ts" };
+const annexes: Readonly<Record<string, string>> = { "attempt.ts": "gateway.ts", "cacheable-call.ts": "gateway.ts" };
 
 /** The tower stands beside the house: what it may import, and who may import it. */
 const tower = "keyservice";

@@ -10,6 +10,8 @@ const slotTtlMs = 30_000;
 export interface Place extends Option {
   /** The attempt is over. Acts once. @param tokens what it really used. */
   end(tokens: number): void;
+  /** No attempt is made there: as if it had never been taken. Acts once. */
+  giveBack(): void;
 }
 
 /** As many of the options as may be needed: up to the first that takes nothing, which always fits. */
@@ -59,9 +61,13 @@ function claimsAt({ deployment, isProbe }: Option, tokens: number): Claim[] {
 /** @param hold of what was taken there; undefined: nothing was. */
 export function placeAt(option: Option, hold: Hold | undefined): Place {
   const { deployment, isProbe } = option;
-  if (hold === undefined) return { deployment, isProbe, end: () => {} };
+  if (hold === undefined) return { deployment, isProbe, end: () => {}, giveBack: () => {} };
   const used = (tokens: number) => claimsAt(option, 0).map(({ name }) => (name === "tokens" ? tokens : undefined));
-  return { deployment, isProbe, end: (tokens) => void hold.release(used(tokens)) };
+  return {
+    ...{ deployment, isProbe },
+    end: (tokens) => void hold.release(used(tokens)),
+    giveBack: () => void hold.release(claimsAt(option, 0).map(() => 0)),
+  };
 }
 
 /**

@@ -61,6 +61,11 @@ export interface Booked {
   readonly cost: Nanos;
 }
 
+/** What the books want to know of a deployment. */
+type AnsweringDeployment = Pick<Deployment, "id" | "model" | "provider" | "price">;
+
+const nothingReserved = { leaseId: "", amount: 0n } as const;
+
 /** Names that callers and providers choose are cut to this length, so that they do not fill the journal. */
 const nameCharsMax = 256;
 
@@ -172,6 +177,22 @@ export class Ticket {
     this.#tokensUsed += tokens;
   }
 
+  /** The answer was given before: it costs nothing, neither money nor tokens, and no attempt is made for it. */
+  giveAgain(again: {
+    readonly deployment: AnsweringDeployment;
+    readonly usage: Usage;
+    readonly status: SpendStatus;
+    readonly startedAtMs: number;
+  }): void {
+    const { deployment, usage, status, startedAtMs } = again;
+    this.#giveBackUnused();
+    const record = { ...this.#openRecord(1, deployment, nothingReserved), startedAtMs };
+    const result = { status, responseId: undefined, firstOutputAtMs: startedAtMs };
+    const settled = settledRecord(record, result, usage, 0n, this.#parts.clock.nowMs());
+    this.#parts.journal.appendSettled({ ...settled, cacheHit: true });
+    this.#isAnswered = status === "success";
+  }
+
   /** Gives back what is left. Acts once. */
   close(): void {
     if (this.#closed) return;
@@ -183,10 +204,14 @@ export class Ticket {
   #giveBackUnused(): void {
     this.#reservation?.release();
     this.#reservation = undefined;
-    this.takePlace()?.end(0);
+    this.takePlace()?.giveBack();
   }
 
-  #openRecord(number: number, deployment: Deployment, reservation: Reservation): OpenRecord {
+  #openRecord(
+    number: number,
+    deployment: AnsweringDeployment,
+    reservation: Pick<Reservation, "leaseId" | "amount">,
+  ): OpenRecord {
     const { tags, callId, traceId, clock } = this.#parts;
     const { payer, request, modelGroup } = this.#leg;
     return {
@@ -259,7 +284,7 @@ export class Spending {
 
 function settledRecord(
   open: OpenRecord,
-  result: AttemptResult,
+  result: Pick<AttemptResult, "status" | "responseId" | "firstOutputAtMs">,
   usage: Usage,
   cost: Nanos,
   endedAtMs: number,
@@ -274,5 +299,6 @@ function settledRecord(
     endedAtMs,
     firstOutputAtMs: result.firstOutputAtMs,
     providerResponseId: result.responseId?.slice(0, nameCharsMax) ?? "",
+    cacheHit: false,
   };
 }

@@ -2,6 +2,7 @@ import { usdFromNumber } from "../money.ts";
 import { Secret } from "../secret.ts";
 import { matchWildcard } from "../wildcard.ts";
 import { compileAlerting } from "./alerting.ts";
+import { compileAnswerCache } from "./answer-cache.ts";
 import type { Config, Deployment, UnpricedModels } from "./config.ts";
 import { compileEntry, unsetText } from "./deployments.ts";
 import { compileKeyRules } from "./key-rules.ts";
@@ -49,7 +50,8 @@ export async function compile(parts: Compilation): Promise<Config> {
     modelGroups,
     aliases,
     router: { ...compileReliability(file, { modelGroups, aliases }, remarks), ...compileChoice(router, remarks) },
-    redis,
+    redis: redis.counters,
+    answerCache: compileAnswerCache(file, redis.answers, remarks),
     redisUnavailable: file.tollgate?.redis_unavailable ?? "local_share",
     keyServiceUnavailable: keyServiceUnavailableOf(file, remarks),
     unpricedModels: unpricedModelsOf(file),

@@ -178,6 +178,21 @@ export interface RedisAddress {
   readonly db: number;
 }
 
+/** Whom an answer is kept for besides the key it was made for: every key that may use the model, those of its team, or none. */
+type CacheSharing = "all" | "team" | "key";
+
+/** How answers are kept, to be given again. */
+export interface AnswerCacheConfig {
+  /** Where; undefined: in the memory of each pod. */
+  readonly redis: RedisAddress | undefined;
+  readonly ttlMs: number;
+  /** Sets answers apart from those of others in the same Redis; "" for none. */
+  readonly namespace: string;
+  /** Whether calls use it that say nothing of it. */
+  readonly isDefaultOn: boolean;
+  readonly sharing: CacheSharing;
+}
+
 /**
  * What becomes of limits while Redis is away: each pod enforces the limit divided by the live pods ("local_share"), calls with
  * limits are refused ("closed"), or limits are not enforced ("open").
@@ -354,6 +369,8 @@ export interface Config {
   readonly router: RouterConfig;
   readonly redis: RedisAddress | undefined;
   readonly redisUnavailable: RedisUnavailable;
+  /** Undefined: no answers are kept. */
+  readonly answerCache: AnswerCacheConfig | undefined;
   readonly unpricedModels: UnpricedModels;
   readonly keyServiceUnavailable: KeyServiceUnavailable;
   readonly masterKey: Secret | undefined;

@@ -3,6 +3,7 @@
 import { z } from "zod";
 import { parseDuration, parseRetention, retentionForm } from "../duration.ts";
 import { usdFromNumber } from "../money.ts";
+import { isNamespace, namespaceForm } from "../namespace.ts";
 import { Secret } from "../secret.ts";
 import { isTimeZone } from "../time-zone.ts";
 import { readApiBase, writeApiBase } from "./api-base.ts";
@@ -76,6 +77,11 @@ export const secretDocument = field(
   },
   always,
 );
+/** What sets the answers of some callers apart. It goes into headers and into Redis' keys. */
+export const namespace = field(`a name such as "team-a", of ${namespaceForm}`, (value) => {
+  const found = readText(value);
+  return found !== undefined && isNamespace(found) ? found : undefined;
+});
 
 /** A whole number of at least `min`. */
 export function whole(min: number, example: number) {

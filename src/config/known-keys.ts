@@ -104,7 +104,7 @@ export const strategyArgKeys = sectionKeys("routing_strategy_args", strategyArgs
 export const settingKeys = sectionKeys(
   "litellm_settings",
   litellmSettings,
-  `cache callbacks success_callback failure_callback service_callback input_callback set_verbose
+  `callbacks success_callback failure_callback service_callback input_callback set_verbose
    json_logs max_budget budget_duration max_user_budget max_internal_user_budget internal_user_budget_duration max_end_user_budget
    max_end_user_budget_id default_max_internal_user_budget max_ui_session_budget default_soft_budget tag_budget_config
    key_generation_settings default_team_settings priority_reservation priority_reservation_settings cost_discount_config
@@ -150,7 +150,7 @@ export const keyBoundKeys = sectionKeys("upperbound_key_generate_params", keyBou
 export const cacheKeys = sectionKeys(
   "cache_params",
   cacheParams,
-  `ttl namespace mode supported_call_types ssl default_in_memory_ttl default_in_redis_ttl max_connections
+  `ssl max_connections
    redis_flush_size redis_startup_nodes service_name sentinel_nodes sentinel_password gcp_service_account
    gcp_ssl_ca_certs similarity_threshold redis_semantic_cache_embedding_model disk_cache_dir`,
   { laterLike: /^(ssl|qdrant|s3|gcs|azure|redis|socket)_/ },

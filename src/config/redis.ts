@@ -10,13 +10,21 @@ export const redisVariables = ["REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_U
 
 const defaultPort = 6379;
 
-/** Where the shared counters are: `router_settings`, else the cache's Redis, else LiteLLM's variables. */
+/**
+ * Where the shared counters are: `router_settings`, else the cache's Redis, else LiteLLM's variables. And where answers are kept:
+ * the cache's Redis, else the counters'.
+ */
 export function compileRedis(
   file: ConfigFile,
   lookup: (name: string) => string | undefined,
   remarks: Remarks,
-): RedisAddress | undefined {
-  return ofRouter(file.router_settings) ?? ofCache(file.litellm_settings, remarks) ?? ofEnvironment(lookup, remarks);
+): { readonly counters: RedisAddress | undefined; readonly answers: RedisAddress | undefined } {
+  const { router_settings: router, litellm_settings: settings } = file;
+  const ownCounters = ofRouter(router);
+  const isNeeded = ownCounters === undefined || settings?.cache === true;
+  const ownAnswers = isNeeded ? ofCache(settings, remarks) : undefined;
+  const counters = ownCounters ?? ownAnswers ?? ofEnvironment(lookup, remarks);
+  return { counters, answers: ownAnswers ?? counters };
 }
 
 function ofRouter(settings: ConfigFile["router_settings"]): RedisAddress | undefined {
@@ -38,7 +46,7 @@ function ofCache(settings: ConfigFile["litellm_settings"], remarks: Remarks): Re
   if (cache.ssl === true) {
     remarks.fault(
       ["litellm_settings", "cache_params", "ssl"],
-      "TLS to Redis is not served yet, and without it the password would travel in the clear; leave ssl out, or name another Redis in router_settings",
+      "TLS to Redis is not served yet, and without it the password would travel in the clear; leave ssl out, or name another Redis",
     );
   }
   if (cache.url !== undefined) return cache.url;

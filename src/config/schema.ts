@@ -9,6 +9,7 @@ import {
   flag,
   list,
   map,
+  namespace,
   number,
   pause,
   redisUrl,
@@ -93,7 +94,9 @@ export const cacheParams = section({
   password: secret.optional(),
   db: whole(0, 0).optional(),
   ttl: number(0, 600).optional(),
-  namespace: text.optional(),
+  default_in_memory_ttl: number(0, 600).optional(),
+  default_in_redis_ttl: number(0, 60).optional(),
+  namespace: namespace.optional(),
   mode: choice(["default_on", "default_off"]).optional(),
   supported_call_types: list(text).optional(),
   ssl: flag.optional(),
@@ -146,6 +149,7 @@ export const tollgateSettings = section({
   unpriced_models: choice(["refuse", "flag"]).optional(),
   keyservice_unavailable: choice(["lease_only", "closed", "open"]).optional(),
   keyservice_open_max_budget: number(0, 1).optional(),
+  cache_sharing: choice(["all", "team", "key"]).optional(),
 });
 
 /** The whole file. */

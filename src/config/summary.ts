@@ -2,7 +2,7 @@
 
 import { formatUsd } from "../money.ts";
 import type { Secret } from "../secret.ts";
-import type { Config, Deployment, Price } from "./config.ts";
+import type { AnswerCacheConfig, Config, Deployment, Price } from "./config.ts";
 import { lastOrder } from "./deployments.ts";
 
 /** USD per million tokens, as decimal text. */
@@ -50,6 +50,15 @@ export interface ConfigSummary {
     /** What becomes of limits while it is away. */
     readonly unavailable: Config["redisUnavailable"];
   } | null;
+  /** How answers are kept; null: not at all. */
+  readonly answerCache: {
+    /** Host and port of the Redis they are in; null: this process. */
+    readonly host: string | null;
+    readonly ttlS: number;
+    readonly namespace: string;
+    readonly isDefaultOn: boolean;
+    readonly sharing: string;
+  } | null;
   /** Host and port, and never more of the address. */
   readonly databaseHost: string | null;
   readonly masterKeyPresent: boolean;
@@ -82,12 +91,17 @@ export function summarise(config: Config): ConfigSummary {
             passwordPresent: redis.password !== undefined,
             unavailable,
           },
+    answerCache: config.answerCache === undefined ? null : summariseCache(config.answerCache),
     databaseHost: config.databaseUrl === undefined ? null : hostOf(config.databaseUrl),
     masterKeyPresent: config.masterKey !== undefined,
     alerting: config.alerting?.channels ?? [],
     environment: config.environment ?? null,
     timeZone: config.timeZone ?? null,
   };
+}
+
+function summariseCache({ redis, ttlMs, ...facts }: AnswerCacheConfig): ConfigSummary["answerCache"] {
+  return { ...facts, ttlS: ttlMs / 1000, host: redis === undefined ? null : `${redis.host}:${redis.port}` };
 }
 
 function summariseDeployment(deployment: Deployment): DeploymentSummary {

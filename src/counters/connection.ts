@@ -34,6 +34,8 @@ export interface ConnectionParts {
   readonly address: RedisAddress;
   /** The address is a node of a Redis Cluster. */
   readonly isCluster: boolean;
+  /** What it means when it does not answer, for the log. */
+  readonly consequence: string;
   /** How long an answer may take. */
   readonly timeoutMs: number;
   readonly clock: Clock;
@@ -94,13 +96,17 @@ export class Connection {
       if (call.script.isOwed) this.#evaluate(call).catch(() => {});
       throw new CountersUnavailable(this.#lastFailure);
     }
-    try {
-      const reply = await this.#inTime(this.#evaluate(call), late);
-      this.#failuresInRow = 0;
-      return reply;
-    } catch (thrown) {
-      throw new CountersUnavailable(this.#failed(thrown));
-    }
+    return this.#guarded(this.#evaluate(call), late);
+  }
+
+  /**
+   * Carries out one command. Texts in the reply are Buffers.
+   *
+   * @throws CountersUnavailable as `run` does.
+   */
+  async command(name: string, ...args: readonly (string | number | Buffer)[]): Promise<unknown> {
+    if (this.#isDown) throw new CountersUnavailable(this.#lastFailure);
+    return this.#guarded(this.#send(name, args), () => {});
   }
 
   /** Whether Redis can be written to now. Something is written, since a replica answers a mere PING too. */
@@ -119,6 +125,21 @@ export class Connection {
     this.#cancelProbe?.();
     await this.#inTime(this.#client.quit(), () => {}).catch(() => {});
     this.#client.disconnect();
+  }
+
+  async #guarded(answer: Promise<unknown>, late: (reply: unknown) => void): Promise<unknown> {
+    try {
+      const reply = await this.#inTime(answer, late);
+      this.#failuresInRow = 0;
+      return reply;
+    } catch (thrown) {
+      throw new CountersUnavailable(this.#failed(thrown));
+    }
+  }
+
+  async #send(name: string, args: readonly (string | number | Buffer)[]): Promise<unknown> {
+    if (this.#opening !== undefined) await this.#opening;
+    return this.#client.callBuffer(name, ...args);
   }
 
   async #write(): Promise<unknown> {
@@ -168,7 +189,9 @@ export class Connection {
     this.#failuresInRow += 1;
     if (this.#failuresInRow >= failuresMax && !this.#isDown && !this.#isClosed) {
       this.#isDown = true;
-      this.#parts.telemetry.log("warn", "Redis does not answer; limits cannot be asked.", { reason: failure.message });
+      this.#parts.telemetry.log("warn", `Redis does not answer; ${this.#parts.consequence}.`, {
+        reason: failure.message,
+      });
       this.#probeLater();
     }
     return failure;

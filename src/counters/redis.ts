@@ -129,6 +129,7 @@ export function createRedisCounters(parts: {
 }): RedisCounters {
   return new RedisCounters({
     ...parts,
+    consequence: "limits cannot be asked",
     isCluster: parts.isCluster ?? false,
     timeoutMs: parts.timeoutMs ?? defaultTimeoutMs,
   });

@@ -70,6 +70,7 @@ function callerOf(context: HandlerContext, signal: AbortSignal): Caller {
     repeat: repeatOf(header),
     sessionId: header("x-litellm-session-id"),
     idempotencyKey: header("idempotency-key"),
+    cacheControl: header("cache-control"),
     signal,
   };
 }
@@ -78,8 +79,11 @@ function headersOf(context: Pick<HandlerContext, "requestHeader">): HeaderLookup
   return (name) => context.requestHeader.get(name) || undefined;
 }
 
-function writeHead(header: Headers, { callId, deploymentId }: AcceptedEvent): void {
+function writeHead(header: Headers, { callId, deploymentId, cache }: AcceptedEvent): void {
   header.set("x-litellm-call-id", callId);
   // An operator may name a deployment as he likes; a header may not.
   header.set("x-litellm-model-id", deploymentId.replace(/[^\x20-\x7e]/g, "?"));
+  if (cache === undefined) return;
+  header.set("x-litellm-cache-key", cache.key);
+  header.set("x-tollgate-cache", cache.isHit ? "hit" : "miss");
 }

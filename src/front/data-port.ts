@@ -3,6 +3,7 @@ import { CompletionService } from "../gen/tollgate/completion/v1/completion_pb.t
 import { Health } from "../server/health.ts";
 import { listen } from "../server/listen.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
+import { CacheAdmin, type CacheAdminParts } from "./cache-admin.ts";
 import { completionRoutes } from "./connect.ts";
 import type { CompletionGateway } from "./doors.ts";
 import { ManagementForwarder } from "./management.ts";
@@ -17,6 +18,8 @@ export interface DataPortOptions {
   readonly bodyBytesMax: number;
   /** The KeyService's HTTP address, if LiteLLM's management paths are to be served here too. */
   readonly managementUrl: string | undefined;
+  /** Kept answers, and who may administer them; undefined: none are kept. */
+  readonly answers: CacheAdminParts | undefined;
   readonly version: string;
   readonly ready: () => boolean;
   readonly clock: Clock;
@@ -34,15 +37,16 @@ export interface DataPort {
 
 /** Opens the one port applications talk to: OpenAI's HTTP, and gRPC, gRPC-Web and Connect. */
 export async function openDataPort(options: DataPortOptions): Promise<DataPort> {
-  const { gateway, managementUrl, random, bodyBytesMax } = options;
+  const { gateway, managementUrl, answers, random, bodyBytesMax } = options;
   const management = managementUrl === undefined ? undefined : new ManagementForwarder({ url: managementUrl, random });
+  const cacheAdmin = answers && new CacheAdmin(answers);
   const health = new Health([CompletionService.typeName]);
   const listener = await listen({
     ...options,
     health,
     services: [CompletionService],
     routes: (router) => completionRoutes(router, gateway),
-    fallback: createOpenAiDoor({ ...options, management, limits: { bodyBytes: bodyBytesMax } }),
+    fallback: createOpenAiDoor({ ...options, management, cacheAdmin, limits: { bodyBytes: bodyBytesMax } }),
     readMaxBytes: bodyBytesMax,
   });
   return {

@@ -99,6 +99,12 @@ export class OpenAiCall {
       "x-litellm-model-group": headerText(event.modelGroup),
       ...trailHeaders(event),
     };
+    if (event.cache !== undefined) {
+      this.#headers["x-litellm-cache-key"] = event.cache.key;
+      this.#headers["x-tollgate-cache"] = event.cache.isHit ? "hit" : "miss";
+      // A stream's head goes out before its cost is known, but for this.
+      if (event.cache.isHit) this.#headers["x-litellm-response-cost"] = "0";
+    }
     for (const kind of ["requests", "tokens"] as const) {
       const limits = event.limits.filter((limit) => limit.kind === kind);
       // Of several limits the caller meets the tightest first.

@@ -2,12 +2,14 @@
 
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Clock, Random } from "../clock.ts";
+import type { JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { requestIdFrom } from "../server/request-id.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
 import { matchWildcard } from "../wildcard.ts";
 import { decodeChatRequest } from "../wires/openai-chat.ts";
 import { encodeErrorBody } from "../wires/openai-error.ts";
+import type { CacheAdmin } from "./cache-admin.ts";
 import { type HeaderLookup, repeatOf, tagsOf, tokenOf } from "./caller.ts";
 import type { CompletionGateway } from "./doors.ts";
 import { endAfterDrain, readBody, refuseHead } from "./http-body.ts";
@@ -28,6 +30,8 @@ export interface OpenAiDoorOptions {
   readonly onBug: OnBug;
   /** Takes LiteLLM's management paths; undefined: they are not found here. */
   readonly management: ManagementForwarder | undefined;
+  /** Answers LiteLLM's `/cache/*`; undefined: no answers are kept. */
+  readonly cacheAdmin?: CacheAdmin | undefined;
   readonly limits?: Partial<OpenAiDoorLimits>;
 }
 
@@ -108,12 +112,13 @@ class OpenAiDoor {
   }
 
   #makeRoutes(): ReadonlyMap<string, Route> {
-    const { version, ready } = this.#options;
+    const { version, ready, cacheAdmin } = this.#options;
+    const cache = cacheAdmin?.type ?? null;
     const get = (name: string, answer: Route["answer"]): Route => ({ name, method: "GET", answer });
     const hello = JSON.stringify({ name: "tollgate", version });
     const alive = get("/health/liveliness", (_req, res) => sendJson(res, 200, JSON.stringify("I'm alive!")));
     const readiness = get("/health/readiness", (_req, res) => {
-      if (ready()) sendJson(res, 200, JSON.stringify({ status: "healthy", db: "Not connected", cache: null }));
+      if (ready()) sendJson(res, 200, JSON.stringify({ status: "healthy", db: "Not connected", cache }));
       else sendJson(res, 503, JSON.stringify({ detail: "Service Unhealthy (the KeyService has not been heard yet)" }));
     });
     const chat: Route = {
@@ -131,7 +136,27 @@ class OpenAiDoor {
       ["/chat/completions", chat],
       ["/v1/models", models],
       ["/models", models],
+      ...(cacheAdmin === undefined ? [] : this.#cacheRoutes(cacheAdmin)),
     ]);
+  }
+
+  #cacheRoutes(cache: CacheAdmin): [string, Route][] {
+    const route = (
+      method: Route["method"],
+      name: string,
+      act: (token: string | undefined, body: Buffer) => Promise<JsonObject>,
+    ): [string, Route] => {
+      const answer: Route["answer"] = async (req, res) => {
+        const body = await this.#bodyOf(req, res);
+        if (body !== undefined) sendJson(res, 200, JSON.stringify(await act(tokenOf(headersOf(req)), body)));
+      };
+      return [name, { name, method, answer }];
+    };
+    return [
+      route("GET", "/cache/ping", (token) => cache.ping(token)),
+      route("POST", "/cache/delete", (token, body) => cache.delete(token, body)),
+      route("POST", "/cache/flushall", (token) => cache.flush(token)),
+    ];
   }
 
   #routeFor(path: string): Route | undefined {
@@ -143,12 +168,8 @@ class OpenAiDoor {
   }
 
   async #chat(req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> {
-    const { bodyBytes } = this.#limits;
-    const body = refuseHead(req, bodyBytes) ?? (await readBody(req, bodyBytes));
-    if (body instanceof GatewayError) {
-      if (body.code !== "client_closed_request") this.#refuseBody(req, res, body);
-      return;
-    }
+    const body = await this.#bodyOf(req, res);
+    if (body === undefined) return;
     const request = decodeChatRequest(body);
     if (request instanceof GatewayError) {
       this.#refuse(res, request);
@@ -166,8 +187,18 @@ class OpenAiDoor {
       repeat: repeatOf(header),
       sessionId: header("x-litellm-session-id"),
       idempotencyKey: header("idempotency-key"),
+      cacheControl: header("cache-control"),
     };
     await new OpenAiCall(this.#callParts, res, request, caller).run();
+  }
+
+  /** @returns undefined if there is none to be had: then the request is answered. */
+  async #bodyOf(req: IncomingMessage, res: ServerResponse): Promise<Buffer | undefined> {
+    const { bodyBytes } = this.#limits;
+    const body = refuseHead(req, bodyBytes) ?? (await readBody(req, bodyBytes));
+    if (!(body instanceof GatewayError)) return body;
+    if (body.code !== "client_closed_request") this.#refuseBody(req, res, body);
+    return undefined;
   }
 
   async #listModels(req: IncomingMessage, res: ServerResponse): Promise<void> {

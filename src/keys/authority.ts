@@ -70,6 +70,8 @@ export interface Grant {
   readonly expiresAtMs: number | undefined;
   /** What its calls may be and must have; undefined: anything goes. */
   readonly policy?: CallPolicy | undefined;
+  /** The members of a request's `cache` that its calls may set; undefined: all. */
+  readonly allowedCacheControls?: readonly string[] | undefined;
   readonly blocked: boolean;
   /** The books' version this was read at. */
   readonly version: bigint;
@@ -168,6 +170,8 @@ export interface SpendRecord {
   readonly operation: "chat";
   /** Budgets it is charged to besides the key's. */
   readonly budgetIds: readonly string[];
+  /** Whether it is an answer given again, for which no provider was called. */
+  readonly cacheHit: boolean;
 }
 
 /** A change pushed by the KeyService. */

@@ -112,17 +112,17 @@ function readLine(line: Buffer): JournalEntry | undefined {
 }
 
 /** What lines of earlier versions lack. */
-const earlier = { budgetIds: [] } as const;
+const earlier = { open: { budgetIds: [] }, settled: { budgetIds: [], cacheHit: false } } as const;
 
 /** The checksum vouches for the shape: only this file writes such lines. */
 function readEntry(entry: StoredEntry): JournalEntry | undefined {
   switch (entry.type) {
     case "open":
-      return { type: "open", record: { ...earlier, ...entry.record, reserved: BigInt(entry.record.reserved) } };
+      return { type: "open", record: { ...earlier.open, ...entry.record, reserved: BigInt(entry.record.reserved) } };
     case "settled": {
       const { reserved, cost, firstOutputAtMs } = entry.record;
       const money = { reserved: BigInt(reserved), cost: BigInt(cost) };
-      return { type: "settled", record: { ...earlier, ...entry.record, ...money, firstOutputAtMs } };
+      return { type: "settled", record: { ...earlier.settled, ...entry.record, ...money, firstOutputAtMs } };
     }
     case "lease-opened":
     case "lease-closed":
@@ -147,5 +147,6 @@ export function unconfirmed(open: OpenRecord, endedAtMs: number): SpendRecord {
     endedAtMs,
     firstOutputAtMs: undefined,
     providerResponseId: "",
+    cacheHit: false,
   };
 }

@@ -91,6 +91,7 @@ export function readGrant(message: GrantMessage, read: { readonly atMs: number; 
     partyScopes: message.partyScopes.map((scope) => known(partyScopes, scope, "kind of party")),
     expiresAtMs: message.expireTime && read.sentAtMs + timestampMs(message.expireTime) - read.atMs,
     policy: CallPolicy.of(message.allowedRoutes, message.enforcedParams),
+    allowedCacheControls: message.allowedCacheControls.length === 0 ? undefined : message.allowedCacheControls,
     blocked: message.blocked,
     version: message.version,
     tags: message.tags,
@@ -243,5 +244,6 @@ export function writeSpendRecord(record: SpendRecord): MessageInitShape<typeof S
     traceId: record.traceId,
     operation: record.operation,
     budgetIds: [...record.budgetIds],
+    cacheHit: record.cacheHit,
   });
 }

@@ -206,6 +206,7 @@ export function spendMessageOf(entry: SpendEntry): Spend {
     userId: entry.userId,
     teamId: entry.teamId,
     organizationId: entry.organizationId,
+    cacheHit: entry.cacheHit,
     ...(entry.endedAt === undefined ? {} : { endTime: timestampFromDate(entry.endedAt) }),
   });
 }

@@ -35,6 +35,8 @@ export interface Grant {
   readonly blocked: boolean;
   readonly allowedRoutes: readonly string[];
   readonly enforcedParams: readonly string[];
+  /** The members of a request's `cache` its calls may set; empty: all. */
+  readonly allowedCacheControls: readonly string[];
   readonly tags: readonly string[];
   /** Kinds of parties there are any of in the books. */
   readonly partyScopes: readonly PartyScope[];
@@ -88,6 +90,7 @@ interface GrantRow extends BudgetColumns {
   tags: string[];
   allowed_routes: string[];
   enforced_params: string[];
+  allowed_cache_controls: unknown;
   rules: RuleJson[];
   has_end_users: boolean;
   has_tags: boolean;
@@ -106,7 +109,7 @@ export async function findGrant(books: Queryable, sha256: Buffer, pepper: Pepper
   // One statement is one snapshot: the version belongs to exactly these rows.
   const rows = await books.query<GrantRow>(
     `SELECT k.key_id, k.alias, k.user_id, k.team_id, k.models, k.aliases, least(k.expires_at, s.ends_at) AS expires_at, k.blocked, k.tags,
-       k.allowed_routes, k.enforced_params,
+       k.allowed_routes, k.enforced_params, k.extra->'allowed_cache_controls' AS allowed_cache_controls,
        behind.rules, ${budgetColumns}, r.version AS books_version,
        EXISTS (SELECT FROM entities WHERE scope = 'end_user' AND deleted_at IS NULL) AS has_end_users,
        EXISTS (SELECT FROM entities WHERE scope = 'tag' AND deleted_at IS NULL) AS has_tags
@@ -121,7 +124,7 @@ export async function findGrant(books: Queryable, sha256: Buffer, pepper: Pepper
          ) all_budgets WHERE removed_at IS NULL) b
      ORDER BY b.budget_id`,
     [hashSecret(sha256, pepper), pepper.id],
-    "find_grant_53",
+    "find_grant_80",
   );
   const [row] = rows;
   if (row === undefined) return undefined;
@@ -141,10 +144,16 @@ export async function findGrant(books: Queryable, sha256: Buffer, pepper: Pepper
     blocked: row.blocked,
     allowedRoutes: row.allowed_routes,
     enforcedParams: row.enforced_params,
+    allowedCacheControls: textsOf(row.allowed_cache_controls),
     tags: [...new Set([...row.tags, ...rules.flatMap(({ tags }) => tags)])],
     partyScopes: [...(row.has_end_users ? ["end_user" as const] : []), ...(row.has_tags ? ["tag" as const] : [])],
     version: row.books_version,
   };
+}
+
+/** The texts of a list among the fields nobody checks. */
+function textsOf(value: unknown): readonly string[] {
+  return Array.isArray(value) ? value.filter((entry) => typeof entry === "string" && entry !== "") : [];
 }
 
 /** A team's names for models are read first, then the key's. */

@@ -137,7 +137,14 @@ async function table({ books }: AdminParts, filter: SpendFilter, limit: number |
       "input_tokens",
       "output_tokens",
     ],
-    ...["cache_read_input_tokens", "cache_write_input_tokens", "reasoning_tokens", "tags", "price_version"],
+    ...[
+      "cache_read_input_tokens",
+      "cache_write_input_tokens",
+      "reasoning_tokens",
+      "tags",
+      "price_version",
+      "cache_hit",
+    ],
   ];
   return csv(
     names,
@@ -146,7 +153,7 @@ async function table({ books }: AdminParts, filter: SpendFilter, limit: number |
       ...[entry.status, entry.keyId, entry.keyAlias ?? "", entry.teamId, entry.userId, entry.organizationId],
       ...[entry.endUser, entry.modelGroup, entry.model, entry.provider, formatUsd(entry.cost)],
       ...[entry.inputTokens, entry.outputTokens, entry.cacheReadInputTokens, entry.cacheWriteInputTokens],
-      ...[entry.reasoningOutputTokens, entry.tags.join(" "), entry.priceVersion],
+      ...[entry.reasoningOutputTokens, entry.tags.join(" "), entry.priceVersion, String(entry.cacheHit)],
     ]),
   );
 }
@@ -171,7 +178,7 @@ function rowOf(entry: SpendEntry): JsonObject {
     api_base: "",
     user: entry.userId,
     metadata: metadataOf(entry),
-    cache_hit: "False",
+    cache_hit: entry.cacheHit ? "True" : "False",
     cache_key: "Cache OFF",
     request_tags: [...entry.tags],
     team_id: entry.teamId || null,

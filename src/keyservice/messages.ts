@@ -80,6 +80,7 @@ export function writeGrant(grant: Grant): GrantMessage {
     blocked: grant.blocked,
     allowedRoutes: [...grant.allowedRoutes],
     enforcedParams: [...grant.enforcedParams],
+    allowedCacheControls: [...grant.allowedCacheControls],
     version: grant.version,
     tags: [...grant.tags],
   });
@@ -207,6 +208,7 @@ export function readSpendRecord(message: SpendRecordMessage, place: number): Spe
     tags: message.tags.map(clean),
     providerResponseId: clean(message.providerResponseId),
     traceId: clean(message.traceId),
+    cacheHit: message.cacheHit,
   };
 }
 

@@ -41,6 +41,8 @@ export interface SpendRecord {
   readonly traceId: string;
   /** Budgets it is charged to besides those of every call of the key. */
   readonly budgetIds: readonly string[];
+  /** Whether it is an answer given again, for which no provider was called. */
+  readonly cacheHit: boolean;
 }
 
 /** A column of spend_log: its name, its type, and what goes there. */
@@ -76,6 +78,7 @@ export const columns: readonly Column[] = [
   ["provider_response_id", "text", (r) => r.providerResponseId],
   ["trace_id", "text", (r) => r.traceId],
   ["budget_ids", "text", (r) => arrayText(r.budgetIds)],
+  ["cache_hit", "boolean", (r) => r.cacheHit],
 ];
 const names = columns.map(([name]) => name).join(", ");
 const lists = new Set(["tags", "budget_ids"]);

@@ -66,6 +66,8 @@ export interface SpendEntry {
   readonly tags: readonly string[];
   readonly providerResponseId: string;
   readonly traceId: string;
+  /** Whether it is an answer given again, for which no provider was called. */
+  readonly cacheHit: boolean;
   readonly place: SpendPlace;
 }
 
@@ -100,6 +102,7 @@ interface SpendRow {
   tags: string[];
   provider_response_id: string;
   trace_id: string;
+  cache_hit: boolean;
 }
 
 /** So many rows are counted one by one. */
@@ -226,6 +229,7 @@ function entryOf(row: SpendRow): SpendEntry {
     tags: row.tags,
     providerResponseId: row.provider_response_id,
     traceId: row.trace_id,
+    cacheHit: row.cache_hit,
     place: { atUs: row.at_us, callId: row.call_id, attempt: row.attempt },
   };
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { describe, test } from "node:test";
 import type { Deployment, MockAnswer } from "../../src/config/config.ts";
 import { lastOrder } from "../../src/config/deployments.ts";
 import { priceBehindWildcard } from "../../src/config/prices.ts";
@@ -333,6 +333,63 @@ test("Redis is the router's, else the cache's, else the environment's", async (c
     "p@",
   ]);
   assert.equal(await redisOf({ litellm_settings: { cache_params: { type: "s3", host: "cache" } } }), undefined);
+});
+
+describe("kept answers", () => {
+  const redis = { type: "redis", host: "r" };
+  const kept = { redis: undefined, ttlMs: 600_000, namespace: "", isDefaultOn: true, sharing: "all" };
+
+  async function cacheOf(context: Context, params: object | undefined, more: object = {}, env = {}) {
+    const settings = { cache: true, ...(params === undefined ? {} : { cache_params: params }) };
+    const config = await configOf(context, JSON.stringify({ litellm_settings: settings, ...more }), env);
+    const { answerCache, notices } = config;
+    const told = notices.filter(({ path }) => path.includes("cache")).map(({ message }) => message);
+    const host = answerCache?.redis?.host;
+    return [answerCache && { ...answerCache, redis: host }, told] as const;
+  }
+
+  test("are where the file says, for as long as it says", async (context) => {
+    assert.deepEqual(await cacheOf(context, { type: "local" }), [kept, []]);
+    assert.deepEqual(await cacheOf(context, redis), [{ ...kept, redis: "r", ttlMs: 60_000 }, []]);
+    const ttls = { default_in_memory_ttl: 5, default_in_redis_ttl: 7 };
+    assert.equal((await cacheOf(context, { type: "local", ...ttls }))[0]?.ttlMs, 5_000);
+    assert.equal((await cacheOf(context, { ...redis, ...ttls }))[0]?.ttlMs, 7_000);
+    assert.equal((await cacheOf(context, { ...redis, ...ttls, ttl: 1.5 }))[0]?.ttlMs, 1_500);
+    const more = { mode: "default_off", namespace: "n", supported_call_types: ["acompletion", "embedding"] };
+    assert.deepEqual(await cacheOf(context, { type: "local", ...more }, { tollgate: { cache_sharing: "team" } }), [
+      { ...kept, namespace: "n", isDefaultOn: false, sharing: "team" },
+      [],
+    ]);
+  });
+
+  test("are in the counters' Redis unless they have their own", async (context) => {
+    const router = { router_settings: { redis_host: "router" } };
+    assert.equal((await cacheOf(context, redis, router))[0]?.redis, "r");
+    assert.equal((await cacheOf(context, { type: "redis" }, router))[0]?.redis, "router");
+    assert.equal((await cacheOf(context, undefined, router))[0]?.redis, "router");
+    assert.equal((await cacheOf(context, undefined, {}, { REDIS_HOST: "env" }))[0]?.redis, "env");
+  });
+
+  test("are not, where the file wants none or what is not there, which is told", async (context) => {
+    assert.deepEqual(await cacheOf(context, { ...redis, supported_call_types: [] }), [undefined, []]);
+    assert.deepEqual(await cacheOf(context, { ...redis, supported_call_types: ["embedding"] }), [undefined, []]);
+    const none = "no Redis is named, so no answers are kept; write cache_params.host, or cache_params: {type: local}";
+    assert.deepEqual(await cacheOf(context, undefined), [undefined, [none]]);
+    const s3 = "s3 is understood, but not served yet: no answers are kept; local and redis are served";
+    assert.deepEqual(await cacheOf(context, { type: "s3" }), [undefined, [s3]]);
+    const off = await configOf(context, JSON.stringify({ litellm_settings: { cache: false, cache_params: redis } }));
+    assert.equal(off.answerCache, undefined);
+  });
+
+  test("go to no Redis by TLS, since there is none", async (context) => {
+    const text = JSON.stringify({
+      litellm_settings: { cache: true, cache_params: { ...redis, ssl: true } },
+      router_settings: { redis_host: "router" },
+    });
+    const result = await loadText(context, text);
+    assert.ok(!result.ok);
+    assert.match(result.faults[0]?.message ?? "", /^TLS to Redis is not served yet/);
+  });
 });
 
 test("the REDIS_PORT Kubernetes makes of a Service is refused with a cure", async (context) => {

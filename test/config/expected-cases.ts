@@ -26,7 +26,7 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
   "cache-redis-tls.yaml": {
     ok: false,
     remarks: [
-      "cache-redis-tls.yaml:5: litellm_settings.cache_params.ssl: TLS to Redis is not served yet, and without it the password would travel in the clear; leave ssl out, or name another Redis in router_settings",
+      "cache-redis-tls.yaml:5: litellm_settings.cache_params.ssl: TLS to Redis is not served yet, and without it the password would travel in the clear; leave ssl out, or name another Redis",
     ],
   },
   "circular-alias.yaml": {

@@ -210,6 +210,6 @@ function record(keyId: string, leaseId: string, cost: bigint) {
     },
     ...{ inputTokens: 1, outputTokens: 1, cacheReadInputTokens: 0, cacheWriteInputTokens: 0, reasoningOutputTokens: 0 },
     ...{ startedAtMs: nowMs, endedAtMs: nowMs, firstOutputAtMs: undefined, priceVersion: "", endUser: "", tags: [] },
-    ...{ providerResponseId: "", traceId: "", budgetIds: [] },
+    ...{ providerResponseId: "", traceId: "", budgetIds: [], cacheHit: false },
   };
 }

@@ -69,6 +69,7 @@ export function sampleSettled(open: OpenRecord, facts: Partial<SpendRecord> = {}
     endedAtMs: 1_800_000_001_000,
     firstOutputAtMs: undefined,
     providerResponseId: "resp",
+    cacheHit: false,
     ...facts,
   };
 }

@@ -232,6 +232,7 @@ export function spend(keyId: string, cost: bigint, facts: Partial<SpendRecord> =
     providerResponseId: "",
     traceId: "",
     budgetIds: [],
+    cacheHit: false,
     ...facts,
     keyId,
     cost,

@@ -62,6 +62,13 @@ describe("providers that fail", () => {
     assert.deepEqual(await noted("2027-01-02T10:01:00Z"), []);
   });
 
+  it("an answer of it that is given again does not say that it answers", async () => {
+    const at = "2027-01-02T12:00:00Z";
+    await calls(at, 10, ["kept", "failure"]);
+    await stage.settle(spend(keyId, 0n, { deploymentId: "kept", cacheHit: true, startedAt: new Date(at) }));
+    assert.deepEqual(await kinds("2027-01-02T12:01:00Z"), ["provider_down kept"]);
+  });
+
   it("what a journal tells late, of a time that is over, is no news", async () => {
     await calls("2027-01-03T10:00:00Z", 0);
     const startedAt = new Date("2027-01-03T08:00:00Z");

@@ -97,7 +97,7 @@ describe("settling", () => {
       ...{ deploymentId: "d", inputTokens: 1n, outputTokens: 2n, cacheReadInputTokens: 3n, cacheWriteInputTokens: 4n },
       ...{ reasoningOutputTokens: 5n, firstOutputAt: new Date("2026-01-01T00:00:00.123Z"), priceVersion: "v" },
       ...{ endUser: `it's "me" {,}\\ \n NULL`, tags: ['a"b', "c\\d", "e,f", "", "NULL", "{}", "ü😀"] },
-      ...{ providerResponseId: "r", traceId: "t", budgetIds: ["budget_no_longer_there"] },
+      ...{ providerResponseId: "r", traceId: "t", budgetIds: ["budget_no_longer_there"], cacheHit: true },
     });
     const plain = spend(keyId, 1n, { endedAt: undefined });
     await stage.settle(record, plain);
@@ -109,7 +109,7 @@ describe("settling", () => {
       ...{ reserved_nanos: 12n, status: "cancelled", usage_estimated: true, operation: "chat", model_group: "g" },
       ...{ model: "m", provider: "p", deployment_id: "d", input_tokens: 1n, output_tokens: 2n },
       ...{ cache_read_input_tokens: 3n, cache_write_input_tokens: 4n, reasoning_output_tokens: 5n },
-      ...{ team_id: "", user_id: "", organization_id: "", budget_ids: ["budget_no_longer_there"] },
+      ...{ team_id: "", user_id: "", organization_id: "", budget_ids: ["budget_no_longer_there"], cache_hit: true },
       ...{ started_at: record.startedAt, ended_at: record.endedAt, first_output_at: record.firstOutputAt },
       ...{ price_version: "v", end_user: record.endUser, tags: record.tags, provider_response_id: "r", trace_id: "t" },
     });

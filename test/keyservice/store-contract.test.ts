@@ -148,7 +148,7 @@ class Twins {
     const facts = {
       ...{ alias: undefined, userId: undefined, teamId: undefined, models: [], aliases: {}, tags: [] },
       ...{ organizationId: undefined, limits: [], rules: [], partyScopes: [] },
-      ...{ expiresAt: undefined, blocked: false, allowedRoutes: [], enforcedParams: [] },
+      ...{ expiresAt: undefined, blocked: false, allowedRoutes: [], enforcedParams: [], allowedCacheControls: [] },
     };
     this.#tables.keys.set(keyId, { sha256: "", budgetIds: [], facts });
     await this.#readBudgets(keyId);

@@ -184,6 +184,7 @@ export class PodProcess implements Telemetry {
         door: "sim",
         route: "/",
         idempotencyKey: undefined,
+        cacheControl: undefined,
         traceparent: undefined,
         tracestate: undefined,
         tags: [],

@@ -41,7 +41,7 @@ export class ProviderWatch {
 const recentSql = `recent AS (
     SELECT * FROM (
       SELECT call_id, attempt, status, model_group, model, provider, deployment_id, started_at FROM spend_log
-      WHERE booked_at > $2 AND booked_at <= $1 AND attempt > 0 AND deployment_id <> ''
+      WHERE booked_at > $2 AND booked_at <= $1 AND attempt > 0 AND deployment_id <> '' AND NOT cache_hit
       ORDER BY booked_at DESC LIMIT $3
     ) AS newest WHERE started_at > $2
   )`;
