@@ -1,26 +1,18 @@
 import type { Admission } from "./admission/admission.ts";
 import type { Option } from "./admission/option.ts";
 import { neededOf, type Place } from "./admission/place.ts";
-import { modelNotAllowed, modelNotFound } from "./admission/refusals.ts";
 import type { Ticket } from "./admission/ticket.ts";
 import { mayUse } from "./admission/whitelist.ts";
 import { Attempt } from "./attempt.ts";
 import type { AnswerCache } from "./cache/answer-cache.ts";
 import type { CacheTerms } from "./cache/cache-terms.ts";
 import { cacheableCall } from "./cacheable-call.ts";
+import { Call } from "./call.ts";
 import { type Clock, pause, type Random } from "./clock.ts";
-import type {
-  AcceptedEvent,
-  CallEvent,
-  Caller,
-  CompletionRequest,
-  EndEvent,
-  FallbackTarget,
-  PretendedFailure,
-  SettledEvent,
-} from "./completion.ts";
+import type { CallEvent, Caller, CompletionRequest, EndEvent, PretendedFailure, SettledEvent } from "./completion.ts";
 import type { Deployment } from "./config/config.ts";
 import type { Board } from "./counters/board.ts";
+import { fallbackResolver, namesOf, startFor } from "./destinations.ts";
 import { GatewayError, ProviderFailure } from "./errors.ts";
 import type { Grant } from "./keys/authority.ts";
 import type { Provider } from "./providers/provider.ts";
@@ -29,31 +21,13 @@ import { findOverflows } from "./routing/context-window.ts";
 import type { Health } from "./routing/health.ts";
 import { type Destination, Itinerary } from "./routing/itinerary.ts";
 import { nowhere } from "./routing/nowhere.ts";
-import { afterAttempts } from "./routing/retries.ts";
 import type { Route, Router } from "./routing/router.ts";
 import type { Snapshots } from "./routing/snapshots.ts";
 import type { TokenCounter } from "./routing/token-counter.ts";
-import type { AttemptFacts, CallTrace, Telemetry } from "./telemetry/telemetry.ts";
+import type { AttemptFacts, Telemetry } from "./telemetry/telemetry.ts";
 import { withOverrides } from "./wires/overrides.ts";
 
 const abandoned = new GatewayError("client_closed_request", "The caller went away.");
-
-/** One call under way. */
-interface Call {
-  readonly caller: Caller;
-  readonly callId: string;
-  readonly grant: Grant;
-  readonly router: Router;
-  readonly itinerary: Itinerary;
-  readonly trace: CallTrace;
-  /** Undefined until the call is admitted. */
-  ticket: Ticket | undefined;
-  /** Begun so far. */
-  attempts: number;
-  /** How the last attempt in the group that was asked for failed. */
-  failure: GatewayError | undefined;
-  last: { readonly deploymentId: string; readonly timeoutMs: number } | undefined;
-}
 
 /**
  * THE WALK: the way of one call through the house.
@@ -139,11 +113,8 @@ export class Gateway {
       const tags = [...new Set([...grant.tags, ...caller.tags, ...request.tags])];
       const asked = { request, tags, keyId: grant.keyId, sessionId: caller.sessionId };
       const ask = await this.#askFor(asked, router, start.route);
-      call = {
-        ...{ caller, callId: this.#newCallId(), grant, router, trace },
-        itinerary: this.#itineraryFor({ caller, grant, router, start, ask }),
-        ...{ ticket: undefined, attempts: 0, failure: undefined, last: undefined },
-      };
+      const itinerary = this.#itineraryFor(caller, grant, router, start, ask);
+      call = new Call({ caller, callId: this.#newCallId(), grant, router, itinerary, trace });
       if (this.#cache === undefined || terms === undefined) yield* this.#attempts(call);
       else yield* this.#cached(call, this.#cache, terms);
       failure = undefined;
@@ -176,30 +147,10 @@ export class Gateway {
     return { ...ask, overflows: await findOverflows(ask.request, route.deployments, this.#tokenCounter) };
   }
 
-  #itineraryFor({
-    caller,
-    grant,
-    router,
-    start,
-    ask,
-  }: {
-    caller: Caller;
-    grant: Grant;
-    router: Router;
-    start: Destination;
-    ask: Ask;
-  }): Itinerary {
+  #itineraryFor(caller: Caller, grant: Grant, router: Router, start: Destination, ask: Ask): Itinerary {
     const wishes = { ...ask.request.repeat, ...caller.repeat };
-    for (const { model } of wishes.fallbacks ?? []) {
-      if (!mayUse(grant, namesOf(router, grant, model))) throw modelNotAllowed(model);
-    }
     const { config } = router;
-    const isChecked = config.checksFallbackAccess || wishes.fallbacks !== undefined;
-    const resolve = ({ model, overrides }: FallbackTarget): Destination | undefined => {
-      const destination = destinationOf(router, grant, model);
-      if (destination === undefined || (isChecked && !mayUse(grant, destination.names))) return undefined;
-      return { ...destination, overrides };
-    };
+    const resolve = fallbackResolver(router, grant, wishes.fallbacks);
     const [clock, random] = [this.#clock, this.#random];
     const deadlineMs = wishes.timeoutMs === undefined ? undefined : clock.monotonicMs() + wishes.timeoutMs;
     return new Itinerary({ router, rules: config, config, wishes, resolve, deadlineMs, clock, random }, start, ask);
@@ -214,7 +165,7 @@ export class Gateway {
       yield* this.#attempts(call, refused);
       return;
     }
-    const asked = cacheableCall({ ...call, terms, ticket: ticketOf(call) });
+    const asked = cacheableCall({ ...call, terms, ticket: call.admitted });
     yield* cache.answer(asked, () => this.#attempts(call));
   }
 
@@ -240,10 +191,10 @@ export class Gateway {
         failure = GatewayError.from(thrown);
         if (itinerary.fallbackModels.length === 0) call.failure = failure;
         if (caller.signal.aborted) throw failure;
-        if (begun) throw told(call, failure);
+        if (begun) throw call.told(failure);
       }
       const step = itinerary.after(failure);
-      if (step.kind === "stop") throw told(call, call.failure ?? failure);
+      if (step.kind === "stop") throw call.told(call.failure ?? failure);
       if (step.kind === "fallback") await this.#enter(call, step.destination);
       else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
     }
@@ -260,7 +211,7 @@ export class Gateway {
   /** Step 4, and for a group that was not asked before, step 3. */
   async #place(call: Call): Promise<Place> {
     const options = await this.#admit(call);
-    return call.ticket?.takePlace() ?? (await this.#admission.takePlace(ticketOf(call), options));
+    return call.ticket?.takePlace() ?? (await this.#admission.takePlace(call.admitted, options));
   }
 
   /** Step 3, unless the group was asked before. @returns where the next attempt can go, the best first. */
@@ -288,14 +239,13 @@ export class Gateway {
     const { caller, itinerary } = call;
     const { request } = itinerary.ask;
     const { deployment, isProbe } = place;
-    const ticket = ticketOf(call);
-    const number = ++call.attempts;
+    const ticket = call.admitted;
+    const timeouts = itinerary.timeoutsAt(deployment, request.stream);
+    const number = call.begin(deployment, timeouts.timeoutMs);
     itinerary.begin(deployment);
     const spending = await ticket.begin(number, place);
     const trace = call.trace.attempt(attemptFacts(request, deployment, number));
     const attempt = new Attempt({ spending, trace, clock: this.#clock, board: this.#board, isStream: request.stream });
-    const timeouts = itinerary.timeoutsAt(deployment, request.stream);
-    call.last = { deploymentId: deployment.id, timeoutMs: timeouts.timeoutMs };
     try {
       const events = this.#providerOf(deployment).complete({
         request,
@@ -313,7 +263,7 @@ export class Gateway {
         }
         // Counted before it is handed on: the reader may leave at any yield.
         const passed = event.type === "end" ? settle(attempt, ticket, event) : attempt.meter(event);
-        if (isFirst) yield accepted(call, deployment, ticket);
+        if (isFirst) yield call.acceptedBy(deployment, timeouts.timeoutMs);
         yield passed;
         if (passed.type === "settled") return;
       }
@@ -329,58 +279,6 @@ export class Gateway {
       attempt.abandon();
     }
   }
-}
-
-function startFor(router: Router, grant: Grant, model: string): Destination {
-  const names = namesOf(router, grant, model);
-  if (!mayUse(grant, names)) throw modelNotAllowed(model);
-  const destination = destinationOf(router, grant, model);
-  if (destination === undefined) throw modelNotFound(model);
-  return { ...destination, overrides: undefined };
-}
-
-/** @returns undefined if the configuration has no such model. */
-function destinationOf(router: Router, grant: Grant, model: string): Omit<Destination, "overrides"> | undefined {
-  const names = namesOf(router, grant, model);
-  const route = router.route(names.at(-1) ?? model);
-  return route && { route, names };
-}
-
-/** The names of a model from the caller's spelling to the group it ends in. */
-function namesOf(router: Router, grant: Grant, model: string): readonly string[] {
-  const target = grant.aliases.get(model) ?? model;
-  return [model, target, router.groupOf(target)];
-}
-
-function ticketOf({ ticket }: Call): Ticket {
-  if (ticket === undefined) throw new Error("an attempt needs a ticket");
-  return ticket;
-}
-
-/** The failure as the caller shall see it: how far his call came, and whether it is worth another. */
-function told({ itinerary, attempts, last }: Call, failure: GatewayError): GatewayError {
-  const { failovers: fallbacks, fallbackModels, route } = itinerary;
-  if (attempts === 0 && fallbacks === 0) return failure;
-  return afterAttempts(failure, fallbackModels, {
-    ...{ attempts, fallbacks, modelGroup: route.modelGroup },
-    deploymentId: last?.deploymentId,
-    timeoutMs: last?.timeoutMs,
-  });
-}
-
-/** What the door puts into its head when the answer begins. */
-function accepted(call: Call, deployment: Deployment, ticket: Ticket): AcceptedEvent {
-  const { callId, itinerary, attempts, last } = call;
-  return {
-    type: "accepted",
-    callId,
-    deploymentId: deployment.id,
-    modelGroup: itinerary.route.modelGroup,
-    attempts,
-    fallbacks: itinerary.failovers,
-    timeoutMs: last?.timeoutMs ?? deployment.timeoutMs,
-    limits: ticket.limits,
-  };
 }
 
 function pretendedFailure(code: PretendedFailure): GatewayError {

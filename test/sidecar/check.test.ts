@@ -59,7 +59,6 @@ test("a right file is shown as it was compiled, with 0", async () => {
   assert.match(out, /\nDatabase +db\.example\.com:5433\n/);
   assert.match(out, /\nMaster key +yes\n/);
   assert.match(out, /\nTime zone +Europe\/Berlin\n/);
-  assert.match(out, /router_settings\.fallbacks: understood, but not served yet/);
 });
 
 test("nothing secret is printed, in words or in JSON", async () => {
