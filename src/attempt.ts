@@ -24,6 +24,8 @@ export class Attempt {
   #firstOutputAtMs: number | undefined;
   #responseId: string | undefined;
   #booked = false;
+  #isCancelled = false;
+  #usage: Usage | undefined;
 
   constructor(parts: { spending: Spending; trace: AttemptTrace; clock: Clock; board: Board; isStream: boolean }) {
     this.#spending = parts.spending;
@@ -41,11 +43,22 @@ export class Attempt {
     return this.#firstOutputAtMs !== undefined;
   }
 
-  /** The provider has begun to answer. */
-  begin(): void {
+  /** What was booked of it; undefined: nothing yet. */
+  get usage(): Usage | undefined {
+    return this.#usage;
+  }
+
+  /** Whether it ended because nobody wanted its answer any more. */
+  get isCancelled(): boolean {
+    return this.#isCancelled;
+  }
+
+  /** The provider has begun to answer. @returns after how many milliseconds. */
+  begin(): number {
     this.#firstOutputAtMs = this.#clock.nowMs();
     this.#firstOutputMs = this.#clock.monotonicMs();
     this.#trace.firstOutput();
+    return this.#firstOutputMs - this.#startedMs;
   }
 
   /** Counts output as it passes, in case the provider never says how much it was. @returns the event. */
@@ -66,14 +79,17 @@ export class Attempt {
   /**
    * The attempt failed.
    *
-   * @param signal the caller's: once aborted, whatever was thrown is a consequence of that.
+   * @param signal the attempt's: once aborted, whatever was thrown is a consequence of that.
    * @returns the failure as the caller shall see it.
    */
   fail(thrown: unknown, signal: AbortSignal): GatewayError {
-    const failure = GatewayError.from(signal.aborted ? signal.reason : thrown);
+    const cause: unknown = signal.aborted ? signal.reason : thrown;
+    const failure = GatewayError.from(cause);
+    // An attempt that was too slow is aborted too, but that is its own fault.
+    this.#isCancelled = signal.aborted && !(cause instanceof ProviderFailure);
     if (this.#booked) return failure;
-    const billable = this.answered || !(thrown instanceof ProviderFailure) || thrown.billable;
-    this.#book(signal.aborted ? "cancelled" : "failure", { usage: undefined, billable }, failure);
+    const billable = this.answered || !(cause instanceof ProviderFailure) || cause.billable;
+    this.#book(this.#isCancelled ? "cancelled" : "failure", { usage: undefined, billable }, failure);
     return failure;
   }
 
@@ -100,6 +116,7 @@ export class Attempt {
         outputTokens: this.#outputTokens,
         firstOutputAtMs: this.#firstOutputAtMs,
       });
+      this.#usage = booked.usage;
       return booked;
     } finally {
       this.#board.ended(boardNameOf(this.deployment), this.#timesOf(status, booked?.usage));

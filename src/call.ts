@@ -1,6 +1,7 @@
 import type { Ticket } from "./admission/ticket.ts";
-import type { AcceptedEvent, Caller } from "./completion.ts";
+import type { AcceptedEvent, Caller, CompletionRequest } from "./completion.ts";
 import type { Deployment } from "./config/config.ts";
+import type { Continuation } from "./continuation.ts";
 import type { GatewayError } from "./errors.ts";
 import type { Grant } from "./keys/authority.ts";
 import type { Itinerary } from "./routing/itinerary.ts";
@@ -15,6 +16,10 @@ interface CallParts {
   readonly router: Router;
   readonly itinerary: Itinerary;
   readonly trace: CallTrace;
+  /** As it began. */
+  readonly request: CompletionRequest;
+  /** Undefined: a stream that breaks off is not gone on with. */
+  readonly continuation: Continuation | undefined;
 }
 
 /** One call under way: who makes it, where it goes, and how far it has come. */
@@ -25,6 +30,8 @@ export class Call implements CallParts {
   readonly router: Router;
   readonly itinerary: Itinerary;
   readonly trace: CallTrace;
+  readonly request: CompletionRequest;
+  readonly continuation: Continuation | undefined;
   /** Undefined until the call is admitted. */
   ticket: Ticket | undefined;
   /** How the last attempt in the group that was asked for failed. */
@@ -39,6 +46,8 @@ export class Call implements CallParts {
     this.router = parts.router;
     this.itinerary = parts.itinerary;
     this.trace = parts.trace;
+    this.request = parts.request;
+    this.continuation = parts.continuation;
   }
 
   /** The ticket of a call that is admitted. */

@@ -4,6 +4,7 @@ import { neededOf, type Place } from "./admission/place.ts";
 import type { Ticket } from "./admission/ticket.ts";
 import { mayUse } from "./admission/whitelist.ts";
 import { Attempt } from "./attempt.ts";
+import { AttemptSignal } from "./attempt-signal.ts";
 import type { AnswerCache } from "./cache/answer-cache.ts";
 import type { CacheTerms } from "./cache/cache-terms.ts";
 import { cacheableCall } from "./cacheable-call.ts";
@@ -11,15 +12,18 @@ import { Call } from "./call.ts";
 import { type Clock, pause, type Random } from "./clock.ts";
 import type { CallEvent, Caller, CompletionRequest, EndEvent, PretendedFailure, SettledEvent } from "./completion.ts";
 import type { Deployment } from "./config/config.ts";
+import { Continuation } from "./continuation.ts";
 import type { Board } from "./counters/board.ts";
 import { fallbackResolver, namesOf, startFor } from "./destinations.ts";
 import { GatewayError, ProviderFailure } from "./errors.ts";
+import { type Runner, race } from "./hedge.ts";
 import type { Grant } from "./keys/authority.ts";
 import type { Provider } from "./providers/provider.ts";
 import type { Ask } from "./routing/candidate.ts";
 import { findOverflows } from "./routing/context-window.ts";
 import type { Health } from "./routing/health.ts";
-import { type Destination, Itinerary } from "./routing/itinerary.ts";
+import { Hedging } from "./routing/hedging.ts";
+import { type Destination, Itinerary, type Timeouts } from "./routing/itinerary.ts";
 import { nowhere } from "./routing/nowhere.ts";
 import type { Route, Router } from "./routing/router.ts";
 import type { Snapshots } from "./routing/snapshots.ts";
@@ -27,6 +31,7 @@ import type { TokenCounter } from "./routing/token-counter.ts";
 import type { AttemptFacts, Telemetry } from "./telemetry/telemetry.ts";
 import { withOverrides } from "./wires/overrides.ts";
 
+const quicker = new GatewayError("client_closed_request", "Another attempt was quicker.");
 const abandoned = new GatewayError("client_closed_request", "The caller went away.");
 
 /**
@@ -55,6 +60,7 @@ export class Gateway {
   readonly #telemetry: Telemetry;
   readonly #clock: Clock;
   readonly #random: Random;
+  readonly #hedging = new Hedging();
   readonly #newCallId: () => string;
 
   constructor(parts: {
@@ -108,13 +114,25 @@ export class Gateway {
       trace.identify({ keyId: grant.keyId, teamId: grant.teamId });
       grant.policy?.checkCompletion(path, () => request.chat());
       const start = startFor(router, grant, request.model);
+      const continuation = continuationFor(request, router);
       const terms = this.#cache?.termsOf(request, caller, grant.allowedCacheControls);
       trace.identify({ modelGroup: start.route.modelGroup });
       const tags = [...new Set([...grant.tags, ...caller.tags, ...request.tags])];
-      const asked = { request, tags, keyId: grant.keyId, sessionId: caller.sessionId };
+      // Bytes cannot be gone on with by another model.
+      const sent = continuation === undefined ? request : { ...request, wire: undefined, raw: undefined };
+      const asked = { request: sent, tags, keyId: grant.keyId, sessionId: caller.sessionId };
       const ask = await this.#askFor(asked, router, start.route);
       const itinerary = this.#itineraryFor(caller, grant, router, start, ask);
-      call = new Call({ caller, callId: this.#newCallId(), grant, router, itinerary, trace });
+      call = new Call({
+        caller,
+        callId: this.#newCallId(),
+        grant,
+        router,
+        itinerary,
+        trace,
+        request: sent,
+        continuation,
+      });
       if (this.#cache === undefined || terms === undefined) yield* this.#attempts(call);
       else yield* this.#cached(call, this.#cache, terms);
       failure = undefined;
@@ -175,28 +193,68 @@ export class Gateway {
    * @param refused why the call was not let through to the first group, if it has been tried.
    */
   async *#attempts(call: Call, refused?: unknown): AsyncGenerator<CallEvent, void, undefined> {
-    const { itinerary, caller } = call;
+    const { itinerary, caller, continuation } = call;
+    let begun = false;
     for (let isFirst = true; ; isFirst = false) {
-      let begun = false;
       let failure: GatewayError;
       try {
         if (isFirst && refused !== undefined) throw refused;
         const place = await this.#place(call);
-        for await (const event of this.#attempt(call, place)) {
+        const goesOn = begun;
+        for await (const event of this.#run(call, place)) {
+          if (goesOn && continuation?.isRepeated(event) === true) continue;
           begun = true;
-          yield event;
+          yield continuation?.pass(event) ?? event;
         }
         return;
       } catch (thrown) {
         failure = GatewayError.from(thrown);
         if (itinerary.fallbackModels.length === 0) call.failure = failure;
         if (caller.signal.aborted) throw failure;
-        if (begun) throw call.told(failure);
+        if (begun && continuation?.isPossible !== true) throw call.told(failure);
       }
       const step = itinerary.after(failure);
-      if (step.kind === "stop") throw call.told(call.failure ?? failure);
+      if (step.kind === "stop") throw call.told(begun ? failure : (call.failure ?? failure));
+      if (begun && continuation !== undefined) itinerary.goOnWith(continuation.request(call.request));
       if (step.kind === "fallback") await this.#enter(call, step.destination);
       else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
+    }
+  }
+
+  /** An attempt; and if so configured, another one beside it when its answer is late. */
+  #run(call: Call, place: Place): AsyncGenerator<CallEvent, void, undefined> {
+    const { hedge } = call.router.config;
+    const isStream = call.request.stream;
+    if (hedge === undefined) return this.#attempt(call, place);
+    this.#hedging.save(hedge);
+    const afterMs = this.#hedging.waitMs(place.deployment, isStream, hedge);
+    if (afterMs === undefined) return this.#attempt(call, place);
+    const runnerAt = (at: Place): Runner => {
+      const control = new AttemptSignal(call.caller.signal);
+      return { events: this.#attempt(call, at, control), cancel: () => control.abort(quicker) };
+    };
+    return race(runnerAt(place), {
+      afterMs,
+      second: async () => {
+        const other = await this.#otherPlace(call);
+        return other && runnerAt(other);
+      },
+      clock: this.#clock,
+    });
+  }
+
+  /** A place where the call has not been, if there is one and second attempts are not too many already. */
+  async #otherPlace(call: Call): Promise<Place | undefined> {
+    const candidates = call.itinerary.others();
+    if (candidates.length === 0 || !this.#hedging.spend()) return undefined;
+    try {
+      return await this.#admission.takePlace(
+        call.admitted,
+        neededOf(call.router.ranked(candidates, call.itinerary.ask)),
+      );
+    } catch {
+      // The attempt that is under way is not worse for it.
+      return undefined;
     }
   }
 
@@ -228,14 +286,14 @@ export class Gateway {
     if (ticket === undefined) {
       const { caller, callId, trace } = call;
       call.ticket = await this.#admission.admit({ ...leg, grant, caller, tags, callId, traceId: trace.traceId });
-    } else if (ticket.leg.modelGroup !== route.modelGroup) {
+    } else if (ticket.leg.modelGroup !== route.modelGroup || ticket.leg.request !== request) {
       await this.#admission.move(ticket, grant, leg);
     }
     return options;
   }
 
   /** One attempt at one deployment. Reserving (`begin`) and settling stand here together. */
-  async *#attempt(call: Call, place: Place): AsyncGenerator<CallEvent, void, undefined> {
+  async *#attempt(call: Call, place: Place, control?: AttemptSignal): AsyncGenerator<CallEvent, void, undefined> {
     const { caller, itinerary } = call;
     const { request } = itinerary.ask;
     const { deployment, isProbe } = place;
@@ -246,6 +304,8 @@ export class Gateway {
     const spending = await ticket.begin(number, place);
     const trace = call.trace.attempt(attemptFacts(request, deployment, number));
     const attempt = new Attempt({ spending, trace, clock: this.#clock, board: this.#board, isStream: request.stream });
+    const limit = this.#firstEventLimit(caller, timeouts, control);
+    const signal = limit?.signal ?? control?.signal ?? caller.signal;
     try {
       const events = this.#providerOf(deployment).complete({
         request,
@@ -253,12 +313,13 @@ export class Gateway {
         ...timeouts,
         outputTokensMax: ticket.outputTokensMaxAt(deployment),
         traceparent: trace.traceparent,
-        signal: caller.signal,
+        signal,
       });
       for await (const event of events) {
         const isFirst = !attempt.answered;
         if (isFirst) {
-          attempt.begin();
+          limit?.cancel();
+          this.#hedging.observe(deployment, request.stream, attempt.begin());
           this.#health.succeeded(deployment, isProbe);
         }
         // Counted before it is handed on: the reader may leave at any yield.
@@ -271,14 +332,35 @@ export class Gateway {
         billable: true,
       });
     } catch (thrown) {
-      const failure = attempt.fail(thrown, caller.signal);
+      const failure = attempt.fail(thrown, signal);
+      call.continuation?.broke(attempt.usage);
       const hasSiblings = itinerary.route.deployments.length > 1;
-      if (!caller.signal.aborted) this.#health.failed(deployment, failure, call.router.config.cooldown, hasSiblings);
+      if (!attempt.isCancelled) this.#health.failed(deployment, failure, call.router.config.cooldown, hasSiblings);
       throw failure;
     } finally {
+      limit?.cancel();
+      limit?.release();
+      control?.release();
       attempt.abandon();
     }
   }
+
+  /** Gives an attempt up whose answer does not begin in time, where that time is not its connection's. */
+  #firstEventLimit({ signal }: Caller, { firstEventMs }: Timeouts, control: AttemptSignal | undefined) {
+    if (firstEventMs === undefined) return undefined;
+    const limit = new AttemptSignal(control?.signal ?? signal);
+    const cancel = this.#clock.after(firstEventMs, () => limit.abort(late()));
+    return { signal: limit.signal, release: () => limit.release(), cancel };
+  }
+}
+
+/** What a model needs that may have to go on with a stream another has begun; undefined: it is not to be gone on with. */
+function continuationFor({ stream, choiceCount }: CompletionRequest, { config }: Router): Continuation | undefined {
+  return stream && choiceCount === 1 && config.continuesStreams === true ? new Continuation() : undefined;
+}
+
+function late(): ProviderFailure {
+  return new ProviderFailure("provider_timeout", "The provider did not begin to answer in time.", { billable: true });
 }
 
 function pretendedFailure(code: PretendedFailure): GatewayError {

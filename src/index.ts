@@ -1,8 +1,10 @@
 /** Tollgate as a library: what the programs in `sidecar/` are put together from. */
 
 export { type Clock, type Random, systemClock, systemRandom } from "./clock.ts";
+export type { AlertChannel, AlertRouting } from "./config/alert-routing.ts";
 export { isAlertChannel } from "./config/alerting.ts";
-export type { AlertChannel, AlertRouting, Config, Fault, KeyRules } from "./config/config.ts";
+export type { Config, Fault } from "./config/config.ts";
+export type { KeyRules } from "./config/creation-rules.ts";
 export { type ConfigReading, loadConfig, readConfigFile } from "./config/load.ts";
 export { remarkText } from "./config/remarks.ts";
 export { type ConfigSummary, type DeploymentSummary, summarise } from "./config/summary.ts";

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { Admission } from "../src/admission/admission.ts";
 import { AnswerCache } from "../src/cache/answer-cache.ts";
 import { MemoryAnswers } from "../src/cache/memory-answers.ts";
+import { pause } from "../src/clock.ts";
 import type { CallEvent, CompletionEvent, CompletionRequest } from "../src/completion.ts";
 import type { Config, Deployment } from "../src/config/config.ts";
 import { createMemoryCounters } from "../src/counters/memory.ts";
@@ -28,8 +29,8 @@ import { sampleGrant } from "./keys/samples.ts";
 import { sampleBoard } from "./routing/sample-board.ts";
 import { all, sampleCaller, sampleConfig, sampleDeployment, sampleRequest } from "./sample-call.ts";
 
-/** What a provider does in one attempt, in order: an event, a failure, waiting for the caller to abort, or doing something. */
-export type Step = CompletionEvent | Error | "wait" | (() => void);
+/** What a provider does in one attempt, in order: an event, a failure, waiting for the caller to abort or for so many milliseconds, or doing something. */
+export type Step = CompletionEvent | Error | "wait" | number | (() => void);
 
 export const usage = {
   inputTokens: 10,
@@ -50,6 +51,11 @@ export const answer: readonly Step[] = [
 class ScriptedProvider implements Provider {
   readonly calls: (ProviderCall & { ended: boolean })[] = [];
   scripts: (readonly Step[])[] = [];
+  readonly #clock: HandClock;
+
+  constructor(clock: HandClock) {
+    this.#clock = clock;
+  }
 
   async *complete(call: ProviderCall): AsyncGenerator<CompletionEvent, void, undefined> {
     const seen = { ...call, ended: false };
@@ -57,6 +63,7 @@ class ScriptedProvider implements Provider {
     try {
       for (const step of script) {
         if (step === "wait") await aborted(call.signal);
+        else if (typeof step === "number") await pause(this.#clock, step, call.signal);
         else if (typeof step === "function") step();
         else if (step instanceof Error) throw step;
         else yield step;
@@ -71,7 +78,7 @@ class ScriptedProvider implements Provider {
 export class GatewayStage implements Telemetry {
   readonly clock = new HandClock();
   readonly authority = new PaperAuthority({ clock: this.clock });
-  readonly provider = new ScriptedProvider();
+  readonly provider = new ScriptedProvider(this.clock);
   readonly counters = createMemoryCounters({ clock: this.clock });
   readonly board = sampleBoard(this.clock);
   readonly health = new Health({ clock: this.clock, board: this.board });

@@ -27,10 +27,15 @@ const floors: readonly (readonly string[])[] = [
 
 /** Files that stand beside another and are one room with it. */
 const annexes: Readonly<Record<string, string>> = Object.fromEntries(
-  ["attempt.ts", "cacheable-call.ts", "call.ts", "continuation.ts", "destinations.ts", "hedge.ts"].map((file) => [
-    file,
-    "gateway.ts",
-  ]),
+  [
+    "attempt.ts",
+    "attempt-signal.ts",
+    "cacheable-call.ts",
+    "call.ts",
+    "continuation.ts",
+    "destinations.ts",
+    "hedge.ts",
+  ].map((file) => [file, "gateway.ts"]),
 );
 
 /** The tower stands beside the house: what it may import, and who may import it. */

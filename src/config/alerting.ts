@@ -1,5 +1,5 @@
 import type { Secret } from "../secret.ts";
-import type { AlertChannel, AlertRouting, AlertType } from "./config.ts";
+import type { AlertChannel, AlertRouting, AlertType } from "./alert-routing.ts";
 import type { Remarks } from "./remarks.ts";
 import type { ConfigFile } from "./schema.ts";
 

@@ -1,8 +1,10 @@
 /** The configuration as the gateway uses it: compiled from LiteLLM's YAML once, then read-only. */
 
-import type { FallbackTarget, JsonObject, Wire } from "../completion.ts";
+import type { FallbackTarget, Wire } from "../completion.ts";
 import type { Secret } from "../secret.ts";
+import type { AlertRouting } from "./alert-routing.ts";
 import type { AwsAccess, GoogleAccess } from "./cloud-access.ts";
+import type { KeyRules } from "./creation-rules.ts";
 
 /**
  * What things cost, in pico-dollars (1e-12 USD) each, so that every published price is a whole number: $0.0375 per million
@@ -136,6 +138,8 @@ export interface Deployment {
   readonly timeoutMs: number;
   /** Until the first byte of a stream and between its bytes, in milliseconds. */
   readonly streamTimeoutMs: number;
+  /** Until a stream's first event, in milliseconds; undefined: `streamTimeoutMs` is enough. */
+  readonly firstTokenTimeoutMs?: number | undefined;
   /** Between the bytes of a stream, where that differs, in milliseconds. */
   readonly streamIdleTimeoutMs?: number | undefined;
   readonly rpm: number | undefined;
@@ -210,22 +214,6 @@ export type KeyServiceUnavailable =
 
 /** What becomes of calls to models nobody knows the price of: refused to callers with a budget, or served and booked at $0. */
 export type UnpricedModels = "refuse" | "flag";
-
-/** Where alerts can go, in LiteLLM's words. */
-export type AlertChannel = "slack" | "webhook" | "email" | "pagerduty";
-
-/** LiteLLM's kinds of alert that exist here. */
-export type AlertType = "budget_alerts" | "outage_alerts" | "fallback_reports";
-
-/** Which alerts go where. */
-export interface AlertRouting {
-  /** Each once. */
-  readonly channels: readonly AlertChannel[];
-  /** Undefined: all. */
-  readonly types: ReadonlySet<AlertType> | undefined;
-  /** Slack's webhooks for alerts of one type, instead of the common one. */
-  readonly slackUrls: ReadonlyMap<AlertType, readonly Secret[]>;
-}
 
 /** LiteLLM's ways of choosing among deployments. */
 export type RoutingStrategy =
@@ -318,46 +306,20 @@ export interface RouterConfig extends RepeatRules {
   /** Whether, once retries are used up, the other deployments of the group are tried before other groups. */
   readonly weightedFailover: boolean;
   readonly cooldown: CooldownRules;
+  /** Undefined: no attempt is made beside another. */
+  readonly hedge?: HedgeRules | undefined;
+  /** Whether another model goes on with a stream that broke off. */
+  readonly continuesStreams?: boolean;
 }
 
-/** Limits that keys may have. Absent: none is written. */
-interface KeyLimits {
-  /** Nano-dollars. */
-  readonly maxBudget?: bigint;
-  readonly budgetDuration?: string;
-  /** How long a key works. */
-  readonly duration?: string;
-  readonly rpmLimit?: number;
-  readonly tpmLimit?: number;
-  readonly maxParallelRequests?: number;
-}
-
-/** What a team or a user gets where its maker does not say. */
-export interface EntityDefaults extends Pick<KeyLimits, "maxBudget" | "budgetDuration" | "rpmLimit" | "tpmLimit"> {
-  readonly models?: readonly string[];
-  /** A user's. */
-  readonly role?: "proxy_admin" | "proxy_admin_viewer" | "internal_user" | "internal_user_viewer";
-  /** What a team's members may do to its keys: paths. */
-  readonly memberPermissions?: readonly string[];
-}
-
-/** What holds for keys that are made, and for teams and users. */
-export interface KeyRules {
-  /** What a key gets where its maker does not say (`litellm_settings.default_key_generate_params`). */
-  readonly defaults: KeyLimits & {
-    readonly models?: readonly string[];
-    readonly metadata?: JsonObject;
-    readonly userId?: string;
-    readonly teamId?: string;
-  };
-  /** The most a key may have, and what it gets if neither its maker nor the defaults say (`upperbound_key_generate_params`). */
-  readonly bounds: KeyLimits;
-  /** `litellm_settings.default_team_params`. */
-  readonly teamDefaults?: EntityDefaults;
-  /** `litellm_settings.default_internal_user_params`. */
-  readonly userDefaults?: EntityDefaults;
-  /** Teams that every user may join (`default_internal_user_params.available_teams`). */
-  readonly joinableTeams?: readonly string[];
+/** When a second attempt is made beside one whose answer is late. */
+export interface HedgeRules {
+  /** Once it is later than this part of its deployment's answers, from 0 to 1. */
+  readonly quantile: number;
+  /** But not before, in milliseconds. */
+  readonly afterMsMin: number;
+  /** The largest part of all attempts that second ones may be, from 0 to 1. */
+  readonly shareMax: number;
 }
 
 /** Everything a gateway needs to know. */

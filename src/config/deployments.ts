@@ -217,6 +217,8 @@ function figuresOf(entry: ModelEntry, context: DeploymentContext) {
   return {
     timeoutMs,
     streamTimeoutMs: params.stream_timeout ?? context.streamTimeoutMs ?? timeoutMs,
+    firstTokenTimeoutMs: params.ttft_timeout,
+    streamIdleTimeoutMs: params.stream_idle_timeout,
     rpm: params.rpm ?? entry.rpm ?? info?.rpm,
     tpm: params.tpm ?? entry.tpm ?? info?.tpm,
     weight: params.weight,

@@ -99,6 +99,14 @@ export function number(min: number, example: number) {
   });
 }
 
+/** A part of a whole. */
+export function ratio(example: number) {
+  return field(`a number from 0 to 1, such as ${example}`, (value) => {
+    const found = readNumber(value);
+    return found !== undefined && found >= 0 && found <= 1 ? found : undefined;
+  });
+}
+
 /** A time over zero, written in seconds, kept in whole milliseconds. */
 export const seconds = field("a number of seconds over 0, such as 30", (value) => {
   const ms = (readNumber(value) ?? 0) * 1000;

@@ -1,7 +1,7 @@
 /** What an operator's file says of keys, teams and users that are made: LiteLLM's defaults and upper bounds. */
 
 import { durationMs, parseDuration } from "../duration.ts";
-import type { EntityDefaults, KeyRules } from "./config.ts";
+import type { EntityDefaults, KeyRules } from "./creation-rules.ts";
 import { anything, choice, dollars, duration, list, map, section, text, whole } from "./fields.ts";
 import type { Remarks } from "./remarks.ts";
 

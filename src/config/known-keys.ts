@@ -69,7 +69,7 @@ export const paramKeys = sectionKeys(
   `api_version region_name max_retries
    max_budget budget_duration
    configurable_clientside_auth_params silent_model use_in_pass_through use_litellm_proxy
-   merge_reasoning_content_in_choices max_file_size_mb bucket_name ttft_timeout stream_idle_timeout keepalive_seconds
+   merge_reasoning_content_in_choices max_file_size_mb bucket_name  keepalive_seconds
    allow_client_keepalive_override mock_timeout max_completion_tokens temperature top_p top_k n stop seed logprobs
    top_logprobs presence_penalty frequency_penalty logit_bias response_format reasoning_effort thinking tools tool_choice
    parallel_tool_calls user metadata extra_body num_ctx dimensions encoding_format input_type

@@ -1,6 +1,6 @@
 import type { FallbackTarget, JsonObject } from "../completion.ts";
 import { matchWildcard } from "../wildcard.ts";
-import type { Config, FallbackMap, RouterConfig } from "./config.ts";
+import type { Config, FallbackMap, HedgeRules, RouterConfig } from "./config.ts";
 import { byClass } from "./failure-policy.ts";
 import type { Path, Remarks } from "./remarks.ts";
 import type { ConfigFile } from "./schema.ts";
@@ -55,6 +55,8 @@ export function compileReliability(
     retryPauseMs: router?.retry_after ?? 0,
     fallbacksMax: router?.max_fallbacks ?? settings?.max_fallbacks ?? defaultFallbacksMax,
     checksFallbackAccess: general?.enforce_fallback_model_access ?? false,
+    hedge: hedgeOf(file.tollgate?.hedging),
+    continuesStreams: file.tollgate?.continue_streams ?? false,
     weightedFailover: router?.enable_weighted_failover ?? false,
     cooldown: {
       disabled: router?.disable_cooldowns ?? false,
@@ -63,6 +65,11 @@ export function compileReliability(
       allowedFailsByClass: byClass(router?.allowed_fails_policy, "AllowedFails"),
     },
   };
+}
+
+function hedgeOf(given: NonNullable<ConfigFile["tollgate"]>["hedging"]): HedgeRules | undefined {
+  if (given === undefined) return undefined;
+  return { quantile: given.quantile ?? 0.95, afterMsMin: given.min_delay ?? 200, shareMax: given.max_ratio ?? 0.1 };
 }
 
 /** What `allowed_fails` says; undefined if it says nothing. */

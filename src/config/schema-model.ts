@@ -38,6 +38,8 @@ export const litellmParams = section({
   extra_headers: headers.optional(),
   headers: headers.optional(),
   timeout: seconds.optional(),
+  ttft_timeout: seconds.optional(),
+  stream_idle_timeout: seconds.optional(),
   stream_timeout: seconds.optional(),
   rpm: whole(0, 100).optional(),
   tpm: whole(0, 100_000).optional(),

@@ -12,6 +12,7 @@ import {
   namespace,
   number,
   pause,
+  ratio,
   redisUrl,
   retention,
   seconds,
@@ -149,6 +150,12 @@ export const tollgateSettings = section({
   unpriced_models: choice(["refuse", "flag"]).optional(),
   keyservice_unavailable: choice(["lease_only", "closed", "open"]).optional(),
   keyservice_open_max_budget: number(0, 1).optional(),
+  hedging: section({
+    quantile: ratio(0.95).optional(),
+    min_delay: pause.optional(),
+    max_ratio: ratio(0.1).optional(),
+  }).optional(),
+  continue_streams: flag.optional(),
   cache_sharing: choice(["all", "team", "key"]).optional(),
 });
 

@@ -1,7 +1,7 @@
 /** Administration of teams, users, organizations, customers and tags: what both faces come down to. */
 
 import type { Clock } from "../clock.ts";
-import type { KeyRules } from "../config/config.ts";
+import type { KeyRules } from "../config/creation-rules.ts";
 import { GatewayError } from "../errors.ts";
 import type { AsOf } from "./budget-records.ts";
 import { isUnknownTemplate, noSuchTemplate } from "./budget-templates.ts";

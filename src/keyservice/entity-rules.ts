@@ -1,4 +1,4 @@
-import type { KeyRules } from "../config/config.ts";
+import type { KeyRules } from "../config/creation-rules.ts";
 import type { EntityChange, EntityKind } from "./entity-fields.ts";
 import { teamPermissionsOf, withPermissions } from "./team-permissions.ts";
 

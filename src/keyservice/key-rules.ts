@@ -1,6 +1,6 @@
 /** What the configuration says of keys that are made or changed: defaults, and upper bounds that nobody gets over. */
 
-import type { KeyRules } from "../config/config.ts";
+import type { KeyRules } from "../config/creation-rules.ts";
 import { durationMs, parseDuration } from "../duration.ts";
 import { formatUsd } from "../money.ts";
 import { type FieldNames, invalid, type KeyChange, type KeyFields } from "./key-fields.ts";

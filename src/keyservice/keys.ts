@@ -1,7 +1,7 @@
 /** Administration of virtual keys: what both faces, gRPC and HTTP, come down to. */
 
 import type { Clock } from "../clock.ts";
-import type { KeyRules } from "../config/config.ts";
+import type { KeyRules } from "../config/creation-rules.ts";
 import { durationMs, parseDuration } from "../duration.ts";
 import { formatUsd, type Nanos } from "../money.ts";
 import { checkAutoRotation } from "./auto-rotation.ts";

@@ -2,7 +2,7 @@
 
 import type { Clock } from "../clock.ts";
 import type { JsonObject } from "../completion.ts";
-import type { KeyRules } from "../config/config.ts";
+import type { KeyRules } from "../config/creation-rules.ts";
 import { GatewayError } from "../errors.ts";
 import { formatUsd, type Nanos, parseUsd, usdFromNumber } from "../money.ts";
 import { inBooks } from "./books.ts";

@@ -1,5 +1,5 @@
 import { type Clock, keepProcessAlive, type Random } from "../clock.ts";
-import type { KeyRules } from "../config/config.ts";
+import type { KeyRules } from "../config/creation-rules.ts";
 import { GatewayError } from "../errors.ts";
 import { KeyService as KeyServiceDescription } from "../gen/tollgate/keys/v1/keys_pb.ts";
 import { Closers } from "../lifecycle.ts";

@@ -1,8 +1,8 @@
 import type { Clock, Random } from "../clock.ts";
-import type { FallbackTarget, JsonObject, RepeatWishes } from "../completion.ts";
+import type { CompletionRequest, FallbackTarget, JsonObject, RepeatWishes } from "../completion.ts";
 import type { Deployment, FallbackMap, RepeatRules, RouterConfig } from "../config/config.ts";
 import type { ErrorCode, GatewayError } from "../errors.ts";
-import type { Ask, Selection } from "./candidate.ts";
+import type { Ask, Candidate, Selection } from "./candidate.ts";
 import { failureClassOf } from "./failure-class.ts";
 import { isWorthRepeating, pauseMs, retryBound } from "./retries.ts";
 import type { Route, Router } from "./router.ts";
@@ -44,6 +44,8 @@ export interface Timeouts {
   readonly timeoutMs: number;
   /** Between two pieces of it. */
   readonly idleTimeoutMs: number;
+  /** Until a stream's first event, whatever came on its connection before; undefined: the other two are enough. */
+  readonly firstEventMs: number | undefined;
 }
 
 const stop: Step = { kind: "stop" };
@@ -121,6 +123,16 @@ export class Itinerary {
     return fresh.candidates.length > 0 || this.#tried.length === 0 ? fresh : this.#select(false);
   }
 
+  /** Where the call has not been in this group. */
+  others(): readonly Candidate[] {
+    return this.#select(true).candidates;
+  }
+
+  /** From here on the call is another one: what there is of its answer belongs to it. */
+  goOnWith(request: CompletionRequest): void {
+    this.#ask = { ...this.#ask, request };
+  }
+
   /** An attempt begins at a deployment. */
   begin(deployment: Deployment): void {
     this.#tried.push(deployment);
@@ -151,7 +163,9 @@ export class Itinerary {
     const leftMs = deadlineMs === undefined ? Number.POSITIVE_INFINITY : Math.max(1, deadlineMs - clock.monotonicMs());
     const ownMs = isStream ? deployment.streamTimeoutMs : deployment.timeoutMs;
     const idleMs = isStream ? (deployment.streamIdleTimeoutMs ?? deployment.streamTimeoutMs) : deployment.timeoutMs;
-    return { timeoutMs: Math.min(ownMs, leftMs), idleTimeoutMs: idleMs };
+    const firstMs = isStream ? Math.min(deployment.firstTokenTimeoutMs ?? Number.POSITIVE_INFINITY, leftMs) : undefined;
+    const firstEventMs = firstMs === Number.POSITIVE_INFINITY ? undefined : firstMs;
+    return { timeoutMs: Math.min(ownMs, leftMs), idleTimeoutMs: idleMs, firstEventMs };
   }
 
   #select(isFresh: boolean): Selection {

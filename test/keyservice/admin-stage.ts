@@ -7,7 +7,7 @@ import type pg from "pg";
 import type { Clock } from "../../src/clock.ts";
 import { systemClock, systemRandom } from "../../src/clock.ts";
 import type { JsonObject } from "../../src/completion.ts";
-import type { KeyRules } from "../../src/config/config.ts";
+import type { KeyRules } from "../../src/config/creation-rules.ts";
 import { AuditAdminService } from "../../src/gen/tollgate/admin/v1/audit_pb.ts";
 import { BudgetAdminService, EntityAdminService } from "../../src/gen/tollgate/admin/v1/entities_pb.ts";
 import { KeyAdminService, SpendAdminService } from "../../src/gen/tollgate/admin/v1/keys_pb.ts";

@@ -1,7 +1,7 @@
 /** What operators are told, and in which words. */
 
 import { hash } from "node:crypto";
-import type { AlertType } from "../../config/config.ts";
+import type { AlertType } from "../../config/alert-routing.ts";
 import { formatUsd, type Nanos } from "../../money.ts";
 
 interface KindFacts {

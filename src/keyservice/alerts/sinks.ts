@@ -1,4 +1,4 @@
-import type { AlertType } from "../../config/config.ts";
+import type { AlertType } from "../../config/alert-routing.ts";
 import { Closers } from "../../lifecycle.ts";
 import type { Secret } from "../../secret.ts";
 import type { Telemetry } from "../../telemetry/telemetry.ts";

@@ -1,4 +1,4 @@
-import type { AlertType } from "../../config/config.ts";
+import type { AlertType } from "../../config/alert-routing.ts";
 import type { Secret } from "../../secret.ts";
 import { type Alert, alertKinds, detailsOf, headline } from "./alert.ts";
 import type { Poster } from "./poster.ts";
