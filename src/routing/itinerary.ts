@@ -18,6 +18,9 @@ const refusals: ReadonlySet<ErrorCode> = new Set([
 /** The deployments of the group cannot take the call; others may. */
 const misplaced: ReadonlySet<ErrorCode> = new Set(["deployments_full", "invalid_request"]);
 
+/** Connections keep their time limits to a second or so: shorter ones than this are kept apart from them, in milliseconds. */
+const coarseMs = 10_000;
+
 /** Nobody waits longer for a deployment that is down, in milliseconds. */
 const longestCoolingWaitMs = 8_000;
 
@@ -44,7 +47,7 @@ export interface Timeouts {
   readonly timeoutMs: number;
   /** Between two pieces of it. */
   readonly idleTimeoutMs: number;
-  /** Until a stream's first event, whatever came on its connection before; undefined: the other two are enough. */
+  /** Until the first event, to the millisecond, whatever came on its connection before; undefined: the other two are enough. */
   readonly firstEventMs: number | undefined;
 }
 
@@ -163,9 +166,13 @@ export class Itinerary {
     const leftMs = deadlineMs === undefined ? Number.POSITIVE_INFINITY : Math.max(1, deadlineMs - clock.monotonicMs());
     const ownMs = isStream ? deployment.streamTimeoutMs : deployment.timeoutMs;
     const idleMs = isStream ? (deployment.streamIdleTimeoutMs ?? deployment.streamTimeoutMs) : deployment.timeoutMs;
-    const firstMs = isStream ? Math.min(deployment.firstTokenTimeoutMs ?? Number.POSITIVE_INFINITY, leftMs) : undefined;
-    const firstEventMs = firstMs === Number.POSITIVE_INFINITY ? undefined : firstMs;
-    return { timeoutMs: Math.min(ownMs, leftMs), idleTimeoutMs: idleMs, firstEventMs };
+    const timeoutMs = Math.min(ownMs, leftMs);
+    const firstTokenMs = (isStream ? deployment.firstTokenTimeoutMs : undefined) ?? Number.POSITIVE_INFINITY;
+    const firstEventMs = Math.min(
+      timeoutMs < coarseMs || leftMs < coarseMs ? timeoutMs : Number.POSITIVE_INFINITY,
+      firstTokenMs,
+    );
+    return { timeoutMs, idleTimeoutMs: idleMs, firstEventMs: Number.isFinite(firstEventMs) ? firstEventMs : undefined };
   }
 
   #select(isFresh: boolean): Selection {
