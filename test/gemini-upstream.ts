@@ -103,7 +103,9 @@ export class GeminiUpstream {
       return (res) => sendError(res, 400, { message, status: "INVALID_ARGUMENT", details: [info] });
     }
     const isCloud =
-      /^\/v1\/projects\/test-project\/locations\/europe-west4\/(publishers\/google\/models|endpoints)\//.test(path);
+      /^\/v1\/projects\/test-project\/locations\/europe-west4\/(publishers\/(?:google|anthropic)\/models|endpoints)\//.test(
+        path,
+      );
     if (!isCloud) return (res) => sendError(res, 404, { message: `no ${path}`, status: "NOT_FOUND" });
     if (authorization === `Bearer ${this.tokens.at(-1)}` && key === undefined) return undefined;
     return (res) => sendError(res, 401, { message: "Request had invalid credentials.", status: "UNAUTHENTICATED" });

@@ -146,10 +146,10 @@ function containerSource(lookup: Lookup): AwsSource | undefined {
 
 /** @param model as written behind the provider's name. */
 export function findGoogle(model: string, params: Params, lookup: Lookup): CloudAddress {
-  if (!/^(gemini|gemma)|^\d+$/.test(model)) {
+  if (!/^(gemini|gemma|claude)|^\d+$/.test(model)) {
     return {
       key: "model",
-      reason: "of Vertex AI's models those of Google's, gemini-..., are served, and endpoints, by their number",
+      reason: "of Vertex AI's models gemini-... and claude-... are served, and endpoints of Gemini's, by their number",
     };
   }
   const location =

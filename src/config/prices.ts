@@ -42,6 +42,7 @@ const tableProviders: ReadonlyMap<string, string> = new Map(
     perplexity: "perplexity",
     together_ai: "together",
     vertex_ai: "google",
+    vertex_ai_beta: "google",
     voyage: "voyageai",
     xai: "x-ai",
     zai: "zai",

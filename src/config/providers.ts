@@ -151,7 +151,8 @@ export function findTarget(name: string, parts: { custom: string | undefined; ha
   const prefix = parts.custom ?? (slash === -1 ? undefined : name.slice(0, slash));
   const model = prefix !== undefined && name.startsWith(`${prefix}/`) ? name.slice(prefix.length + 1) : name;
   const known = prefix === undefined ? undefined : providers.get(prefix);
-  if (prefix !== undefined && known?.served === true) return { ok: true, provider: prefix, model, row: known };
+  if (prefix !== undefined && known?.served === true)
+    return { ok: true, provider: prefix, model, row: rowFor(model, known) };
   if (prefix !== undefined && (known !== undefined || foreign.has(prefix))) return notServed(prefix, model);
   if (parts.custom === undefined) {
     if (openaiNames.test(name)) return served("openai", name);
@@ -162,6 +163,12 @@ export function findTarget(name: string, parts: { custom: string | undefined; ha
     }
   }
   return { ok: false, provider: prefix, model, reason: unknownReason(prefix) };
+}
+
+/** In Google's cloud Claude speaks its maker's wire. */
+function rowFor(model: string, known: ProviderRow): ProviderRow {
+  if (known.cloud !== "google" || !model.startsWith("claude")) return known;
+  return { ...known, wire: "anthropic-messages", lacks: lackedByAnthropic };
 }
 
 function served(provider: string, model: string): Target {

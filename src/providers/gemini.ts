@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../clock.ts";
 import type { Deployment } from "../config/config.ts";
-import { GatewayError, ProviderFailure } from "../errors.ts";
+import { GatewayError } from "../errors.ts";
 import type { AnswerFacts } from "../wires/gemini-answer.ts";
 import { encodeGeminiRequest } from "../wires/gemini-chat.ts";
 import { GeminiStreamReader, readGeminiAnswer } from "../wires/gemini-stream.ts";
@@ -11,6 +11,7 @@ import type { GoogleTokenStore } from "./google-token.ts";
 import type { AnswerHeaders } from "./http.ts";
 import type { Dialect } from "./http-provider.ts";
 import type { ProviderCall } from "./provider.ts";
+import { vertexPlace } from "./vertex.ts";
 
 const newId = () => randomUUID().replaceAll("-", "");
 
@@ -43,22 +44,19 @@ export function geminiDialect({ clock, tokens }: { clock: Clock; tokens: GoogleT
 
 /** Where the model is, and what opens the door. */
 async function addressOf(
-  { deployment, signal }: ProviderCall,
+  call: ProviderCall,
   tokens: GoogleTokenStore,
-): Promise<{ path: string; headers: Record<string, string> }> {
-  const { access, apiBase, apiKey, model } = deployment;
+): Promise<{ readonly path: string; readonly headers: Readonly<Record<string, string>> }> {
+  const { access, apiBase, apiKey, model } = call.deployment;
   if (access?.cloud !== "google") {
     const headers: Record<string, string> = apiKey === undefined ? {} : { "x-goog-api-key": apiKey.reveal() };
     return { path: `${apiBase}/models/${encodeURIComponent(model)}`, headers };
   }
-  const { token, project } = await tokens.get(access, signal);
-  const owner = access.project ?? project;
-  if (owner === undefined) throw noProject();
-  const place = `${apiBase}/projects/${encodeURIComponent(owner)}/locations/${encodeURIComponent(access.location)}`;
+  const { place, headers } = await vertexPlace(call, access, tokens);
   // A model that was tuned has an endpoint, which is a number.
   const isEndpoint = /^\d+$/.test(model);
   const resource = isEndpoint ? `endpoints/${model}` : `publishers/google/models/${encodeURIComponent(model)}`;
-  return { path: `${place}/${resource}`, headers: { authorization: `Bearer ${token.reveal()}` } };
+  return { path: `${place}/${resource}`, headers };
 }
 
 function ownHeaders(deployment: Deployment): Record<string, string> {
@@ -79,12 +77,4 @@ function hintsOf(status: number, _headers: AnswerHeaders, said: string): Failure
     code: isBadKey ? "provider_auth_failed" : undefined,
     retryAfterMs: seconds === undefined ? undefined : Number(seconds) * 1000,
   };
-}
-
-function noProject(): ProviderFailure {
-  return new ProviderFailure(
-    "provider_auth_failed",
-    "The gateway does not know whose project to call. Tell your operator.",
-    { billable: false, cause: new Error("vertex_project is not set, and the account's key names no project") },
-  );
 }

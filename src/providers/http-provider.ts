@@ -60,7 +60,7 @@ export class HttpProvider implements Provider {
     const { request, timeoutMs, signal } = call;
     const dialect = this.#dialect;
     const startedMs = this.#clock.monotonicMs();
-    const { url, headers, body } = await dialect.ask(call);
+    const { url, headers, body } = await asked(dialect, call);
     const answer = await this.#http.post({
       url,
       headers: { ...headers, ...commonHeaders(call, dialect.streamType) },
@@ -85,6 +85,17 @@ export class HttpProvider implements Provider {
       const leftMs = Math.max(0, timeoutMs - (this.#clock.monotonicMs() - startedMs));
       yield* dialect.whole(call, await answer.read(answerBytesMax, leftMs), answer.headers);
     }
+  }
+}
+
+/** Whatever a caller's body is nested like, JSON can be read; to be written it must fit the stack. */
+async function asked(dialect: Dialect, call: ProviderCall): Promise<Question> {
+  try {
+    return await dialect.ask(call);
+  } catch (thrown) {
+    if (!(thrown instanceof RangeError)) throw thrown;
+    const message = "The request is nested too deeply to be written for the provider.";
+    throw new ProviderFailure("invalid_request", message, { billable: false, cause: thrown });
   }
 }
 

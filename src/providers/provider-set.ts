@@ -11,6 +11,7 @@ import { type Dialect, HttpProvider } from "./http-provider.ts";
 import { MockProvider } from "./mock.ts";
 import { openAiDialect } from "./openai.ts";
 import type { Provider } from "./provider.ts";
+import { vertexMessagesDialect } from "./vertex.ts";
 
 /** One provider for each wire, and the mock, which speaks none. */
 export class ProviderSet {
@@ -19,12 +20,13 @@ export class ProviderSet {
 
   constructor(parts: { http: ProviderHttp; clock: Clock }) {
     const { clock } = parts;
+    const tokens = new GoogleTokenStore(parts);
     const speaking = (dialect: Dialect) => new HttpProvider({ ...parts, dialect });
     this.#byWire = {
       "openai-chat": speaking(openAiDialect),
-      gemini: speaking(geminiDialect({ clock, tokens: new GoogleTokenStore(parts) })),
+      gemini: speaking(geminiDialect({ clock, tokens })),
       "bedrock-converse": speaking(bedrockDialect({ clock, credentials: new AwsCredentialStore(parts) })),
-      "anthropic-messages": speaking(anthropicDialect(parts)),
+      "anthropic-messages": speaking(vertexMessagesDialect({ messages: anthropicDialect(parts), tokens })),
     };
     this.#mock = new MockProvider(parts);
   }

@@ -198,9 +198,15 @@ test("Vertex AI's place, project and account, by the deployment or the environme
   }
   assert.equal((await deploymentOf(context, { model: "gemini-2.5-pro" })).provider, "vertex_ai");
   assert.match(
-    await reasonOf(context, { model: "vertex_ai/claude-sonnet-4@20250514" }),
-    /of Vertex AI's models those of Google's/,
+    await reasonOf(context, { model: "vertex_ai/meta/llama-4-maverick-17b-128e-instruct-maas" }),
+    /of Vertex AI's models gemini-... and claude-.../,
   );
+});
+
+test("Claude in Google's cloud speaks its maker's wire", async (context) => {
+  const found = await googleOf(context, { model: "vertex_ai/claude-sonnet-4-5@20250929" });
+  assert.deepEqual([found.wire, found.model], ["anthropic-messages", "claude-sonnet-4-5@20250929"]);
+  assert.equal(found.params.lacks.has("seed"), true);
 });
 
 test("nothing of a secret is in what is printed of a configuration", async (context) => {

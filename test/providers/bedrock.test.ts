@@ -13,6 +13,7 @@ import { GatewayError } from "../../src/errors.ts";
 import { ProviderHttp } from "../../src/providers/http.ts";
 import { ProviderSet } from "../../src/providers/provider-set.ts";
 import { Secret } from "../../src/secret.ts";
+import { decodeChatRequest } from "../../src/wires/openai-chat.ts";
 import {
   accessKey,
   BedrockUpstream,
@@ -269,6 +270,20 @@ describe("Bedrock", () => {
       assert.equal(await code("reset"), "stream_interrupted");
       assert.equal(await code("broken"), "provider_error");
       assert.equal(await code("said"), "provider_rate_limited");
+    });
+
+    test("before anything is sent when the request is nested without end", async () => {
+      const deep = `${"[".repeat(200_000)}${"]".repeat(200_000)}`;
+      const text = JSON.stringify({ model, messages: [{ role: "user", content: "x" }], own_field: 0 }).replace(
+        ":0}",
+        `:${deep}}`,
+      );
+      const request = decodeChatRequest(Buffer.from(text));
+      assert.ok(!(request instanceof GatewayError));
+      const failure = await failureOf(request);
+      assert.equal(failure.code, "invalid_request");
+      assert.match(failure.message, /nested too deeply/);
+      assert.equal(upstream.calls.length, 0);
     });
 
     test("before anything is sent when the request cannot be written", async () => {

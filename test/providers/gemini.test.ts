@@ -11,6 +11,7 @@ import { GatewayError, type ProviderFailure } from "../../src/errors.ts";
 import { ProviderHttp } from "../../src/providers/http.ts";
 import { ProviderSet } from "../../src/providers/provider-set.ts";
 import { Secret } from "../../src/secret.ts";
+import { framesOf, messageFor } from "../anthropic-upstream.ts";
 import { GeminiUpstream, geminiWords, sendError, sendPieces, studioKey, textPieces } from "../gemini-upstream.ts";
 import { all, sampleDeployment, sampleRequest } from "../sample-call.ts";
 import { joined } from "../wires/reading.ts";
@@ -121,6 +122,32 @@ describe("Gemini", () => {
     const [, refreshed] = upstream.asked;
     assert.ok(refreshed instanceof URLSearchParams);
     assert.equal(refreshed.get("grant_type"), "refresh_token");
+  });
+
+  test("Claude in the cloud: Anthropic's wire, whole and as a stream, with the model in the path", async () => {
+    upstream.scripts.set("claude-sonnet-4-5@20250929", (call, res) => {
+      const message = { ...messageFor(call.body), model: "claude-sonnet-4-5-20250929" };
+      if (!call.path.endsWith(":streamRawPredict")) {
+        res.writeHead(200, { "content-type": "application/json" });
+        return void res.end(JSON.stringify(message));
+      }
+      res.writeHead(200, { "content-type": "text/event-stream" });
+      res.end(framesOf(message).join(""));
+    });
+    const facts = { ...cloud(json(upstream.accountKey)), wire: "anthropic-messages" as const };
+    for (const stream of [false, true]) {
+      const events = await all(complete(sampleRequest({ model: "claude-sonnet-4-5@20250929", stream }), facts));
+      assert.match(joined(events).text, /^Hello wörld\./);
+      assert.equal(joined(events).end?.usage?.outputTokens, 7);
+      const call = upstream.calls.at(-1);
+      assert.match(
+        call?.path ?? "",
+        /\/publishers\/anthropic\/models\/claude-sonnet-4-5%4020250929:(stream)?[rR]awPredict$/,
+      );
+      assert.equal(call?.body.anthropic_version, "vertex-2023-10-16");
+      assert.equal("model" in (call?.body ?? {}), false);
+      assert.equal(call?.headers["x-api-key"], undefined);
+    }
   });
 
   test("another identity provider's token in a file is exchanged", async () => {
