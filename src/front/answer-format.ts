@@ -20,6 +20,8 @@ export interface AnswerFormat {
   readonly ping: Buffer;
   /** Headers that name the request, besides `x-request-id`. */
   readonly requestIdHeader: string | undefined;
+  /** What a caller's limit and the rest of it are called in headers. */
+  limitHeader(kind: "requests" | "tokens", figure: "limit" | "remaining"): string;
 }
 
 export const openAiFormat: AnswerFormat = {
@@ -30,6 +32,7 @@ export const openAiFormat: AnswerFormat = {
   errorFrame: (error) => `data: ${encodeErrorBody(error)}\n\n`,
   ping: Buffer.from(": ping\n\n"),
   requestIdHeader: undefined,
+  limitHeader: (kind, figure) => `x-ratelimit-${figure}-${kind}`,
 };
 
 export const anthropicFormat: AnswerFormat = {
@@ -39,4 +42,5 @@ export const anthropicFormat: AnswerFormat = {
   errorFrame: anthropicErrorFrame,
   ping: Buffer.from('event: ping\ndata: {"type":"ping"}\n\n'),
   requestIdHeader: "request-id",
+  limitHeader: (kind, figure) => `anthropic-ratelimit-${kind}-${figure}`,
 };

@@ -116,8 +116,8 @@ export class HttpCall {
       // Of several limits the caller meets the tightest first.
       const [tightest] = limits.sort((a, b) => a.remaining - b.remaining);
       if (tightest === undefined) continue;
-      this.#headers[`x-ratelimit-limit-${kind}`] = String(tightest.ceiling);
-      this.#headers[`x-ratelimit-remaining-${kind}`] = String(tightest.remaining);
+      this.#headers[this.#format.limitHeader(kind, "limit")] = String(tightest.ceiling);
+      this.#headers[this.#format.limitHeader(kind, "remaining")] = String(tightest.remaining);
     }
   }
 

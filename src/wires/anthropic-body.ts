@@ -12,7 +12,9 @@ import { readRepeatWishes } from "./repeat-wishes.ts";
 import {
   commonFault,
   countFault,
+  documentTokensMax,
   invalid,
+  isRemoteDocument,
   mediaTokensMax,
   numberOf,
   parseBody,
@@ -43,7 +45,7 @@ export function decodeMessagesRequest(
   if (fault !== undefined) return fault;
   const repeat = readRepeatWishes(body);
   if (repeat instanceof GatewayError) return repeat;
-  const { media, images: inputImages } = countBlocks(body);
+  const { tokens: mediaTokens, images: inputImages } = countBlocks(body);
   const hasTools = arrayOf(body.tools).length > 0;
   let chat: JsonObject | undefined;
   return {
@@ -55,7 +57,7 @@ export function decodeMessagesRequest(
     includeUsage: true,
     outputTokensMax: numberOf(body.max_tokens),
     choiceCount: 1,
-    inputTokensMax: bytes.length + mediaTokensMax * media + (hasTools ? toolPromptTokensMax : 0),
+    inputTokensMax: bytes.length + mediaTokens + (hasTools ? toolPromptTokensMax : 0),
     ...(inputImages > 0 && { inputImages }),
     ...(body.service_tier === "standard_only" && { serviceTier: "default" }),
     endUser: textOf(objectOf(body.metadata)?.user_id),
@@ -75,18 +77,18 @@ function capFault(body: JsonObject, counts: boolean): GatewayError | undefined {
   return countFault(body, "max_tokens", Number.MAX_SAFE_INTEGER);
 }
 
-/** How many content blocks are neither text nor something whose tokens its bytes bound, and how many of them are images. */
-function countBlocks(body: JsonObject): { media: number; images: number } {
-  const found = { media: 0, images: 0 };
+/** The most tokens of content blocks that are neither text nor bounded by their bytes, and how many of them are images. */
+function countBlocks(body: JsonObject): { tokens: number; images: number } {
+  const found = { tokens: 0, images: 0 };
   for (const message of arrayOf(body.messages)) count(objectOf(message)?.content, found);
   return found;
 }
 
-function count(content: Json | undefined, found: { media: number; images: number }): void {
+function count(content: Json | undefined, found: { tokens: number; images: number }): void {
   for (const block of arrayOf(content)) {
     if (!isObject(block) || textual.has(String(block.type))) continue;
     if (block.type === "tool_result") count(block.content, found);
-    else found.media += 1;
+    else found.tokens += isRemoteDocument(block) ? documentTokensMax : mediaTokensMax;
     if (block.type === "image") found.images += 1;
   }
 }

@@ -14,8 +14,10 @@ import { readRepeatWishes } from "./repeat-wishes.ts";
 import {
   commonFault,
   countFault,
+  documentTokensMax,
   invalid,
   isGatewayField,
+  isRemoteDocument,
   mediaTokensMax,
   numberOf,
   parseBody,
@@ -42,7 +44,7 @@ export function decodeChatRequest(bytes: Buffer): CompletionRequest | GatewayErr
   const repeat = readRepeatWishes(body);
   if (repeat instanceof GatewayError) return repeat;
   const stream = body.stream === true;
-  const { media, images: inputImages } = countParts(body);
+  const { mediaTokens, images: inputImages } = countParts(body);
   const serviceTier = textOf(body.service_tier);
   return {
     operation: "chat",
@@ -53,7 +55,7 @@ export function decodeChatRequest(bytes: Buffer): CompletionRequest | GatewayErr
     includeUsage: stream && objectOf(body.stream_options)?.include_usage === true,
     outputTokensMax: smallest(numberOf(body.max_tokens), numberOf(body.max_completion_tokens)),
     choiceCount: numberOf(body.n) ?? 1,
-    inputTokensMax: bytes.length + mediaTokensMax * media + (arrayOf(body.tools).length > 0 ? toolPromptTokensMax : 0),
+    inputTokensMax: bytes.length + mediaTokens + (arrayOf(body.tools).length > 0 ? toolPromptTokensMax : 0),
     ...(inputImages > 0 && { inputImages }),
     ...(serviceTier !== undefined && { serviceTier }),
     endUser: textOf(body.user),
@@ -134,15 +136,16 @@ function smallest(a: number | undefined, b: number | undefined): number | undefi
   return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
 }
 
-/** How many content parts are neither text nor something whose tokens its bytes bound, and how many of them are images. */
-function countParts(body: JsonObject): { media: number; images: number } {
-  let [media, images] = [0, 0];
+/** The most tokens of content parts that are neither text nor bounded by their bytes, and how many of them are images. */
+function countParts(body: JsonObject): { mediaTokens: number; images: number } {
+  let [mediaTokens, images] = [0, 0];
   for (const message of arrayOf(body.messages)) {
     for (const part of arrayOf(objectOf(message)?.content)) {
       const type = objectOf(part)?.type;
-      if (type !== "text" && type !== "refusal" && type !== "input_audio") media += 1;
+      if (isRemoteDocument(part)) mediaTokens += documentTokensMax;
+      else if (type !== "text" && type !== "refusal" && type !== "input_audio") mediaTokens += mediaTokensMax;
       if (type === "image_url") images += 1;
     }
   }
-  return { media, images };
+  return { mediaTokens, images };
 }

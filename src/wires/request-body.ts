@@ -16,6 +16,9 @@ const tagCharsMax = 256;
  */
 export const mediaTokensMax = 50_000;
 
+/** A document the provider fetches by itself may fill half of the longest context there is. */
+export const documentTokensMax = 500_000;
+
 /** The most that a provider adds by itself for a model to be told how to call tools. */
 export const toolPromptTokensMax = 1_000;
 
@@ -94,6 +97,17 @@ export function invalid(param: string, message: string): GatewayError {
 
 export function numberOf(value: Json | undefined): number | undefined {
   return typeof value === "number" ? value : undefined;
+}
+
+/** Whether a content part, of whichever wire, is a document whose length is not known here. */
+export function isRemoteDocument(part: Json): boolean {
+  if (!isObject(part)) return false;
+  const [source, file, image] = [objectOf(part.source), objectOf(part.file), objectOf(part.image_url)];
+  const hasData = (url: Json | undefined) => typeof url === "string" && url.startsWith("data:");
+  if (part.type === "document") return source?.type === "url" || source?.type === "file";
+  if (part.type === "file") return !hasData(file?.file_data);
+  const format = image?.format;
+  return typeof format === "string" && !format.startsWith("image/") && !hasData(image?.url);
 }
 
 /** LiteLLM's two places for tags. */

@@ -83,6 +83,7 @@ test("Anthropic's client gets a whole message, whoever answers", async () => {
   assert.deepEqual([data.usage.input_tokens, data.usage.output_tokens], [3, 2]);
   assert.equal(response.headers.get("request-id"), response.headers.get("x-request-id"));
   assert.equal(response.headers.get("x-litellm-model-group"), "group");
+  assert.equal(response.headers.get("anthropic-ratelimit-requests-remaining"), "4");
   assert.equal(response.headers.get("x-litellm-response-cost"), "0.0015");
 });
 
