@@ -12,6 +12,11 @@ export interface Operation {
 
 const llm = ["llm_api_routes", "openai_routes"];
 export const completing: Operation = { groups: llm, paths: ["/v1/chat/completions", "/chat/completions"] };
+/** By Anthropic's wire; whoever may complete by OpenAI's may by this. */
+export const messaging: Operation = {
+  groups: [...llm, "anthropic_routes"],
+  paths: ["/v1/messages", "/anthropic/v1/messages"],
+};
 export const listingModels: Operation = { groups: llm, paths: ["/v1/models", "/models"] };
 
 /** Whether an entry has a form that can mean anything: "llm_api_routes", "/v1/chat/completions", "/v1/*". */

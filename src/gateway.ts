@@ -23,6 +23,7 @@ import type { Ask } from "./routing/candidate.ts";
 import { findOverflows } from "./routing/context-window.ts";
 import type { Health } from "./routing/health.ts";
 import { Hedging } from "./routing/hedging.ts";
+import { countInput } from "./routing/input-count.ts";
 import { type Destination, Itinerary, type Timeouts } from "./routing/itinerary.ts";
 import { nowhere } from "./routing/nowhere.ts";
 import type { Route, Router } from "./routing/router.ts";
@@ -156,6 +157,18 @@ export class Gateway {
       return mayUse(grant, path) && router.route(path.at(-1) ?? name) !== undefined;
     };
     return [...names].filter(isUsable).sort();
+  }
+
+  /** How many tokens a request's input has, exactly or about. Who may use the model may ask; nothing is charged or limited. */
+  async countTokens(request: CompletionRequest, caller: Caller): Promise<number> {
+    const { router } = this.#snapshots.current;
+    const grant = await this.#admission.authenticate(caller.token);
+    grant.policy?.checkCompletion(caller.route, () => request.chat());
+    const { route } = startFor(router, grant, request.model);
+    const ask = { request, tags: [], nowMs: this.#clock.nowMs() };
+    const { candidates } = router.select(route, ask, () => true);
+    const [providerOf, tokens, { signal }] = [this.#providerOf, this.#tokenCounter, caller];
+    return countInput({ request, route, candidates, providerOf, tokens, signal });
   }
 
   /** What a call asks for in a group. Waits only where the length of the input has to be counted. */

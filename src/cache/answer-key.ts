@@ -10,7 +10,7 @@ const indifferent =
 
 /** What an answer depends on. */
 export interface AnswerOrigin {
-  readonly request: Pick<CompletionRequest, "operation" | "wire" | "chat">;
+  readonly request: Pick<CompletionRequest, "operation" | "wire" | "wireHeaders" | "raw" | "chat">;
   /** The group the model's name leads to, and the name: behind a `*` they differ. */
   readonly modelGroup: string;
   readonly model: string;
@@ -27,8 +27,10 @@ export interface AnswerOrigin {
  */
 export function answerKey({ request, ...origin }: AnswerOrigin): string {
   const { modelGroup, model, outputTokensMax, audience, namespace } = origin;
-  const facts = [request.operation, request.wire ?? "", modelGroup, model, outputTokensMax ?? null, audience];
-  const digest = hash("sha256", `${JSON.stringify(facts)}\n${canonical(request.chat())}`);
+  const { operation, wire = "", wireHeaders = {}, raw } = request;
+  const facts = [operation, wire, wireHeaders, modelGroup, model, outputTokensMax ?? null, audience];
+  // The neutral form may say less than what its caller wrote.
+  const digest = hash("sha256", `${JSON.stringify(facts)}\n${canonical(raw?.value ?? request.chat())}`);
   return namespace === "" ? digest : `${namespace}:${digest}`;
 }
 

@@ -26,6 +26,32 @@ export function tagsOf(header: HeaderLookup): readonly string[] {
 }
 
 /**
+ * The headers that belong to a wire and may go with the request to a provider that speaks it.
+ *
+ * @returns undefined if there are none.
+ */
+export function wireHeadersOf(
+  header: HeaderLookup,
+  names: readonly string[],
+): Readonly<Record<string, string>> | undefined {
+  let found: Record<string, string> | undefined;
+  for (const name of names) {
+    const kept = header(name)
+      ?.split(",")
+      .map((item) => item.trim())
+      .filter(isWireWord)
+      .join(",");
+    if (kept !== undefined && kept !== "") found = { ...found, [name]: kept };
+  }
+  return found;
+}
+
+/** Names of versions and betas; those about credentials are not the caller's to say. */
+function isWireWord(word: string): boolean {
+  return /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}$/.test(word) && !word.startsWith("oauth-");
+}
+
+/**
  * What LiteLLM's headers say about the repetition of a call.
  *
  * @throws GatewayError invalid_request if it cannot be.

@@ -9,10 +9,10 @@ import { requestIdOf } from "../server/rpc-handlers.ts";
 import { type HeaderLookup, repeatOf, tagsOf, tokenOf } from "./caller.ts";
 import { AnswerBuilder, StreamEncoder } from "./connect-answer.ts";
 import { completionRequest } from "./connect-request.ts";
-import type { CompletionGateway } from "./doors.ts";
+import type { TypedGateway } from "./doors.ts";
 
 /** Adds CompletionService to a router. Failures are GatewayErrors, which the listener turns into statuses. */
-export function completionRoutes(router: ConnectRouter, gateway: CompletionGateway): void {
+export function completionRoutes(router: ConnectRouter, gateway: TypedGateway): void {
   router.service(CompletionService, {
     async complete({ chat }, context) {
       const answer = new AnswerBuilder();
@@ -35,7 +35,7 @@ export function completionRoutes(router: ConnectRouter, gateway: CompletionGatew
 
 /** One call's events. However the iteration ends, the gateway is told and `caller.signal` lets go of the context. */
 async function* callEvents(
-  gateway: CompletionGateway,
+  gateway: TypedGateway,
   chat: Chat | undefined,
   stream: boolean,
   context: HandlerContext,

@@ -1,21 +1,25 @@
 import type { ServerResponse } from "node:http";
 import type { Random } from "../clock.ts";
 import type { GatewayError } from "../errors.ts";
-import { encodeErrorBody } from "../wires/openai-error.ts";
 
 /** SDKs give up, or wait for ever, at longer ones. */
 const retryAfterMsMax = 30_000;
 /** For failures that pass by themselves, when nobody knows when. */
 const retryAfterMsDefault = 1_000;
 
-/** Answers with an error in OpenAI's shape. The response's head must not have been sent. */
+/**
+ * Answers with an error. The response's head must not have been sent.
+ *
+ * @param body the error as the caller's wire writes it.
+ */
 export function sendError(
   res: ServerResponse,
   error: GatewayError,
+  body: string,
   random: Random,
   headers: Readonly<Record<string, string>> = {},
 ): void {
-  sendJson(res, error.kind.httpStatus, encodeErrorBody(error), { ...retryHeaders(error, random), ...headers });
+  sendJson(res, error.kind.httpStatus, body, { ...retryHeaders(error, random), ...headers });
 }
 
 /** Answers with a JSON text. */

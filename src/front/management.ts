@@ -4,11 +4,12 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:
 import { Pool } from "undici";
 import type { Random } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
+import { encodeErrorBody } from "../wires/openai-error.ts";
 import { sendError } from "./http-error.ts";
 
 /** LiteLLM's groups of management paths. The KeyService answers 404 for those it does not serve. */
 const prefixes =
-  /^(?:(?:\/v[12])?\/(?:key|team|user|customer|end_user|organization|budget|tag|spend|global|model|model_group|cost|credentials|audit)\/.|\/(?:credentials|audit)$)/;
+  /^(?:(?:\/v[12])?\/(?:key|team|user|customer|end_user|organization|budget|tag|spend|global|provider|model|model_group|cost|credentials|audit)\/.|\/(?:credentials|audit)$)/;
 
 /** Headers that speak of one connection only, and those we set ourselves. */
 const hopByHop = new Set([
@@ -66,7 +67,7 @@ export class ManagementForwarder {
           return;
         }
         const error = new GatewayError("keyservice_unavailable", "The KeyService does not answer.", { cause });
-        sendError(res, error, this.#random);
+        sendError(res, error, encodeErrorBody(error), this.#random);
       });
   }
 

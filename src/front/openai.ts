@@ -1,21 +1,22 @@
-/** The door for OpenAI's HTTP API, and LiteLLM's few paths beside it. */
+/** The door for OpenAI's HTTP API and Anthropic's, and LiteLLM's few paths beside them. */
 
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Clock, Random } from "../clock.ts";
-import type { JsonObject } from "../completion.ts";
+import type { Caller, CompletionRequest, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { requestIdFrom } from "../server/request-id.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
 import { matchWildcard } from "../wildcard.ts";
+import { decodeMessagesRequest } from "../wires/anthropic-body.ts";
 import { decodeChatRequest } from "../wires/openai-chat.ts";
-import { encodeErrorBody } from "../wires/openai-error.ts";
+import { type AnswerFormat, anthropicFormat, openAiFormat } from "./answer-format.ts";
 import type { CacheAdmin } from "./cache-admin.ts";
-import { type HeaderLookup, repeatOf, tagsOf, tokenOf } from "./caller.ts";
+import { type HeaderLookup, repeatOf, tagsOf, tokenOf, wireHeadersOf } from "./caller.ts";
 import type { CompletionGateway } from "./doors.ts";
 import { endAfterDrain, readBody, refuseHead } from "./http-body.ts";
+import { HttpCall, type HttpCallParts } from "./http-call.ts";
 import { jsonHeaders, retryHeaders, sendError, sendJson } from "./http-error.ts";
 import type { ManagementForwarder } from "./management.ts";
-import { OpenAiCall, type OpenAiCallParts } from "./openai-call.ts";
 import { SsePulse } from "./sse-pulse.ts";
 
 export interface OpenAiDoorOptions {
@@ -54,8 +55,38 @@ interface Route {
   /** Its name in spans and metrics. */
   readonly name: string;
   readonly method: "GET" | "POST";
+  /** How it is answered, refusals included. */
+  readonly format: AnswerFormat;
   readonly answer: (req: IncomingMessage, res: ServerResponse, requestId: string) => Promise<void> | void;
 }
+
+/** A route by which completions are asked for. */
+interface Wanted {
+  readonly route: string;
+  readonly door: string;
+  readonly format: AnswerFormat;
+  readonly decode: (body: Buffer) => CompletionRequest | GatewayError;
+  /** Headers of the wire that go with the request. */
+  readonly wireHeaders: readonly string[];
+}
+
+const chatCompletion: Wanted = {
+  route: "/v1/chat/completions",
+  door: "openai",
+  format: openAiFormat,
+  decode: decodeChatRequest,
+  wireHeaders: ["anthropic-beta"],
+};
+
+const message: Wanted = {
+  route: "/v1/messages",
+  door: "anthropic",
+  format: anthropicFormat,
+  decode: (body) => decodeMessagesRequest(body, { counts: false }),
+  wireHeaders: ["anthropic-version", "anthropic-beta"],
+};
+
+const messageCount: Wanted = { ...message, decode: (body) => decodeMessagesRequest(body, { counts: true }) };
 
 /** Makes the handler of everything that is no RPC. It never throws and answers everything, with JSON. */
 export function createOpenAiDoor(options: OpenAiDoorOptions): (req: IncomingMessage, res: ServerResponse) => void {
@@ -66,7 +97,7 @@ export function createOpenAiDoor(options: OpenAiDoorOptions): (req: IncomingMess
 class OpenAiDoor {
   readonly #options: OpenAiDoorOptions;
   readonly #limits: OpenAiDoorLimits;
-  readonly #callParts: OpenAiCallParts;
+  readonly #callParts: HttpCallParts;
   readonly #routes: ReadonlyMap<string, Route>;
 
   constructor(options: OpenAiDoorOptions) {
@@ -85,16 +116,19 @@ class OpenAiDoor {
     res.on("error", () => {});
     const path = pathOf(req);
     const route = this.#routeFor(path);
+    const format = route?.format ?? formatAt(path);
+    if (format.requestIdHeader !== undefined) res.setHeader(format.requestIdHeader, requestId);
     if (route === undefined) {
+      const error = new GatewayError("route_not_found", "There is nothing at this path. Check its spelling.");
       if (this.#options.management?.serves(path) === true) this.#options.management.forward(req, res, requestId);
-      else this.#refuse(res, new GatewayError("route_not_found", "There is nothing at this path. Check its spelling."));
+      else this.#refuse(res, error, { format, requestId });
       return;
     }
     this.#answer(route, req, res, requestId).catch((thrown: unknown) => {
       const error = GatewayError.from(thrown);
       if (error.code === "internal_error") this.#options.onBug(error.cause ?? error, { requestId, route: route.name });
       if (res.headersSent) res.destroy();
-      else this.#refuse(res, error);
+      else this.#refuse(res, error, { format, requestId });
     });
   }
 
@@ -107,25 +141,38 @@ class OpenAiDoor {
     } else if (req.method === route.method || (req.method === "HEAD" && route.method === "GET")) {
       await route.answer(req, res, requestId);
     } else {
-      this.#refuse(res, new GatewayError("method_not_allowed", `This path takes ${route.method}.`), { allow });
+      const error = new GatewayError("method_not_allowed", `This path takes ${route.method}.`);
+      this.#refuse(res, error, { format: route.format, requestId }, { allow });
     }
   }
 
   #makeRoutes(): ReadonlyMap<string, Route> {
     const { version, ready, cacheAdmin } = this.#options;
     const cache = cacheAdmin?.type ?? null;
-    const get = (name: string, answer: Route["answer"]): Route => ({ name, method: "GET", answer });
+    const get = (name: string, answer: Route["answer"]): Route => ({
+      name,
+      method: "GET",
+      format: openAiFormat,
+      answer,
+    });
     const hello = JSON.stringify({ name: "tollgate", version });
     const alive = get("/health/liveliness", (_req, res) => sendJson(res, 200, JSON.stringify("I'm alive!")));
     const readiness = get("/health/readiness", (_req, res) => {
       if (ready()) sendJson(res, 200, JSON.stringify({ status: "healthy", db: "Not connected", cache }));
       else sendJson(res, 503, JSON.stringify({ detail: "Service Unhealthy (the KeyService has not been heard yet)" }));
     });
-    const chat: Route = {
-      name: "/v1/chat/completions",
-      method: "POST",
-      answer: (req, res, requestId) => this.#chat(req, res, requestId),
-    };
+    const post = (name: string, format: AnswerFormat, answer: Route["answer"]): Route => ({
+      ...{ name, method: "POST", format, answer },
+    });
+    const completing = (wanted: Wanted): Route =>
+      post(wanted.route, wanted.format, (req, res, requestId) => this.#complete(wanted, req, res, requestId));
+    const chat = completing(chatCompletion);
+    const messages = completing(message);
+    const count = post("/v1/messages/count_tokens", anthropicFormat, (req, res, requestId) =>
+      this.#countTokens(req, res, requestId),
+    );
+    // Claude Code's telemetry, which LiteLLM takes and forgets too.
+    const events = post("/api/event_logging/batch", anthropicFormat, (req, res) => this.#forget(req, res));
     const models = get("/v1/models", (req, res) => this.#listModels(req, res));
     return new Map([
       ["/", get("/", (_req, res) => sendJson(res, 200, hello))],
@@ -134,6 +181,11 @@ class OpenAiDoor {
       ["/health/readiness", readiness],
       ["/v1/chat/completions", chat],
       ["/chat/completions", chat],
+      ["/v1/messages", messages],
+      ["/anthropic/v1/messages", messages],
+      ["/v1/messages/count_tokens", count],
+      ["/anthropic/v1/messages/count_tokens", count],
+      ["/api/event_logging/batch", events],
       ["/v1/models", models],
       ["/models", models],
       ...(cacheAdmin === undefined ? [] : this.#cacheRoutes(cacheAdmin)),
@@ -146,11 +198,11 @@ class OpenAiDoor {
       name: string,
       act: (token: string | undefined, body: Buffer) => Promise<JsonObject>,
     ): [string, Route] => {
-      const answer: Route["answer"] = async (req, res) => {
-        const body = await this.#bodyOf(req, res);
+      const answer: Route["answer"] = async (req, res, requestId) => {
+        const body = await this.#bodyOf(req, res, { format: openAiFormat, requestId });
         if (body !== undefined) sendJson(res, 200, JSON.stringify(await act(tokenOf(headersOf(req)), body)));
       };
-      return [name, { name, method, answer }];
+      return [name, { name, method, format: openAiFormat, answer }];
     };
     return [
       route("GET", "/cache/ping", (token) => cache.ping(token)),
@@ -164,23 +216,36 @@ class OpenAiDoor {
     if (exact !== undefined) return exact;
     const id = /^(?:\/v1)?\/models\/(.+)$/.exec(path)?.[1];
     if (id === undefined) return undefined;
-    return { name: "/v1/models/{id}", method: "GET", answer: (req, res) => this.#getModel(id, req, res) };
+    const answer: Route["answer"] = (req, res) => this.#getModel(id, req, res);
+    return { name: "/v1/models/{id}", method: "GET", format: openAiFormat, answer };
   }
 
-  async #chat(req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> {
-    const body = await this.#bodyOf(req, res);
-    if (body === undefined) return;
-    const request = decodeChatRequest(body);
+  async #complete(wanted: Wanted, req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> {
+    const asked = await this.#read(wanted, req, res, requestId);
+    if (asked === undefined) return;
+    const parts = { ...this.#callParts, format: wanted.format };
+    await new HttpCall(parts, res, asked.request, asked.caller).run();
+  }
+
+  /** Reads a request and who makes it. @returns undefined if it was refused, or its caller has gone. */
+  async #read(
+    wanted: Wanted,
+    req: IncomingMessage,
+    res: ServerResponse,
+    requestId: string,
+  ): Promise<{ request: CompletionRequest; caller: Omit<Caller, "signal"> } | undefined> {
+    const { format, door, route } = wanted;
+    const body = await this.#bodyOf(req, res, { format, requestId });
+    if (body === undefined) return undefined;
+    const request = wanted.decode(body);
     if (request instanceof GatewayError) {
-      this.#refuse(res, request);
-      return;
+      this.#refuse(res, request, { format, requestId });
+      return undefined;
     }
     const header = headersOf(req);
+    const wireHeaders = wireHeadersOf(header, wanted.wireHeaders);
     const caller = {
-      token: tokenOf(header),
-      requestId,
-      door: "openai",
-      route: "/v1/chat/completions",
+      ...{ token: tokenOf(header), requestId, door, route },
       traceparent: header("traceparent"),
       tracestate: header("tracestate"),
       tags: tagsOf(header),
@@ -189,15 +254,30 @@ class OpenAiDoor {
       idempotencyKey: header("idempotency-key"),
       cacheControl: header("cache-control"),
     };
-    await new OpenAiCall(this.#callParts, res, request, caller).run();
+    return { request: wireHeaders === undefined ? request : { ...request, wireHeaders }, caller };
+  }
+
+  async #countTokens(req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> {
+    const asked = await this.#read(messageCount, req, res, requestId);
+    if (asked === undefined) return;
+    const abort = new AbortController();
+    res.on("close", () => abort.abort(new GatewayError("client_closed_request", "The caller went away.")));
+    const tokens = await this.#options.gateway.countTokens(asked.request, { ...asked.caller, signal: abort.signal });
+    sendJson(res, 200, JSON.stringify({ input_tokens: tokens }));
+  }
+
+  async #forget(req: IncomingMessage, res: ServerResponse): Promise<void> {
+    const body = await readBody(req, this.#limits.bodyBytes);
+    if (body instanceof GatewayError) throw body;
+    sendJson(res, 200, JSON.stringify({ status: "ok" }));
   }
 
   /** @returns undefined if there is none to be had: then the request is answered. */
-  async #bodyOf(req: IncomingMessage, res: ServerResponse): Promise<Buffer | undefined> {
+  async #bodyOf(req: IncomingMessage, res: ServerResponse, to: Addressee): Promise<Buffer | undefined> {
     const { bodyBytes } = this.#limits;
     const body = refuseHead(req, bodyBytes) ?? (await readBody(req, bodyBytes));
     if (!(body instanceof GatewayError)) return body;
-    if (body.code !== "client_closed_request") this.#refuseBody(req, res, body);
+    if (body.code !== "client_closed_request") this.#refuseBody(req, res, body, to);
     return undefined;
   }
 
@@ -215,19 +295,30 @@ class OpenAiDoor {
     sendJson(res, 200, JSON.stringify(modelEntry(id)));
   }
 
-  #refuse(res: ServerResponse, error: GatewayError, headers: Record<string, string> = {}): void {
-    sendError(res, error, this.#options.random, headers);
+  #refuse(res: ServerResponse, error: GatewayError, to: Addressee, headers: Record<string, string> = {}): void {
+    sendError(res, error, to.format.error(error, to.requestId), this.#options.random, headers);
   }
 
   /** Refuses a request whose body may still be on its way. */
-  #refuseBody(req: IncomingMessage, res: ServerResponse, error: GatewayError): void {
-    const body = encodeErrorBody(error);
+  #refuseBody(req: IncomingMessage, res: ServerResponse, error: GatewayError, to: Addressee): void {
+    const body = to.format.error(error, to.requestId);
     const headers = { ...retryHeaders(error, this.#options.random), ...jsonHeaders(body) };
     const last = req.httpVersionMajor === 1 && !req.complete ? { connection: "close" } : {};
     res.writeHead(error.kind.httpStatus, { ...headers, ...last });
     res.write(body);
     endAfterDrain(req, res, this.#limits.bodyBytes, this.#options.clock);
   }
+}
+
+/** In whose words, and about which request, somebody is refused. */
+interface Addressee {
+  readonly format: AnswerFormat;
+  readonly requestId: string;
+}
+
+/** Who asks for what does not exist is answered in the words of what is beside it. */
+function formatAt(path: string): AnswerFormat {
+  return path.startsWith("/v1/messages") || path.startsWith("/anthropic/") ? anthropicFormat : openAiFormat;
 }
 
 function modelEntry(id: string): object {

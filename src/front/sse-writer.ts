@@ -2,8 +2,6 @@ import type { ServerResponse } from "node:http";
 import type { Clock } from "../clock.ts";
 import type { Beating, SsePulse } from "./sse-pulse.ts";
 
-const ping = Buffer.from(": ping\n\n");
-
 const streamHeaders = {
   "content-type": "text/event-stream; charset=utf-8",
   "cache-control": "no-cache",
@@ -15,7 +13,9 @@ export interface SseWriterParts {
   readonly res: ServerResponse;
   readonly clock: Clock;
   readonly pulse: SsePulse;
-  /** After so much silence a comment is sent, so that proxies in between do not close the connection. */
+  /** What is sent after a silence. */
+  readonly ping: Buffer;
+  /** After so much silence something is sent, so that proxies in between do not close the connection. */
   readonly pingMs: number;
   /** A reader that has not read for so long is cut off. */
   readonly stallMs: number;
@@ -76,7 +76,7 @@ export class SseWriter implements Beating {
   }
 
   beat(nowMs: number): void {
-    const { res, pingMs, stallMs } = this.#parts;
+    const { res, ping, pingMs, stallMs } = this.#parts;
     if (this.#blockedAtMs !== undefined) {
       if (nowMs - this.#blockedAtMs >= stallMs) res.destroy();
     } else if (nowMs - this.#wroteAtMs >= pingMs) {

@@ -1,4 +1,4 @@
-import { allowsOperation, allowsPath, completing, listingModels } from "../allowed-routes.ts";
+import { allowsOperation, allowsPath, completing, listingModels, messaging } from "../allowed-routes.ts";
 import type { Json, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 
@@ -29,7 +29,7 @@ export class CallPolicy {
    * @throws GatewayError permission_denied, invalid_request.
    */
   checkCompletion(route: string, body: () => JsonObject): void {
-    if (!this.#mayComplete && !allowsPath(this.#routes, [route])) throw notAllowed(route);
+    if (!this.#mayComplete && !this.#allows(route)) throw notAllowed(route);
     if (this.#params.length === 0) return;
     const chat = body();
     for (const { name, path } of this.#params) {
@@ -38,6 +38,11 @@ export class CallPolicy {
         param: name,
       });
     }
+  }
+
+  #allows(route: string): boolean {
+    if (messaging.paths.includes(route)) return allowsOperation(this.#routes, messaging);
+    return allowsPath(this.#routes, [route]);
   }
 
   /** @throws GatewayError permission_denied. */

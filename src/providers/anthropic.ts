@@ -1,12 +1,12 @@
 import type { Clock } from "../clock.ts";
 import type { CompletionEvent } from "../completion.ts";
-import type { Deployment } from "../config/config.ts";
 import { GatewayError } from "../errors.ts";
 import { type MessageAnswer, messageEvents, readMessage } from "../wires/anthropic-answer.ts";
 import { encodeMessagesRequest, readsJsonTool } from "../wires/anthropic-request.ts";
 import { MessageStreamReader } from "../wires/anthropic-stream.ts";
+import { countOf, objectOf } from "../wires/json.ts";
 import { roughTokens } from "../wires/rough-tokens.ts";
-import type { Dialect } from "./http-provider.ts";
+import type { Dialect, Question } from "./http-provider.ts";
 import type { ProviderCall } from "./provider.ts";
 
 /** The version that takes everything the neutral form may hold; callers with Anthropic's own wire say theirs. */
@@ -16,16 +16,10 @@ const defaultVersion = "2023-06-01";
 export function anthropicDialect({ clock }: { clock: Clock }): Dialect {
   return {
     streamType: "text/event-stream",
-    ask: (call) => ({
-      url: messagesUrl(call.deployment),
-      headers: anthropicHeaders(call),
-      body: encodeMessagesRequest(call.request, {
-        model: call.deployment.model,
-        outputTokensMax: call.outputTokensMax,
-        outputTokensDefault: call.deployment.outputTokensMax,
-        provider: call.deployment.provider,
-        params: call.deployment.params,
-      }),
+    ask: (call) => question(call, "/v1/messages"),
+    askCount: (call) => ({
+      question: question(call, "/v1/messages/count_tokens"),
+      countIn: (body) => countOf(objectOf(body)?.input_tokens),
     }),
     reader: (call) =>
       new MessageStreamReader({
@@ -37,9 +31,21 @@ export function anthropicDialect({ clock }: { clock: Clock }): Dialect {
   };
 }
 
-/** Where messages are posted, whether the address has `/v1` in it or not. */
-function messagesUrl({ apiBase = "" }: Deployment): URL {
-  return new URL(`${apiBase.replace(/\/v1(\/messages)?$/, "")}/v1/messages`);
+function question(call: ProviderCall, path: string): Question {
+  const { request, deployment, outputTokensMax } = call;
+  // Operators write the address with and without `/v1`.
+  const base = deployment.apiBase?.replace(/\/v1(\/messages)?$/, "");
+  return {
+    url: new URL(`${base}${path}`),
+    headers: anthropicHeaders(call),
+    body: encodeMessagesRequest(request, {
+      model: deployment.model,
+      outputTokensMax,
+      outputTokensDefault: deployment.outputTokensMax,
+      provider: deployment.provider,
+      params: deployment.params,
+    }),
+  };
 }
 
 function isRaw({ request }: ProviderCall): boolean {

@@ -1,6 +1,7 @@
 import type { Clock } from "../clock.ts";
-import type { CompletionEvent } from "../completion.ts";
+import type { CompletionEvent, Json } from "../completion.ts";
 import { type GatewayError, ProviderFailure } from "../errors.ts";
+import { parseJson } from "../wires/json.ts";
 import { type FailureHints, failureOfAnswer } from "./failures.ts";
 import type { AnswerHeaders, ProviderAnswer, ProviderHttp } from "./http.ts";
 import type { Provider, ProviderCall } from "./provider.ts";
@@ -33,6 +34,8 @@ export interface Dialect {
   readonly streamType: string;
   /** @throws ProviderFailure for what the provider cannot be asked. */
   ask(call: ProviderCall): Question | Promise<Question>;
+  /** Asks how many tokens the input has; absent: this provider cannot be asked. */
+  askCount?(call: ProviderCall): { readonly question: Question; readonly countIn: (body: Json) => number | undefined };
   reader(call: ProviderCall, headers: AnswerHeaders): AnswerReader;
   /**
    * Reads a unary answer with status 200.
@@ -85,6 +88,22 @@ export class HttpProvider implements Provider {
       const leftMs = Math.max(0, timeoutMs - (this.#clock.monotonicMs() - startedMs));
       yield* dialect.whole(call, await answer.read(answerBytesMax, leftMs), answer.headers);
     }
+  }
+
+  async countTokens(call: ProviderCall): Promise<number | undefined> {
+    const asked = this.#dialect.askCount?.(call);
+    if (asked === undefined) return undefined;
+    const { url, headers, body } = asked.question;
+    const answer = await this.#http.post({
+      ...{ url, body, signal: call.signal },
+      headers: { ...headers, ...commonHeaders(call, this.#dialect.streamType) },
+      headTimeoutMs: call.timeoutMs,
+      idleTimeoutMs: call.idleTimeoutMs,
+    });
+    if (answer.status !== 200) {
+      throw failureOfAnswer(answer.status, answer.headers, await answer.readError(), this.#clock.nowMs());
+    }
+    return asked.countIn(parseJson((await answer.read(answerBytesMax, call.timeoutMs)).toString()) ?? null);
   }
 }
 

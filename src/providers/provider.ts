@@ -26,4 +26,11 @@ export interface ProviderCall {
  */
 export interface Provider {
   complete(call: ProviderCall): AsyncIterable<CompletionEvent>;
+  /**
+   * Asks how many tokens a request's input has.
+   *
+   * @returns undefined if this provider cannot be asked.
+   * @throws ProviderFailure
+   */
+  countTokens?(call: ProviderCall): Promise<number | undefined>;
 }

@@ -40,7 +40,8 @@ export async function findOverflows(
   return overflows;
 }
 
-async function tokensFor(
+/** About how many tokens an input has for a deployment's model: exactly where its tokens can be counted here. */
+export async function tokensFor(
   deployment: Deployment,
   { texts, bytes }: InputBounds,
   tokens: Pick<TokenCounter, "count"> | undefined,

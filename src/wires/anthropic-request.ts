@@ -9,7 +9,7 @@ import { changed, dropOrRefuse, fitParams, unsupported } from "./chat-params.ts"
 import { type ClaudeTraits, claudeTraits } from "./claude-models.ts";
 import { arrayOf, countOf, isObject, objectOf, textOf } from "./json.ts";
 import { rewriteMembers } from "./json-spans.ts";
-import { isGatewayField } from "./openai-chat.ts";
+import { isGatewayField } from "./request-body.ts";
 
 /** What a deployment wants to be sent. */
 export interface MessagesTarget {

@@ -1,4 +1,4 @@
-/** Anthropic's `usage`. Its `input_tokens` are those outside the cache only. */
+/** Anthropic's `usage`, both ways. Its `input_tokens` are those outside the cache only. */
 
 import type { Json, JsonObject, Usage } from "../completion.ts";
 import { countOf, objectOf, textOf } from "./json.ts";
@@ -33,4 +33,21 @@ export function mergeUsage(before: JsonObject, later: Json | undefined): JsonObj
   const merged = { ...before };
   for (const [key, value] of Object.entries(objectOf(later) ?? {})) if (value !== null) merged[key] = value;
   return merged;
+}
+
+/** Writes `usage`. */
+export function usageFields(usage: Usage): JsonObject {
+  const { cacheReadInputTokens: read, cacheWriteInputTokens: written, cacheWrite1hInputTokens: hour = 0 } = usage;
+  return {
+    input_tokens: Math.max(0, usage.inputTokens - read - written),
+    cache_creation_input_tokens: written,
+    cache_read_input_tokens: read,
+    ...(written > 0 && {
+      cache_creation: { ephemeral_5m_input_tokens: written - hour, ephemeral_1h_input_tokens: hour },
+    }),
+    output_tokens: usage.outputTokens,
+    ...(usage.reasoningOutputTokens > 0 && {
+      output_tokens_details: { thinking_tokens: usage.reasoningOutputTokens },
+    }),
+  };
 }

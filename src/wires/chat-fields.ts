@@ -1,7 +1,7 @@
 /** Which fields of the neutral form are OpenAI's or the gateway's. */
 
 import type { Json, JsonObject } from "../completion.ts";
-import { isGatewayField } from "./openai-chat.ts";
+import { isGatewayField } from "./request-body.ts";
 
 /** OpenAI's, with those that LiteLLM has beside them. */
 const chatFields: ReadonlySet<string> = new Set(

@@ -3,8 +3,7 @@
  * (as it comes), and written by `openai-chat-encoder.ts`.
  */
 
-import { isUtf8 } from "node:buffer";
-import type { CompletionRequest, Json, JsonObject } from "../completion.ts";
+import type { CompletionRequest, JsonObject } from "../completion.ts";
 import type { ParamPolicy } from "../config/config.ts";
 import { GatewayError } from "../errors.ts";
 import { type Changes, changed, fitParams } from "./chat-params.ts";
@@ -12,31 +11,22 @@ import { arrayOf, isObject, objectOf, textOf } from "./json.ts";
 import { rewriteMembers, scanObject } from "./json-spans.ts";
 import { plainBody } from "./openai-plain.ts";
 import { readRepeatWishes } from "./repeat-wishes.ts";
+import {
+  commonFault,
+  countFault,
+  documentTokensMax,
+  invalid,
+  isGatewayField,
+  isRemoteDocument,
+  mediaTokensMax,
+  numberOf,
+  parseBody,
+  readTags,
+  toolPromptTokensMax,
+} from "./request-body.ts";
 
-/** A length no model name has; longer ones would only fill logs. */
-const modelCharsMax = 256;
 /** OpenAI's own bound. */
 const choiceCountMax = 128;
-const tagsMax = 64;
-const tagCharsMax = 256;
-
-/**
- * The dearest image known: eight tiles on a model that counts 5,667 tokens for each. A part that is not text may cost this
- * much however short its URL is.
- */
-const mediaTokensMax = 50_000;
-
-/**
- * Fields by which a caller could choose where a request goes and with whose credentials. LiteLLM's CVE-2024-6587 took them from
- * the body and sent its keys to the attacker; here they are refused by name. `extra_body` would smuggle any field past us.
- */
-const transportField =
-  /^(api_base|base_url|api_key|api_version|api_type|user_config|extra_headers|headers|default_headers|extra_query|extra_body|organization|project|custom_llm_provider|litellm_credential_name|litellm_params|model_list|deployment_id|region_name|proxy|proxies|ssl_verify|azure_ad_token|aws_.*|vertex_.*|watsonx_.*)$/;
-
-/** Fields that speak to the gateway (LiteLLM's names) and would only confuse a provider. */
-const gatewayField =
-  /^(tags|fallbacks|context_window_fallbacks|content_policy_fallbacks|disable_fallbacks|num_retries|max_retries|timeout|request_timeout|stream_timeout|cache|caching|guardrails|priority|no-log|drop_params|additional_drop_params|allowed_openai_params|modify_params|litellm_.*|mock_.*)$/;
-
 /** Fields the gateway acts on. Given twice, we and the provider might read two different values, so that is refused. */
 const governedFields = ["model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens"];
 
@@ -54,7 +44,7 @@ export function decodeChatRequest(bytes: Buffer): CompletionRequest | GatewayErr
   const repeat = readRepeatWishes(body);
   if (repeat instanceof GatewayError) return repeat;
   const stream = body.stream === true;
-  const { media, images: inputImages } = countParts(body);
+  const { mediaTokens, images: inputImages } = countParts(body);
   const serviceTier = textOf(body.service_tier);
   return {
     operation: "chat",
@@ -65,7 +55,7 @@ export function decodeChatRequest(bytes: Buffer): CompletionRequest | GatewayErr
     includeUsage: stream && objectOf(body.stream_options)?.include_usage === true,
     outputTokensMax: smallest(numberOf(body.max_tokens), numberOf(body.max_completion_tokens)),
     choiceCount: numberOf(body.n) ?? 1,
-    inputTokensMax: bytes.length + mediaTokensMax * media,
+    inputTokensMax: bytes.length + mediaTokens + (arrayOf(body.tools).length > 0 ? toolPromptTokensMax : 0),
     ...(inputImages > 0 && { inputImages }),
     ...(serviceTier !== undefined && { serviceTier }),
     endUser: textOf(body.user),
@@ -109,16 +99,11 @@ export function encodeChatRequest(request: CompletionRequest, target: ChatTarget
   return Buffer.from(JSON.stringify(request.stream ? { ...plain, stream: true } : plain));
 }
 
-/** Whether a field speaks to the gateway, and no provider is to see it. */
-export function isGatewayField(name: string): boolean {
-  return gatewayField.test(name);
-}
-
 /** Adds what must differ from the caller's body besides. */
 function addChanges(changes: Changes, request: CompletionRequest, body: JsonObject, target: ChatTarget): void {
   changes.set("model", target.model);
   for (const key of Object.keys(body)) {
-    if (gatewayField.test(key)) changes.set(key, undefined);
+    if (isGatewayField(key)) changes.set(key, undefined);
   }
   const otherCap = target.outputCapField === "max_tokens" ? "max_completion_tokens" : "max_tokens";
   if (body[otherCap] !== undefined) changes.set(otherCap, undefined);
@@ -136,39 +121,9 @@ function addChanges(changes: Changes, request: CompletionRequest, body: JsonObje
   }
 }
 
-/** The only place where a whole body is parsed. */
-function parseBody(bytes: Buffer): JsonObject | GatewayError {
-  if (bytes.length === 0) return new GatewayError("invalid_json", "The body is empty; send a JSON object.");
-  if (!isUtf8(bytes)) return new GatewayError("invalid_json", "The body is not valid UTF-8.");
-  try {
-    const body: unknown = JSON.parse(bytes.toString());
-    return isObject(body) ? body : new GatewayError("invalid_request", "The body must be a JSON object.");
-  } catch (error) {
-    // V8's own message quotes the body, so only its position is taken.
-    const position = error instanceof SyntaxError ? /at position (\d+)/.exec(error.message)?.[1] : undefined;
-    const where = position === undefined ? "" : ` It breaks at character ${position}.`;
-    return new GatewayError("invalid_json", `The body is not valid JSON.${where}`);
-  }
-}
-
 function findFault(body: JsonObject, repeated: ReadonlySet<string>): GatewayError | undefined {
-  const twice = governedFields.find((field) => repeated.has(field));
-  if (twice !== undefined) return invalid(twice, `\`${twice}\` is given more than once.`);
-  const transport = Object.keys(body).find((key) => transportField.test(key));
-  if (transport !== undefined) {
-    return invalid(transport, `\`${transport}\` is not taken from requests; the gateway's configuration decides it.`);
-  }
-  const model = body.model;
-  if (model === undefined || model === null || model === "") return invalid("model", "`model` is missing.");
-  if (typeof model !== "string") return invalid("model", "`model` must be a string.");
-  if (model.length > modelCharsMax) return invalid("model", `\`model\` is longer than ${modelCharsMax} characters.`);
-  const messages = body.messages;
-  if (messages === undefined || messages === null) return invalid("messages", "`messages` is missing.");
-  if (!Array.isArray(messages) || messages.length === 0) {
-    return invalid("messages", "`messages` must be an array with at least one message.");
-  }
-  const stream = body.stream ?? false;
-  if (typeof stream !== "boolean") return invalid("stream", "`stream` must be true or false.");
+  const common = commonFault(body, governedFields, repeated);
+  if (common !== undefined) return common;
   if (!isObject(body.stream_options ?? {})) return invalid("stream_options", "`stream_options` must be an object.");
   return (
     countFault(body, "n", choiceCountMax) ??
@@ -177,42 +132,20 @@ function findFault(body: JsonObject, repeated: ReadonlySet<string>): GatewayErro
   );
 }
 
-function countFault(body: JsonObject, field: string, max: number): GatewayError | undefined {
-  const value = body[field] ?? 1;
-  if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= max) return undefined;
-  const range = max === Number.MAX_SAFE_INTEGER ? "of at least 1" : `from 1 to ${max}`;
-  return invalid(field, `\`${field}\` must be a whole number ${range}.`);
-}
-
-function invalid(param: string, message: string): GatewayError {
-  return new GatewayError("invalid_request", message, { param });
-}
-
-function numberOf(value: Json | undefined): number | undefined {
-  return typeof value === "number" ? value : undefined;
-}
-
 function smallest(a: number | undefined, b: number | undefined): number | undefined {
   return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
 }
 
-/** How many content parts are neither text nor something whose tokens its bytes bound, and how many of them are images. */
-function countParts(body: JsonObject): { media: number; images: number } {
-  let [media, images] = [0, 0];
+/** The most tokens of content parts that are neither text nor bounded by their bytes, and how many of them are images. */
+function countParts(body: JsonObject): { mediaTokens: number; images: number } {
+  let [mediaTokens, images] = [0, 0];
   for (const message of arrayOf(body.messages)) {
     for (const part of arrayOf(objectOf(message)?.content)) {
       const type = objectOf(part)?.type;
-      if (type !== "text" && type !== "refusal" && type !== "input_audio") media += 1;
+      if (isRemoteDocument(part)) mediaTokens += documentTokensMax;
+      else if (type !== "text" && type !== "refusal" && type !== "input_audio") mediaTokens += mediaTokensMax;
       if (type === "image_url") images += 1;
     }
   }
-  return { media, images };
-}
-
-/** LiteLLM's two places for tags. */
-function readTags(body: JsonObject): readonly string[] {
-  const given = [...arrayOf(body.tags), ...arrayOf(objectOf(body.metadata)?.tags)];
-  if (given.length === 0) return [];
-  const tags = given.filter((tag) => typeof tag === "string" && tag !== "" && tag.length <= tagCharsMax) as string[];
-  return [...new Set(tags)].slice(0, tagsMax);
+  return { mediaTokens, images };
 }

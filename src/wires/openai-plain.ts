@@ -11,19 +11,45 @@ const unreasoning = /(^|\/)(gpt-3|gpt-4|chatgpt-4)/;
  * @param model in the provider's words.
  */
 export function plainBody(body: JsonObject, model: string): JsonObject {
-  const { thinking, ...plain } = body;
-  const effort = body.reasoning_effort ?? effortOf(objectOf(thinking));
+  const { thinking, reasoning_effort: given, ...plain } = body;
+  const effort = given ?? effortOf(objectOf(thinking));
+  // Who asked in Anthropic's words cannot know what this model refuses to be told.
+  const isSpared = thinking !== undefined && unreasoning.test(model);
   return {
     ...plain,
-    ...(effort !== undefined && !unreasoning.test(model) && { reasoning_effort: effort }),
-    ...(Array.isArray(body.messages) && { messages: body.messages.map(plainMessage) }),
+    ...(effort !== undefined && !isSpared && { reasoning_effort: effort }),
+    ...(Array.isArray(body.messages) && { messages: plainMessages(body.messages) }),
     ...(Array.isArray(body.tools) && { tools: body.tools.map(withoutMark) }),
   };
 }
 
+/** OpenAI's tools answer in text: what else they showed is shown by the user, after the last of them. */
+function plainMessages(messages: readonly Json[]): Json[] {
+  const plain: Json[] = [];
+  let shown: Json[] = [];
+  for (const message of messages) {
+    const isResult = isObject(message) && message.role === "tool" && Array.isArray(message.content);
+    if (!(isObject(message) && message.role === "tool") && shown.length > 0) {
+      plain.push({ role: "user", content: shown });
+      shown = [];
+    }
+    if (!isResult) {
+      plain.push(plainMessage(message));
+      continue;
+    }
+    const isText = (part: Json) => isObject(part) && part.type === "text";
+    const parts = arrayOf(message.content);
+    shown.push(...parts.filter((part) => !isText(part)).map(withoutMark));
+    const texts = parts.filter(isText);
+    plain.push(plainMessage({ ...message, content: texts.length > 0 ? texts : "(shown below)" }));
+  }
+  if (shown.length > 0) plain.push({ role: "user", content: shown });
+  return plain;
+}
+
 function plainMessage(message: Json): Json {
   if (!isObject(message)) return message;
-  const { thinking_blocks: _, cache_control: __, provider_specific_fields: ___, ...plain } = message;
+  const { thinking_blocks: _, cache_control: __, provider_specific_fields: ___, is_error: ____, ...plain } = message;
   return {
     ...plain,
     ...(Array.isArray(message.content) && { content: message.content.map(withoutMark) }),

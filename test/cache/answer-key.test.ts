@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type AnswerOrigin, answerKey } from "../../src/cache/answer-key.ts";
+import { GatewayError } from "../../src/errors.ts";
+import { decodeMessagesRequest } from "../../src/wires/anthropic-body.ts";
 import { neutralRequest, sampleRequest } from "../sample-call.ts";
 
 function keyOf(fields: object = {}, facts: Partial<AnswerOrigin> = {}): string {
@@ -31,8 +33,28 @@ test("the order of members and the spelling of numbers and texts make no other a
     '{"model":"m","temperature":1,"messages":[{"role":"user","content":"é"}]}',
     '{ "messages" : [ {"role":"user","content":"\\u00e9"} ], "temperature": 1.0, "model":"m" }',
   ];
-  const keys = texts.map((text) => keyOf({}, { request: { ...sampleRequest(), chat: () => JSON.parse(text) } }));
+  const keys = texts.map((text) =>
+    keyOf({}, { request: { ...sampleRequest(), raw: undefined, chat: () => JSON.parse(text) } }),
+  );
   assert.equal(keys[0], keys[1]);
+});
+
+test("what a caller says in a wire's own words or headers counts, though the neutral form has none for it", () => {
+  const asked = (fields: object, wireHeaders?: Record<string, string>) => {
+    const body = { model: "m", max_tokens: 5, messages: [{ role: "user", content: "Hello" }], ...fields };
+    const request = decodeMessagesRequest(Buffer.from(JSON.stringify(body)), { counts: false });
+    assert.ok(!(request instanceof GatewayError));
+    return keyOf({}, { request: wireHeaders === undefined ? request : { ...request, wireHeaders } });
+  };
+  const keys = [
+    asked({}),
+    asked({ output_config: { effort: "high" } }),
+    asked({ output_config: { effort: "max" } }),
+    asked({ context_management: { edits: [] } }),
+    asked({}, { "anthropic-beta": "a" }),
+  ];
+  assert.equal(new Set(keys).size, keys.length);
+  assert.equal(asked({ metadata: { user_id: "u" } }), keys[0]);
 });
 
 test("whatever may change an answer makes another one", () => {

@@ -52,6 +52,11 @@ class ScriptedGateway implements CompletionGateway {
     return script(request, caller);
   }
 
+  async countTokens(request: CompletionRequest, caller: Caller): Promise<number> {
+    this.calls.push({ request, caller });
+    return 42;
+  }
+
   async listModels(token: string | undefined): Promise<string[]> {
     this.modelsToken = token;
     return this.models;

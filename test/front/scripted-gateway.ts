@@ -1,6 +1,6 @@
 import type { CallEvent, Caller, CompletionRequest } from "../../src/completion.ts";
 import { GatewayError } from "../../src/errors.ts";
-import type { CompletionGateway } from "../../src/front/doors.ts";
+import type { TypedGateway } from "../../src/front/doors.ts";
 
 export interface ScriptedCall {
   readonly request: CompletionRequest;
@@ -47,7 +47,7 @@ export const hello: Script = [
 ];
 
 /** A gateway that plays a script, and remembers who called and how it ended. */
-export class ScriptedGateway implements CompletionGateway {
+export class ScriptedGateway implements TypedGateway {
   readonly calls: ScriptedCall[] = [];
   readonly #script: (request: CompletionRequest) => Script;
   readonly #watchers = new Set<() => void>();

@@ -72,6 +72,23 @@ test("an image may cost more tokens than its URL has bytes", () => {
   assert.ok(request.inputTokensMax > 48_000);
 });
 
+test("a document that the provider fetches may fill half of the longest context", () => {
+  const inputOf = (part: object) => {
+    const body = { model: "m", messages: [{ role: "user", content: [part] }] };
+    return decode(body).inputTokensMax - JSON.stringify(body).length;
+  };
+  const remote = [
+    { type: "file", file: { file_id: "file_1" } },
+    { type: "file", file: { file_data: "https://x.test/a.pdf" } },
+    { type: "image_url", image_url: { url: "https://x.test/a.pdf", format: "application/pdf" } },
+    { type: "document", source: { type: "url", url: "https://x.test/a.pdf" } },
+  ];
+  for (const part of remote) assert.equal(inputOf(part), 500_000, JSON.stringify(part));
+  assert.equal(inputOf({ type: "file", file: { file_data: "data:application/pdf;base64,JVBE" } }), 50_000);
+  assert.equal(inputOf({ type: "image_url", image_url: { url: "https://x.test/a.png" } }), 50_000);
+  assert.equal(inputOf({ type: "text", text: "x" }), 0);
+});
+
 test("broken JSON is refused with its position and without its content", () => {
   const error = refusal('{"model":"m","secret-canary" 1}');
   assert.equal(error.code, "invalid_json");

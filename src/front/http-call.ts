@@ -4,14 +4,13 @@ import type { AcceptedEvent, CallEvent, Caller, CompletionRequest, SettledEvent 
 import { GatewayError, type Trail } from "../errors.ts";
 import { formatUsd } from "../money.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
-import { ChatAnswerEncoder, ChatStreamEncoder } from "../wires/openai-chat-encoder.ts";
-import { encodeErrorBody } from "../wires/openai-error.ts";
+import type { AnswerFormat } from "./answer-format.ts";
 import type { CompletionGateway } from "./doors.ts";
 import { sendError, sendJson } from "./http-error.ts";
 import type { SsePulse } from "./sse-pulse.ts";
 import { SseWriter } from "./sse-writer.ts";
 
-export interface OpenAiCallParts {
+export interface HttpCallParts {
   readonly gateway: CompletionGateway;
   readonly clock: Clock;
   readonly random: Random;
@@ -21,9 +20,10 @@ export interface OpenAiCallParts {
   readonly onBug: OnBug;
 }
 
-/** One chat call: takes the gateway's events and writes them as JSON or as SSE. */
-export class OpenAiCall {
-  readonly #parts: OpenAiCallParts;
+/** One call: takes the gateway's events and writes them as JSON or as SSE, in the caller's wire. */
+export class HttpCall {
+  readonly #parts: HttpCallParts;
+  readonly #format: AnswerFormat;
   readonly #res: ServerResponse;
   readonly #request: CompletionRequest;
   readonly #abort = new AbortController();
@@ -32,8 +32,14 @@ export class OpenAiCall {
   #stream: SseWriter | undefined;
   #gone = false;
 
-  constructor(parts: OpenAiCallParts, res: ServerResponse, request: CompletionRequest, caller: Omit<Caller, "signal">) {
+  constructor(
+    parts: HttpCallParts & { readonly format: AnswerFormat },
+    res: ServerResponse,
+    request: CompletionRequest,
+    caller: Omit<Caller, "signal">,
+  ) {
     this.#parts = parts;
+    this.#format = parts.format;
     this.#res = res;
     this.#request = request;
     this.#caller = { ...caller, signal: this.#abort.signal };
@@ -56,7 +62,7 @@ export class OpenAiCall {
   }
 
   async #answerWhole(events: AsyncIterable<CallEvent>): Promise<void> {
-    const encoder = new ChatAnswerEncoder();
+    const encoder = this.#format.answer();
     let settled: SettledEvent | undefined;
     for await (const event of events) {
       if (event.type === "accepted") this.#accept(event);
@@ -69,7 +75,7 @@ export class OpenAiCall {
   }
 
   async #answerStream(events: AsyncIterable<CallEvent>): Promise<void> {
-    const encoder = new ChatStreamEncoder(this.#request.includeUsage);
+    const encoder = this.#format.stream(this.#request);
     let settled = false;
     for await (const event of events) {
       if (event.type === "accepted") {
@@ -78,7 +84,7 @@ export class OpenAiCall {
       }
       // Ending the iteration settles the call with what it has used.
       if (this.#gone) return;
-      this.#stream ??= new SseWriter({ ...this.#parts, res: this.#res }, this.#headers);
+      this.#stream ??= new SseWriter({ ...this.#parts, ping: this.#format.ping, res: this.#res }, this.#headers);
       if (event.type === "settled") {
         settled = true;
         this.#stream.end(event.raw ?? encoder.end(event.usage));
@@ -110,8 +116,8 @@ export class OpenAiCall {
       // Of several limits the caller meets the tightest first.
       const [tightest] = limits.sort((a, b) => a.remaining - b.remaining);
       if (tightest === undefined) continue;
-      this.#headers[`x-ratelimit-limit-${kind}`] = String(tightest.ceiling);
-      this.#headers[`x-ratelimit-remaining-${kind}`] = String(tightest.remaining);
+      this.#headers[this.#format.limitHeader(kind, "limit")] = String(tightest.ceiling);
+      this.#headers[this.#format.limitHeader(kind, "remaining")] = String(tightest.remaining);
     }
   }
 
@@ -120,9 +126,12 @@ export class OpenAiCall {
     const { requestId, route } = this.#caller;
     if (error.code === "internal_error") this.#parts.onBug(error.cause ?? error, { requestId, route });
     if (this.#gone) return;
-    // After the first byte the status is gone; an end without [DONE] alone would pass for a whole answer.
-    if (this.#stream !== undefined) this.#stream.end(`data: ${encodeErrorBody(error)}\n\n`);
-    else sendError(this.#res, error, this.#parts.random, { ...this.#headers, ...headersOf(error.facts.trail) });
+    // After the first byte the status is gone.
+    if (this.#stream !== undefined) this.#stream.end(this.#format.errorFrame(error, requestId));
+    else {
+      const headers = { ...this.#headers, ...headersOf(error.facts.trail) };
+      sendError(this.#res, error, this.#format.error(error, requestId), this.#parts.random, headers);
+    }
   }
 }
 

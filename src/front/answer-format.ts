@@ -1,0 +1,46 @@
+import type { CompletionRequest, DeltaEvent, FinishEvent, StartEvent, Usage } from "../completion.ts";
+import type { GatewayError } from "../errors.ts";
+import { MessageAnswerEncoder, MessageStreamEncoder } from "../wires/anthropic-encoder.ts";
+import { anthropicErrorFrame, encodeAnthropicError } from "../wires/anthropic-error.ts";
+import { ChatAnswerEncoder, ChatStreamEncoder } from "../wires/openai-chat-encoder.ts";
+import { encodeErrorBody } from "../wires/openai-error.ts";
+
+type AnswerEvent = StartEvent | DeltaEvent | FinishEvent;
+
+/** How a door writes what the gateway answers: one for each wire that callers speak. */
+export interface AnswerFormat {
+  /** Writes a whole answer from its events. */
+  answer(): { add(event: AnswerEvent): void; end(usage: Usage): Buffer };
+  /** Writes a stream; undefined for an event that is not told by itself. */
+  stream(request: CompletionRequest): { encode(event: AnswerEvent): Buffer | undefined; end(usage: Usage): Buffer };
+  error(error: GatewayError, requestId: string): string;
+  /** An error after a stream's first byte. */
+  errorFrame(error: GatewayError, requestId: string): string;
+  /** Says in a silent stream that it goes on. */
+  readonly ping: Buffer;
+  /** Headers that name the request, besides `x-request-id`. */
+  readonly requestIdHeader: string | undefined;
+  /** What a caller's limit and the rest of it are called in headers. */
+  limitHeader(kind: "requests" | "tokens", figure: "limit" | "remaining"): string;
+}
+
+export const openAiFormat: AnswerFormat = {
+  answer: () => new ChatAnswerEncoder(),
+  stream: ({ includeUsage }) => new ChatStreamEncoder(includeUsage),
+  error: encodeErrorBody,
+  // An end without [DONE] alone would pass for a whole answer.
+  errorFrame: (error) => `data: ${encodeErrorBody(error)}\n\n`,
+  ping: Buffer.from(": ping\n\n"),
+  requestIdHeader: undefined,
+  limitHeader: (kind, figure) => `x-ratelimit-${figure}-${kind}`,
+};
+
+export const anthropicFormat: AnswerFormat = {
+  answer: () => new MessageAnswerEncoder(),
+  stream: () => new MessageStreamEncoder(),
+  error: encodeAnthropicError,
+  errorFrame: anthropicErrorFrame,
+  ping: Buffer.from('event: ping\ndata: {"type":"ping"}\n\n'),
+  requestIdHeader: "request-id",
+  limitHeader: (kind, figure) => `anthropic-ratelimit-${kind}-${figure}`,
+};
