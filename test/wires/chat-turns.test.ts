@@ -82,5 +82,5 @@ test("fuzz: whatever a chat is, it is written as JSON or refused as the caller's
     }),
     { numRuns: 2_000 },
   );
-  assert.ok(written > 50, `only ${written} were written`);
+  assert.ok(written > 10, `only ${written} were written`);
 });
