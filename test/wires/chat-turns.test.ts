@@ -33,7 +33,16 @@ const call = fc.oneof(
   odd,
   fc.record({ id: odd, function: fc.oneof(odd, fc.record({ name: fc.oneof(odd, fc.string()), arguments: odd })) }),
 );
+/** Most messages are sound, so that most of a chat is looked at. */
+const sound = fc.record({
+  role: fc.constantFrom("system", "user", "assistant", "tool"),
+  content: fc.oneof(fc.string(), fc.array(fc.record({ type: fc.constant("text"), text: fc.string() }))),
+  thinking_blocks: odd,
+  provider_specific_fields: odd,
+  cache_control: odd,
+});
 const message = fc.oneof(
+  { weight: 12, arbitrary: sound },
   odd,
   fc.record({
     role: fc.oneof(odd, fc.constantFrom("system", "user", "assistant", "tool", "function", "developer")),
@@ -49,7 +58,7 @@ const tool = fc.oneof(odd, fc.record({ type: fc.constant("function"), function: 
 const body = fc.record(
   {
     messages: fc.array(message, { minLength: 1, maxLength: 6 }),
-    tools: fc.oneof(odd, fc.array(tool, { maxLength: 3 })),
+    tools: fc.oneof({ weight: 3, arbitrary: fc.constant(undefined) }, odd, fc.array(tool, { maxLength: 3 })),
     ...{ tool_choice: odd, response_format: odd, stop: odd, reasoning_effort: odd, thinking: odd, modalities: odd },
     ...{
       audio: odd,
