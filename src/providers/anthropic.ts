@@ -17,10 +17,14 @@ export function anthropicDialect({ clock }: { clock: Clock }): Dialect {
   return {
     streamType: "text/event-stream",
     ask: (call) => question(call, "/v1/messages"),
-    askCount: (call) => ({
-      question: question(call, "/v1/messages/count_tokens"),
-      countIn: (body) => countOf(objectOf(body)?.input_tokens),
-    }),
+    // In the clouds' places it has another address, if any.
+    askCount: (call) =>
+      call.deployment.access === undefined
+        ? {
+            question: question(call, "/v1/messages/count_tokens"),
+            countIn: (body) => countOf(objectOf(body)?.input_tokens),
+          }
+        : undefined,
     reader: (call) =>
       new MessageStreamReader({
         lane: isRaw(call) ? "raw" : "neutral",

@@ -35,7 +35,9 @@ export interface Dialect {
   /** @throws ProviderFailure for what the provider cannot be asked. */
   ask(call: ProviderCall): Question | Promise<Question>;
   /** Asks how many tokens the input has; absent: this provider cannot be asked. */
-  askCount?(call: ProviderCall): { readonly question: Question; readonly countIn: (body: Json) => number | undefined };
+  askCount?(
+    call: ProviderCall,
+  ): { readonly question: Question; readonly countIn: (body: Json) => number | undefined } | undefined;
   reader(call: ProviderCall, headers: AnswerHeaders): AnswerReader;
   /**
    * Reads a unary answer with status 200.
