@@ -211,7 +211,7 @@ export class Board {
     const reading = await this.#store.exchange({ figures, cool, clear, ids });
     this.#isAlone = false;
     for (const [id, change] of untold) if (this.#untold.get(id) === change) this.#untold.delete(id);
-    this.#hear(reading, ids, figures);
+    this.#hear(reading, ids, figures, nowMs);
   }
 
   /** Of all deployments of which there is something to tell; others are forgotten in time. */
@@ -225,7 +225,13 @@ export class Board {
     return figures;
   }
 
-  #hear({ totals, cooling }: Reading, ids: readonly string[], told: ReadonlyMap<string, Figures>): void {
+  /** @param sentMs when it was asked. */
+  #hear(
+    { totals, cooling }: Reading,
+    ids: readonly string[],
+    told: ReadonlyMap<string, Figures>,
+    sentMs: number,
+  ): void {
     const nowMs = this.#clock.monotonicMs();
     for (const [index, id] of ids.entries()) {
       const entry = this.#entries.get(id);
@@ -233,9 +239,14 @@ export class Board {
       entry.others = combine(totals[index] ?? nothing, told.get(id) ?? nothing, -1);
       entry.heardAtMs = nowMs;
     }
+    const before = this.#cooling;
     this.#cooling = new Map();
     for (const [id, { code, status, remainingMs }] of cooling) {
-      this.#cooling.set(id, { code, status, untilMs: nowMs + remainingMs });
+      const known = before.get(id);
+      // The answer was on its way for some time: what is known here to the millisecond stands, if it can be the same.
+      const isSame =
+        known !== undefined && known.untilMs >= sentMs + remainingMs - 1 && known.untilMs <= nowMs + remainingMs;
+      this.#cooling.set(id, isSame ? known : { code, status, untilMs: nowMs + remainingMs });
     }
     // What was said here while the answer was on its way, the answer does not know.
     for (const [id, change] of this.#untold) {

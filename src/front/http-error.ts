@@ -3,7 +3,7 @@ import type { Random } from "../clock.ts";
 import type { GatewayError } from "../errors.ts";
 
 /** SDKs give up, or wait for ever, at longer ones. */
-const retryAfterMsMax = 30_000;
+const retryAfterMsMax = 60_000;
 /** For failures that pass by themselves, when nobody knows when. */
 const retryAfterMsDefault = 1_000;
 

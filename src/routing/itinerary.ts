@@ -21,8 +21,8 @@ const misplaced: ReadonlySet<ErrorCode> = new Set(["deployments_full", "invalid_
 /** Connections keep their time limits to a second or so: shorter ones than this are kept apart from them, in milliseconds. */
 const coarseMs = 10_000;
 
-/** Nobody waits longer for a deployment that is down, in milliseconds. */
-const longestCoolingWaitMs = 8_000;
+/** Nobody waits longer for a deployment that is down, or whose provider asks for it; in milliseconds. */
+const longestWaitMs = 30_000;
 
 /** Another group a call may go to. */
 export interface Destination {
@@ -181,7 +181,7 @@ export class Itinerary {
   }
 
   #retry(failure: GatewayError): Step | undefined {
-    const { rules, wishes, config, random } = this.#parts;
+    const { rules, wishes } = this.#parts;
     const last = this.#tried.at(-1);
     const bound = retryBound(failure, rules, this.#route.modelGroup, last, wishes.retries);
     if (last === undefined || this.#retries >= bound.retriesMax) return undefined;
@@ -190,18 +190,24 @@ export class Itinerary {
       return { kind: "again", pauseMs: 0 };
     }
     if (!bound.isByPolicy && !isWorthRepeating(failure, true)) return undefined;
-    const { candidates, excluded } = this.#select(false);
-    const own = pauseMs(this.#retries + 1, failure, random, config.retryPauseMs);
-    let pause = own;
-    if (candidates.length === 0) {
-      // All are down. Where there is another model it is tried at once; else it is worth a short wait.
-      const soonestMs = Math.min(...excluded.map(({ retryAfterMs }) => retryAfterMs ?? Number.POSITIVE_INFINITY));
-      if (soonestMs > longestCoolingWaitMs || this.#hasFallback(failure)) return undefined;
-      pause = Math.max(own, soonestMs + 1);
-    }
-    if (!this.#isInTime(pause)) return undefined;
+    const pause = this.#pauseFor(failure, last);
+    if (pause === undefined || !this.#isInTime(pause)) return undefined;
     this.#retries++;
     return { kind: "again", pauseMs: pause };
+  }
+
+  /** How long to wait before a deployment is tried again; undefined: it is not worth it. */
+  #pauseFor(failure: GatewayError, last: Deployment): number | undefined {
+    const { config, random } = this.#parts;
+    const { candidates, excluded } = this.#select(false);
+    const pauseFor = (askedMs?: number) => pauseMs(this.#retries + 1, askedMs, random, config.retryPauseMs);
+    if (candidates.some(({ deployment }) => deployment !== last)) return pauseFor();
+    const { retryAfterMs } = failure.facts;
+    if (candidates.length > 0) return (retryAfterMs ?? 0) > longestWaitMs ? undefined : pauseFor(retryAfterMs);
+    // All are down. Where there is another model it is tried at once; else the first to be back is worth a wait.
+    const soonestMs = Math.min(...excluded.map((exclusion) => exclusion.retryAfterMs ?? Number.POSITIVE_INFINITY));
+    if (soonestMs > longestWaitMs || this.#hasFallback(failure)) return undefined;
+    return Math.max(pauseFor(), soonestMs + 1);
   }
 
   /** Once retries are used up: deployments of the next order, or any of the group's others if so configured. */

@@ -16,8 +16,6 @@ const local: ReadonlySet<ErrorCode> = new Set(["provider_auth_failed", "provider
 
 const firstPauseMs = 500;
 const longestPauseMs = 8_000;
-/** A provider that asks for longer than this is left alone and the caller told. */
-const longestRetryAfterMs = 30_000;
 
 /**
  * Whether another attempt makes sense.
@@ -26,7 +24,7 @@ const longestRetryAfterMs = 30_000;
  */
 export function isWorthRepeating(failure: GatewayError, again: boolean): boolean {
   if (!again) return passing.has(failure.code) || local.has(failure.code);
-  return passing.has(failure.code) && (failure.facts.retryAfterMs ?? 0) <= longestRetryAfterMs;
+  return passing.has(failure.code);
 }
 
 /** How often a call may be repeated in a group after a failure. */
@@ -63,11 +61,12 @@ function figureOf(figures: ByFailureClass | undefined, failure: GatewayError): n
  * half a second to eight; and up to a quarter more, so that pods do not return in step.
  *
  * @param retries the number of the repetition, from 1.
+ * @param askedMs by the provider.
  * @param leastMs as configured.
  */
-export function pauseMs(retries: number, failure: GatewayError, random: Random, leastMs = 0): number {
-  const asked = failure.facts.retryAfterMs ?? Math.min(longestPauseMs, firstPauseMs * 2 ** (retries - 1));
-  return Math.max(leastMs, asked) * (1 + random() / 4);
+export function pauseMs(retries: number, askedMs: number | undefined, random: Random, leastMs = 0): number {
+  const ownMs = askedMs ?? Math.min(longestPauseMs, firstPauseMs * 2 ** (retries - 1));
+  return Math.max(leastMs, ownMs) * (1 + random() / 4);
 }
 
 /**

@@ -144,6 +144,15 @@ describe("a call that fails goes", () => {
       ["a", "provider_rate_limited"],
     ],
     [
+      "to the deployment that is back first, whatever the last one asks for",
+      {
+        groups: { m: ["a", "b"] },
+        down: { b: 60_000 },
+        failures: [new GatewayError("provider_rate_limited", "Busy.", { retryAfterMs: 300 })],
+      },
+      ["a", "300", "a", "ok"],
+    ],
+    [
       "no sooner than the configured pause",
       { groups: { m: ["a"] }, config: { retryPauseMs: 3_000 }, failures: [down] },
       ["a", "3000", "a", "ok"],

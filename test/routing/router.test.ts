@@ -105,15 +105,14 @@ describe("repeating", () => {
   const failure = new GatewayError("provider_unavailable", "Down.");
 
   test("pauses twice as long each time, up to a bound, and up to a quarter more by chance", () => {
-    const pauses = [1, 2, 3, 4, 5, 6, 60].map((attempts) => pauseMs(attempts, failure, () => 0));
+    const pauses = [1, 2, 3, 4, 5, 6, 60].map((attempts) => pauseMs(attempts, undefined, () => 0));
     assert.deepEqual(pauses, [500, 1_000, 2_000, 4_000, 8_000, 8_000, 8_000]);
     assert.equal(
-      pauseMs(1, failure, () => 1),
+      pauseMs(1, undefined, () => 1),
       625,
     );
-    const asked = new GatewayError("provider_rate_limited", "Busy.", { retryAfterMs: 100 });
     assert.equal(
-      pauseMs(9, asked, () => 0),
+      pauseMs(9, 100, () => 0),
       100,
     );
   });
