@@ -1,0 +1,73 @@
+/** An OpenAI-compatible upstream that does next to nothing for each call, so that it is never the bottleneck. Prints its port. */
+import { createServer, type Socket } from "node:net";
+import { chunkCount, chunkPauseMs } from "./stream-shape.ts";
+
+const answer = JSON.stringify({
+  id: "chatcmpl-bench",
+  object: "chat.completion",
+  created: 1_700_000_000,
+  model: "bench",
+  choices: [
+    {
+      index: 0,
+      message: { role: "assistant", content: "word ".repeat(150).trim(), refusal: null },
+      logprobs: null,
+      finish_reason: "stop",
+    },
+  ],
+  usage: { prompt_tokens: 200, completion_tokens: 150, total_tokens: 350 },
+});
+const whole = Buffer.from(
+  `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(answer)}\r\n\r\n${answer}`,
+);
+
+const frame = (choices: object[], more: object = {}) =>
+  `data: ${JSON.stringify({ id: "chatcmpl-bench", object: "chat.completion.chunk", created: 1_700_000_000, model: "bench", choices, ...more })}\n\n`;
+const piece = (text: string) => Buffer.from(`${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`);
+const head = Buffer.from("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n");
+const word = piece(frame([{ index: 0, delta: { content: " word" }, finish_reason: null }]));
+const last = Buffer.concat([
+  piece(
+    frame([{ index: 0, delta: {}, finish_reason: "stop" }]) +
+      frame([], { usage: { prompt_tokens: 200, completion_tokens: chunkCount, total_tokens: 200 + chunkCount } }) +
+      "data: [DONE]\n\n",
+  ),
+  Buffer.from("0\r\n\r\n"),
+]);
+
+const server = createServer((socket) => serve(socket));
+server.listen(0, "127.0.0.1", () => {
+  const address = server.address();
+  process.stdout.write(`${typeof address === "object" ? address?.port : ""}\n`);
+});
+
+function serve(socket: Socket): void {
+  socket.setNoDelay(true);
+  socket.on("error", () => {});
+  let pending = Buffer.alloc(0);
+  socket.on("data", (data) => {
+    pending = pending.length === 0 ? data : Buffer.concat([pending, data]);
+    for (;;) {
+      const headEnd = pending.indexOf("\r\n\r\n");
+      if (headEnd === -1) return;
+      const length = Number(
+        /\r\ncontent-length: *(\d+)/i.exec(pending.subarray(0, headEnd).toString("latin1"))?.[1] ?? 0,
+      );
+      const end = headEnd + 4 + length;
+      if (pending.length < end) return;
+      // The load's bodies say how they want to be answered near their beginning.
+      const isStream = pending.subarray(headEnd, headEnd + 200).includes('"stream":true');
+      pending = pending.subarray(end);
+      if (isStream) stream(socket, chunkCount);
+      else socket.write(whole);
+    }
+  });
+}
+
+function stream(socket: Socket, left: number): void {
+  if (left === chunkCount) socket.write(head);
+  if (socket.destroyed) return;
+  if (left === 0) return void socket.write(last);
+  socket.write(word);
+  setTimeout(stream, chunkPauseMs, socket, left - 1);
+}
