@@ -3,6 +3,7 @@ import {
   type ConfigSummary,
   type DeploymentSummary,
   loadConfig,
+  type RedisSummary,
   remarkText,
   summarise,
   systemClock,
@@ -85,14 +86,14 @@ function summaryText(file: string, config: ConfigSummary): string {
       lines.push(`  ${name} -> ${model}${hidden ? " (hidden)" : ""}`);
   }
   const { redis, router } = config;
-  const redisText =
+  const countersText =
     redis === null
       ? "none: counters stay in the process"
-      : `${redis.host}:${redis.port}/${redis.db}, password ${yes(redis.passwordPresent)}; ${withoutRedis[redis.unavailable]}`;
+      : `${redisPlace(redis)}, password ${yes(redis.passwordPresent)}; ${withoutRedis[redis.unavailable]}`;
   lines.push(
     "",
     `Router       ${router.strategy}, ${plural(router.retries, "retry", "retries")}`,
-    `Redis        ${redisText}`,
+    `Redis        ${countersText}`,
     `Cache        ${cacheText(config.answerCache)}`,
     `Database     ${config.databaseHost ?? "none"}`,
     `Master key   ${yes(config.masterKeyPresent)}`,
@@ -113,10 +114,16 @@ const sharedWith: Readonly<Record<string, string>> = {
 
 function cacheText(cache: ConfigSummary["answerCache"]): string {
   if (cache === null) return "none: no answers are kept";
-  const { host, ttlS, namespace, isDefaultOn, sharing } = cache;
-  const place = host === null ? "in each process" : `at ${host}`;
+  const { redis, ttlS, namespace, isDefaultOn, sharing } = cache;
+  const place = redis === null ? "in each process" : `at ${redisPlace(redis)}`;
   const named = namespace === "" ? "" : `, namespace ${namespace}`;
   return `${place}, ${ttlS} s, ${sharedWith[sharing]}${named}${isDefaultOn ? "" : ", only where a call asks for it"}`;
+}
+
+function redisPlace({ kind, nodes, db, tls }: RedisSummary): string {
+  const places = `${nodes.join(", ")}${kind === "server" ? `/${db}` : ""}${tls ? " over TLS" : ""}`;
+  if (kind === "cluster") return `a Cluster with ${places}`;
+  return kind === "sentinels" ? `database ${db} of the master that ${places} know` : places;
 }
 
 function deploymentLines(deployment: DeploymentSummary, unpriced: ConfigSummary["unpricedModels"]): string[] {

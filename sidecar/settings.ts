@@ -47,12 +47,44 @@ export const variables = {
     default: "false",
     meaning: "KeyService: whether models may be kept in the database; `general_settings.store_model_in_db` goes first.",
   },
+  REDIS_URL: {
+    default: "",
+    meaning:
+      "Redis by its address, `redis://user:password@host:6379/0`, or `rediss://` for TLS; goes before REDIS_HOST.",
+  },
   REDIS_HOST: {
     default: "",
     meaning: "Redis for counters shared by all pods; the config file goes first. None: each process counts alone.",
   },
   REDIS_PORT: { default: "6379", meaning: "Redis's port." },
+  REDIS_USERNAME: { default: "", meaning: "Redis's user." },
   REDIS_PASSWORD: { default: "", meaning: "Redis's password." },
+  REDIS_DB: { default: "0", meaning: "Redis's numbered database." },
+  REDIS_SSL: { default: "false", meaning: "Whether Redis is spoken to over TLS." },
+  REDIS_SSL_CA_CERTS: {
+    default: "",
+    meaning: "File (PEM) of the certificates that Redis's is trusted by. None: the authorities Node trusts.",
+  },
+  REDIS_SSL_CERTFILE: { default: "", meaning: "File (PEM) of the certificate shown to Redis." },
+  REDIS_SSL_KEYFILE: { default: "", meaning: "File (PEM) of that certificate's key; none: it is in the same file." },
+  REDIS_SSL_CERT_REQS: {
+    default: "required",
+    meaning: "Whether Redis's certificate is verified: `required` or `none`.",
+  },
+  REDIS_SSL_CHECK_HOSTNAME: {
+    default: "true",
+    meaning: "Whether Redis's certificate must be for the host that was asked for.",
+  },
+  REDIS_CLUSTER_NODES: {
+    default: "",
+    meaning: 'Nodes of a Redis Cluster as JSON, `[{"host": "redis-1", "port": 6379}]`; they name the others.',
+  },
+  REDIS_SENTINEL_NODES: {
+    default: "",
+    meaning: 'Sentinels as JSON, `[["sentinel-1", 26379]]`; they know the master of REDIS_SERVICE_NAME.',
+  },
+  REDIS_SERVICE_NAME: { default: "", meaning: "What the sentinels call the master." },
+  REDIS_SENTINEL_PASSWORD: { default: "", meaning: "The sentinels' password." },
   TOLLGATE_REDIS_TIMEOUT_MS: {
     default: "50",
     meaning: "How long Redis may take to decide a limit; then `tollgate.redis_unavailable` acts.",

@@ -7,7 +7,7 @@ export type { Config, Fault } from "./config/config.ts";
 export type { KeyRules } from "./config/creation-rules.ts";
 export { type ConfigReading, loadConfig, readConfigFile } from "./config/load.ts";
 export { remarkText } from "./config/remarks.ts";
-export { type ConfigSummary, type DeploymentSummary, summarise } from "./config/summary.ts";
+export { type ConfigSummary, type DeploymentSummary, type RedisSummary, summarise } from "./config/summary.ts";
 export { createGateway, type GatewayOptions, type RunningGateway } from "./create-gateway.ts";
 export { durationMs, parseDuration } from "./duration.ts";
 export { GatewayError } from "./errors.ts";

@@ -51,12 +51,19 @@ export interface RedisServer {
  *
  * @param options.port a fixed port, to come back where a stopped one was; else a free one.
  * @param options.args more of redis-server's arguments.
+ * @param options.tls it speaks TLS, and nothing else.
+ * @param options.sentinelFile it is a sentinel, and this is its file.
  */
-export async function startRedis(options: { port?: number; args?: readonly string[] } = {}): Promise<RedisServer> {
+export async function startRedis(
+  options: { port?: number; args?: readonly string[]; tls?: boolean; sentinelFile?: string } = {},
+): Promise<RedisServer> {
   const { command, env } = redisProgram();
   const port = options.port ?? (await freePort());
+  const ports = options.tls === true ? ["--port", "0", "--tls-port", String(port)] : ["--port", String(port)];
   const settings = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", "/tmp"];
-  const server = spawn(command, ["--port", String(port), ...settings, ...(options.args ?? [])], {
+  const file = options.sentinelFile === undefined ? [] : [options.sentinelFile, "--sentinel"];
+  const isReady = (line: string) => line.includes(file.length === 0 ? "Ready to accept connections" : "Sentinel ID is");
+  const server = spawn(command, [...file, ...ports, ...settings, ...(options.args ?? [])], {
     env,
     detached: true,
     stdio: ["ignore", "pipe", "inherit"],
@@ -66,10 +73,9 @@ export async function startRedis(options: { port?: number; args?: readonly strin
   let said = "";
   for await (const line of createInterface({ input: server.stdout })) {
     said += `${line}\n`;
-    if (line.includes("Ready to accept connections")) break;
+    if (isReady(line)) break;
   }
-  if (server.exitCode !== null || !said.includes("Ready to accept"))
-    throw new Error(`redis-server did not start:\n${said}`);
+  if (server.exitCode !== null || !isReady(said)) throw new Error(`redis-server did not start:\n${said}`);
   server.stdout.resume();
   server.unref();
   return {

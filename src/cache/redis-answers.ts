@@ -3,7 +3,6 @@ import type { AnswerStore } from "./answer-store.ts";
 
 /** What keys of answers begin with in Redis; the number is the form of the entries'. */
 const prefix = "tollgate:answers:1:";
-const scanCount = 1_000;
 
 /**
  * Answers in Redis, shared by all pods. It has a connection of its own, so that no limit waits behind a large answer, with the same
@@ -13,8 +12,8 @@ export class RedisAnswers implements AnswerStore {
   readonly type = "redis";
   readonly #connection: Connection;
 
-  constructor(parts: Omit<ConnectionParts, "consequence" | "isCluster">) {
-    this.#connection = new Connection({ ...parts, consequence: "no answers are kept or found", isCluster: false });
+  constructor(parts: Omit<ConnectionParts, "consequence">) {
+    this.#connection = new Connection({ ...parts, consequence: "no answers are kept or found" });
   }
 
   async get(key: string): Promise<Buffer | undefined> {
@@ -32,18 +31,16 @@ export class RedisAnswers implements AnswerStore {
   }
 
   async delete(keys: readonly string[]): Promise<void> {
-    if (keys.length > 0) await this.#connection.command("UNLINK", ...keys.map((key) => prefix + key));
+    await this.#unlink(keys.map((key) => prefix + key));
   }
 
   async clear(): Promise<void> {
-    let cursor: string | Buffer = "0";
-    do {
-      const [next, found] = (await this.#connection.command(
-        ...(["SCAN", cursor, "MATCH", `${prefix}*`, "COUNT", scanCount] as const),
-      )) as [Buffer, Buffer[]];
-      if (found.length > 0) await this.#connection.command("UNLINK", ...found);
-      cursor = next;
-    } while (String(cursor) !== "0");
+    for await (const keys of this.#connection.find(`${prefix}*`)) await this.#unlink(keys);
+  }
+
+  /** One by one: those of a Cluster are on several nodes. */
+  async #unlink(keys: readonly (string | Buffer)[]): Promise<void> {
+    await Promise.all(keys.map((key) => this.#connection.command("UNLINK", key)));
   }
 
   ping(): Promise<boolean> {

@@ -5,6 +5,7 @@ import type { Secret } from "../secret.ts";
 import type { AlertRouting } from "./alert-routing.ts";
 import type { AwsAccess, GoogleAccess } from "./cloud-access.ts";
 import type { KeyRules } from "./creation-rules.ts";
+import type { RedisAddress } from "./redis-address.ts";
 
 /**
  * What things cost, in pico-dollars (1e-12 USD) each, so that every published price is a whole number: $0.0375 per million
@@ -171,15 +172,6 @@ export interface Deployment {
   /** Only where each model behind a `*` has its own price: the deployment's figures, which go before the table's. */
   readonly ownPrices?: readonly PriceEntry[];
   readonly mock: MockAnswer | undefined;
-}
-
-/** Where the shared counters are. */
-export interface RedisAddress {
-  readonly host: string;
-  readonly port: number;
-  readonly password: Secret | undefined;
-  readonly username: string | undefined;
-  readonly db: number;
 }
 
 /** Whom an answer is kept for besides the key it was made for: every key that may use the model, those of its team, or none. */

@@ -10,6 +10,7 @@ import { readApiBase, writeApiBase } from "./api-base.ts";
 import { readNumber } from "./decimal.ts";
 import { isTree } from "./document.ts";
 import { readMockResponse, writeMockResponse } from "./mock-response.ts";
+import type { RedisNode } from "./redis-address.ts";
 import { readRedisUrl, writeRedisUrl } from "./redis-url.ts";
 
 /** The longest time a timer can be set to, in milliseconds. */
@@ -184,6 +185,29 @@ export const webhookUrls = field(
 
 /** The address of a Redis. */
 export const redisUrl = field(writeRedisUrl, readRedisUrl, always);
+
+/** Where one of several Redis nodes or sentinels listens. */
+export const redisNode = field(
+  'a host and a port, such as ["redis-1", 6379] or {host: redis-1, port: 6379}',
+  readRedisNode,
+);
+
+function readRedisNode(value: unknown): RedisNode | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const [host, port] = Array.isArray(value) ? value : ["host" in value && value.host, "port" in value && value.port];
+  const number = readNumber(port);
+  return typeof host === "string" && host !== "" && isPort(number) ? { host, port: number } : undefined;
+}
+
+function isPort(value: number | undefined): value is number {
+  return value !== undefined && Number.isInteger(value) && value >= 1 && value <= 65_535;
+}
+
+/** What something listens at. */
+export const port = field("a port, a whole number from 1 to 65535, such as 6379", (value) => {
+  const number = readNumber(value);
+  return isPort(number) ? number : undefined;
+});
 
 /** What a mock deployment answers. */
 export const mockResponse = field(writeMockResponse, readMockResponse);

@@ -12,6 +12,7 @@ import {
   tollgateSettings,
 } from "./schema.ts";
 import { litellmParams, modelEntry, modelInfo } from "./schema-model.ts";
+import { redisConnection } from "./schema-redis.ts";
 import { strategyArgs } from "./schema-routing.ts";
 
 /** The keys of one section. */
@@ -93,7 +94,7 @@ export const routerKeys = sectionKeys(
   routerSettings,
   `routing_groups
    provider_budget_config default_max_parallel_requests default_priority polling_interval
-   caching_groups cache_kwargs cache_responses client_ttl assistants_config search_tools guardrail_list alerting_config
+   caching_groups cache_responses client_ttl assistants_config search_tools guardrail_list alerting_config
    router_general_settings set_verbose debug_level ignore_invalid_deployments enable_health_check_routing
    health_check_staleness_threshold health_check_ignore_transient_errors background_health_check_model_groups
    tag_routing_prefix`,
@@ -150,11 +151,12 @@ export const keyBoundKeys = sectionKeys("upperbound_key_generate_params", keyBou
 export const cacheKeys = sectionKeys(
   "cache_params",
   cacheParams,
-  `ssl max_connections
-   redis_flush_size redis_startup_nodes service_name sentinel_nodes sentinel_password gcp_service_account
-   gcp_ssl_ca_certs similarity_threshold redis_semantic_cache_embedding_model disk_cache_dir`,
+  `max_connections redis_flush_size gcp_service_account gcp_ssl_ca_certs similarity_threshold
+   redis_semantic_cache_embedding_model disk_cache_dir`,
   { laterLike: /^(ssl|qdrant|s3|gcs|azure|redis|socket)_/ },
 );
+
+export const cacheClientKeys = sectionKeys("cache_kwargs", redisConnection, "", { laterLike: /^(ssl|socket)_/ });
 
 export const generalKeys = sectionKeys(
   "general_settings",

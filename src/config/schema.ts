@@ -12,6 +12,7 @@ import {
   namespace,
   number,
   pause,
+  port,
   ratio,
   redisUrl,
   retention,
@@ -25,6 +26,7 @@ import {
 } from "./fields.ts";
 import { keyBounds, keyDefaults, teamDefaults, userDefaults } from "./key-rules.ts";
 import { litellmParams, modelEntry } from "./schema-model.ts";
+import { redisConnection, redisKeys } from "./schema-redis.ts";
 import { routingStrategies, strategyArgs } from "./schema-routing.ts";
 
 const groupNames = list(z.union([text, map(anything)], { error: "the name of a model" }));
@@ -51,8 +53,6 @@ const reliability = {
   default_fallbacks: list(text).optional(),
   max_fallbacks: whole(0, 5).optional(),
 };
-
-const port = whole(1, 6379);
 
 /** What deployments have that do not say it themselves. */
 export const defaultParams = litellmParams.partial();
@@ -84,23 +84,18 @@ export const routerSettings = section({
   redis_username: text.optional(),
   redis_password: secret.optional(),
   redis_db: whole(0, 0).optional(),
+  cache_kwargs: redisConnection.optional(),
 });
 
 export const cacheParams = section({
   type: choice(["local", "redis", "redis-semantic", "qdrant-semantic", "s3", "gcs", "disk", "azure-blob"]).optional(),
-  url: redisUrl.optional(),
-  host: text.optional(),
-  port: port.optional(),
-  username: text.optional(),
-  password: secret.optional(),
-  db: whole(0, 0).optional(),
+  ...redisKeys,
   ttl: number(0, 600).optional(),
   default_in_memory_ttl: number(0, 600).optional(),
   default_in_redis_ttl: number(0, 60).optional(),
   namespace: namespace.optional(),
   mode: choice(["default_on", "default_off"]).optional(),
   supported_call_types: list(text).optional(),
-  ssl: flag.optional(),
 });
 
 export const litellmSettings = section({

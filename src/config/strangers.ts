@@ -1,5 +1,6 @@
 import { isTree, type Tree } from "./document.ts";
 import {
+  cacheClientKeys,
   cacheKeys,
   credentialKeys,
   entryKeys,
@@ -51,11 +52,12 @@ export function noticeStrangers(tree: Tree, remarks: Remarks): void {
   for (const [index, credential] of credentials.entries())
     visit(credentialKeys, credential, ["credential_list", index]);
   visit(routerKeys, tree.router_settings, ["router_settings"]);
-  if (isTree(tree.router_settings)) {
-    const name = "routing_strategy_args";
-    visit(strategyArgKeys, tree.router_settings[name], ["router_settings", name]);
-    const defaults = "default_litellm_params";
-    visit(paramKeys, tree.router_settings[defaults], ["router_settings", defaults]);
+  for (const [name, keys] of [
+    ["routing_strategy_args", strategyArgKeys],
+    ["default_litellm_params", paramKeys],
+    ["cache_kwargs", cacheClientKeys],
+  ] as const) {
+    if (isTree(tree.router_settings)) visit(keys, tree.router_settings[name], ["router_settings", name]);
   }
   visit(settingKeys, tree.litellm_settings, ["litellm_settings"]);
   for (const [name, keys] of [

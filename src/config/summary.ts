@@ -4,6 +4,7 @@ import { formatUsd } from "../money.ts";
 import type { Secret } from "../secret.ts";
 import type { AnswerCacheConfig, Config, Deployment, Price } from "./config.ts";
 import { lastOrder } from "./deployments.ts";
+import type { RedisAddress } from "./redis-address.ts";
 
 /** USD per million tokens, as decimal text. */
 export interface PriceSummary {
@@ -34,6 +35,16 @@ export interface DeploymentSummary {
   readonly pricePerMillion: PriceSummary | null;
 }
 
+/** Where a Redis is. */
+export interface RedisSummary {
+  readonly kind: RedisAddress["kind"];
+  /** Host and port of each; with sentinels theirs. */
+  readonly nodes: readonly string[];
+  readonly db: number;
+  readonly tls: boolean;
+  readonly passwordPresent: boolean;
+}
+
 /** The whole of it; null stands for what is not set. */
 export interface ConfigSummary {
   readonly digest: string;
@@ -42,18 +53,16 @@ export interface ConfigSummary {
   readonly unpricedModels: Config["unpricedModels"];
   readonly aliases: readonly { readonly name: string; readonly model: string; readonly hidden: boolean }[];
   readonly router: Config["router"];
-  readonly redis: {
-    readonly host: string;
-    readonly port: number;
-    readonly db: number;
-    readonly passwordPresent: boolean;
-    /** What becomes of limits while it is away. */
-    readonly unavailable: Config["redisUnavailable"];
-  } | null;
+  readonly redis:
+    | (RedisSummary & {
+        /** What becomes of limits while it is away. */
+        readonly unavailable: Config["redisUnavailable"];
+      })
+    | null;
   /** How answers are kept; null: not at all. */
   readonly answerCache: {
-    /** Host and port of the Redis they are in; null: this process. */
-    readonly host: string | null;
+    /** Where they are; null: in this process. */
+    readonly redis: RedisSummary | null;
     readonly ttlS: number;
     readonly namespace: string;
     readonly isDefaultOn: boolean;
@@ -81,16 +90,7 @@ export function summarise(config: Config): ConfigSummary {
     unpricedModels: config.unpricedModels,
     aliases: [...config.aliases].map(([name, { group, hidden }]) => ({ name, model: group, hidden })),
     router: config.router,
-    redis:
-      redis === undefined
-        ? null
-        : {
-            host: redis.host,
-            port: redis.port,
-            db: redis.db,
-            passwordPresent: redis.password !== undefined,
-            unavailable,
-          },
+    redis: redis === undefined ? null : { ...summariseRedis(redis), unavailable },
     answerCache: config.answerCache === undefined ? null : summariseCache(config.answerCache),
     databaseHost: config.databaseUrl === undefined ? null : hostOf(config.databaseUrl),
     masterKeyPresent: config.masterKey !== undefined,
@@ -101,7 +101,14 @@ export function summarise(config: Config): ConfigSummary {
 }
 
 function summariseCache({ redis, ttlMs, ...facts }: AnswerCacheConfig): ConfigSummary["answerCache"] {
-  return { ...facts, ttlS: ttlMs / 1000, host: redis === undefined ? null : `${redis.host}:${redis.port}` };
+  return { ...facts, ttlS: ttlMs / 1000, redis: redis === undefined ? null : summariseRedis(redis) };
+}
+
+function summariseRedis({ kind, nodes, db, tls, password }: RedisAddress): RedisSummary {
+  return {
+    ...{ kind, db, tls: tls !== undefined, passwordPresent: password !== undefined },
+    nodes: nodes.map(({ host, port }) => `${host}:${port}`),
+  };
 }
 
 function summariseDeployment(deployment: Deployment): DeploymentSummary {

@@ -1,9 +1,16 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { Cluster, Redis } from "ioredis";
+
+import { Cluster, type Redis } from "ioredis";
 import type { Clock, Random } from "../clock.ts";
-import type { RedisAddress } from "../config/config.ts";
+import type { RedisAddress } from "../config/redis-address.ts";
+import { Breaker, type BreakerParts } from "./breaker.ts";
 import { CountersUnavailable } from "./counters.ts";
+import { hashSlotOf, hashTagOf } from "./hash-slot.ts";
+import { redisClient } from "./redis-client.ts";
+
+/** So many keys are looked at in one go. */
+const scanCount = 1_000;
 
 /** A program that runs inside Redis. */
 export interface Script {
@@ -32,8 +39,6 @@ export function loadScript(files: string | readonly string[], isOwed = false): S
 /** What a connection is made of. */
 export interface ConnectionParts {
   readonly address: RedisAddress;
-  /** The address is a node of a Redis Cluster. */
-  readonly isCluster: boolean;
   /** What it means when it does not answer, for the log. */
   readonly consequence: string;
   /** How long an answer may take. */
@@ -41,16 +46,8 @@ export interface ConnectionParts {
   readonly clock: Clock;
   readonly random: Random;
   /** Told when Redis goes away and when it is back. */
-  readonly telemetry: { log(level: "info" | "warn", message: string, facts?: Readonly<Record<string, unknown>>): void };
+  readonly telemetry: BreakerParts["telemetry"];
 }
-
-/** After so many failures in a row Redis is not asked any more, until a probe finds it well. */
-const failuresMax = 3;
-const probeEveryMs = 200;
-const connectTimeoutMs = 1000;
-const reconnectDelayMaxMs = 500;
-/** A connection that owes an answer for so long is dead. Answers that come earlier, but too late, are still made good. */
-const silenceMaxMs = 3000;
 
 /**
  * A connection to Redis that answers in time or fails in time, and comes back by itself. Nothing is queued while it is away,
@@ -59,17 +56,16 @@ const silenceMaxMs = 3000;
 export class Connection {
   readonly #parts: ConnectionParts;
   readonly #client: Redis | Cluster;
+  /** Of each node that has been asked, by its name in the Cluster; else one. */
+  readonly #breakers = new Map<string, Breaker>();
   /** The first attempt to connect, while it lasts. */
   #opening: Promise<unknown> | undefined;
-  #failuresInRow = 0;
   #lastFailure: Error | undefined;
-  #isDown = false;
   #isClosed = false;
-  #cancelProbe: (() => void) | undefined;
 
   constructor(parts: ConnectionParts) {
     this.#parts = parts;
-    this.#client = clientFor(parts);
+    this.#client = redisClient(parts);
     // Without a listener ioredis prints each failed attempt to reconnect.
     this.#client.on("error", (error: unknown) => {
       this.#lastFailure = plain(error);
@@ -80,9 +76,9 @@ export class Connection {
     this.#opening = this.#client.connect().then(opened, opened);
   }
 
-  /** Whether there is a connection, and Redis has answered on it lately. */
+  /** Whether there is a connection, and Redis, or each node of the Cluster, has answered on it lately. */
   get isUp(): boolean {
-    return !this.#isDown && this.#client.status === "ready";
+    return this.#client.status === "ready" && ![...this.#breakers.values()].some(({ isOpen }) => isOpen);
   }
 
   /**
@@ -92,59 +88,102 @@ export class Connection {
    * @throws CountersUnavailable after `timeoutMs` at the latest, and at once while Redis is known to be away.
    */
   async run(call: ScriptCall, late: (reply: unknown) => void): Promise<unknown> {
-    if (this.#isDown) {
+    const breaker = this.#breakerOf(call.keys[0] ?? "");
+    if (breaker.isOpen) {
       if (call.script.isOwed) this.#evaluate(call).catch(() => {});
       throw new CountersUnavailable(this.#lastFailure);
     }
-    return this.#guarded(this.#evaluate(call), late);
+    return this.#guarded(breaker, this.#evaluate(call), late);
   }
 
   /**
-   * Carries out one command. Texts in the reply are Buffers.
+   * Carries out one command on one key. Texts in the reply are Buffers.
    *
    * @throws CountersUnavailable as `run` does.
    */
-  async command(name: string, ...args: readonly (string | number | Buffer)[]): Promise<unknown> {
-    if (this.#isDown) throw new CountersUnavailable(this.#lastFailure);
-    return this.#guarded(this.#send(name, args), () => {});
+  async command(name: string, key: string | Buffer, ...args: readonly (string | number | Buffer)[]): Promise<unknown> {
+    const breaker = this.#breakerOf(String(key));
+    if (breaker.isOpen) throw new CountersUnavailable(this.#lastFailure);
+    return this.#guarded(breaker, this.#send(name, key, args), () => {});
+  }
+
+  /**
+   * Finds all keys that fit a pattern, on every node, some at a time. A key may be found twice.
+   *
+   * @throws CountersUnavailable if a node does not answer in time.
+   */
+  async *find(pattern: string): AsyncGenerator<readonly Buffer[], void, undefined> {
+    if (this.#opening !== undefined) await this.#opening;
+    for (const node of this.#client instanceof Cluster ? this.#client.nodes("master") : [this.#client]) {
+      let cursor = "0";
+      do {
+        const page = node.scanBuffer(cursor, "MATCH", pattern, "COUNT", scanCount);
+        const [next, found] = await this.#inTime(page, () => {}).catch((thrown: unknown) => {
+          throw new CountersUnavailable(plain(thrown));
+        });
+        if (found.length > 0) yield found;
+        cursor = String(next);
+      } while (cursor !== "0");
+    }
   }
 
   /** Whether Redis can be written to now. Something is written, since a replica answers a mere PING too. */
-  async ping(): Promise<boolean> {
+  ping(): Promise<boolean> {
+    return this.#write("tollgate:ping");
+  }
+
+  /** Waits, in time, for what was sent before, and closes. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    for (const breaker of this.#breakers.values()) breaker.close();
+    await this.#inTime(this.#client.quit(), () => {}).catch(() => {});
+    this.#client.disconnect();
+  }
+
+  async #write(key: string): Promise<boolean> {
+    const write = async () => {
+      if (this.#opening !== undefined) await this.#opening;
+      await this.#client.set(key, 1, "PX", 1000);
+    };
     try {
-      await this.#inTime(this.#write(), () => {});
+      await this.#inTime(write(), () => {});
       return true;
     } catch {
       return false;
     }
   }
 
-  /** Waits, in time, for what was sent before, and closes. */
-  async close(): Promise<void> {
-    this.#isClosed = true;
-    this.#cancelProbe?.();
-    await this.#inTime(this.#client.quit(), () => {}).catch(() => {});
-    this.#client.disconnect();
-  }
-
-  async #guarded(answer: Promise<unknown>, late: (reply: unknown) => void): Promise<unknown> {
+  async #guarded(breaker: Breaker, answer: Promise<unknown>, late: (reply: unknown) => void): Promise<unknown> {
     try {
       const reply = await this.#inTime(answer, late);
-      this.#failuresInRow = 0;
+      breaker.succeeded();
       return reply;
     } catch (thrown) {
-      throw new CountersUnavailable(this.#failed(thrown));
+      const failure = plain(thrown);
+      this.#lastFailure = failure;
+      if (!this.#isClosed) breaker.failed(failure);
+      throw new CountersUnavailable(failure);
     }
   }
 
-  async #send(name: string, args: readonly (string | number | Buffer)[]): Promise<unknown> {
+  async #send(name: string, key: string | Buffer, args: readonly (string | number | Buffer)[]): Promise<unknown> {
     if (this.#opening !== undefined) await this.#opening;
-    return this.#client.callBuffer(name, ...args);
+    return this.#client.callBuffer(name, key, ...args);
   }
 
-  async #write(): Promise<unknown> {
-    if (this.#opening !== undefined) await this.#opening;
-    return this.#client.set("tollgate:ping", 1, "PX", 1000);
+  /** Nodes of a Cluster fail one by one: what is on the others goes on. */
+  #breakerOf(key: string): Breaker {
+    const node = this.#client instanceof Cluster ? (this.#client.slots[hashSlotOf(key)]?.[0] ?? "") : "";
+    const known = this.#breakers.get(node);
+    if (known !== undefined) return known;
+    const { clock, random, telemetry, consequence } = this.#parts;
+    const pingKey = `{${hashTagOf(key)}}:ping`;
+    const breaker = new Breaker({
+      ...{ clock, random, telemetry, consequence, node },
+      isWell: () => this.#write(pingKey),
+    });
+    this.#breakers.set(node, breaker);
+    return breaker;
   }
 
   async #evaluate({ script, keys, args }: ScriptCall): Promise<unknown> {
@@ -182,60 +221,9 @@ export class Connection {
       );
     });
   }
-
-  #failed(thrown: unknown): Error {
-    const failure = plain(thrown);
-    this.#lastFailure = failure;
-    this.#failuresInRow += 1;
-    if (this.#failuresInRow >= failuresMax && !this.#isDown && !this.#isClosed) {
-      this.#isDown = true;
-      this.#parts.telemetry.log("warn", `Redis does not answer; ${this.#parts.consequence}.`, {
-        reason: failure.message,
-      });
-      this.#probeLater();
-    }
-    return failure;
-  }
-
-  #probeLater(): void {
-    const { clock, random } = this.#parts;
-    this.#cancelProbe = clock.after(probeEveryMs * (0.75 + random() / 2), () => void this.#probe());
-  }
-
-  async #probe(): Promise<void> {
-    const isBack = await this.ping();
-    if (this.#isClosed) return;
-    if (!isBack) return this.#probeLater();
-    this.#isDown = false;
-    this.#failuresInRow = 0;
-    this.#parts.telemetry.log("info", "Redis answers again.");
-  }
 }
 
 /** Only the message: ioredis hangs the command on its errors, and the command may be the login. */
 function plain(error: unknown): Error {
   return new Error(error instanceof Error ? error.message : String(error));
-}
-
-function clientFor({ address, isCluster, random }: ConnectionParts): Redis | Cluster {
-  const retryDelayMs = (attempt: number) =>
-    Math.min(25 * 2 ** Math.min(attempt, 10), reconnectDelayMaxMs) * (0.5 + random() / 2);
-  const common = {
-    lazyConnect: true,
-    enableOfflineQueue: false,
-  };
-  const options = {
-    db: address.db,
-    username: address.username,
-    password: address.password?.reveal(),
-    connectTimeout: connectTimeoutMs,
-    socketTimeout: silenceMaxMs,
-    autoResendUnfulfilledCommands: false,
-    maxRetriesPerRequest: 0,
-    // After a failover the old master is a replica: look for the new one.
-    reconnectOnError: (error: Error) => error.message.includes("READONLY"),
-  };
-  const { host, port } = address;
-  if (!isCluster) return new Redis({ ...common, ...options, host, port, retryStrategy: retryDelayMs });
-  return new Cluster([{ host, port }], { ...common, clusterRetryStrategy: retryDelayMs, redisOptions: options });
 }

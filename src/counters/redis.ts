@@ -1,5 +1,5 @@
 import type { Clock, Random } from "../clock.ts";
-import type { RedisAddress } from "../config/config.ts";
+import type { RedisAddress } from "../config/redis-address.ts";
 import { RedisBoard } from "./board-redis.ts";
 import type { BoardStore } from "./board-store.ts";
 import { allFull, checkTake } from "./claims.ts";
@@ -51,7 +51,7 @@ export class RedisCounters implements Counters {
     this.#grants = new Grants({ releases, heldSlots: this.#heldSlots });
     this.#groupTakes = new GroupTakes({ takes: this.#takes, grants: this.#grants });
     this.#livePods = new LivePods({ ...parts, connection });
-    this.#isCluster = parts.isCluster;
+    this.#isCluster = parts.address.kind === "cluster";
     this.#podId = parts.podId;
     this.#processId = Array.from({ length: 3 }, () => Math.floor(parts.random() * 2 ** 32).toString(36)).join("");
   }
@@ -115,7 +115,6 @@ export class RedisCounters implements Counters {
  * Makes counters in the Redis at `address`. It connects at once and reconnects by itself; whether it is there, `ping` tells.
  *
  * @param parts.podId this pod, as it is counted among the live ones.
- * @param parts.isCluster the address is a node of a Redis Cluster; a single server if absent.
  * @param parts.timeoutMs how long an answer may take; 50 if absent.
  */
 export function createRedisCounters(parts: {
@@ -124,13 +123,11 @@ export function createRedisCounters(parts: {
   random: Random;
   telemetry: ConnectionParts["telemetry"];
   podId: string;
-  isCluster?: boolean;
   timeoutMs?: number;
 }): RedisCounters {
   return new RedisCounters({
     ...parts,
     consequence: "limits cannot be asked",
-    isCluster: parts.isCluster ?? false,
     timeoutMs: parts.timeoutMs ?? defaultTimeoutMs,
   });
 }

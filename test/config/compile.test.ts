@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import type { Deployment, MockAnswer } from "../../src/config/config.ts";
 import { lastOrder } from "../../src/config/deployments.ts";
 import { priceBehindWildcard } from "../../src/config/prices.ts";
-import { configOf, loadText } from "./temporary.ts";
+import { configOf } from "./temporary.ts";
 
 const nowMs = Date.parse("2026-11-23T00:00:00Z");
 
@@ -311,30 +311,6 @@ test("a mock fails in each of LiteLLM's ways, and in ours", async (context) => {
   assert.equal(await errorOf("litellm.constructor"), undefined);
 });
 
-test("Redis is the router's, else the cache's, else the environment's", async (context) => {
-  const redisOf = async (settings: object, env: Record<string, string> = {}) => {
-    const { redis } = await configOf(context, JSON.stringify({ general_settings: {}, ...settings }), env);
-    return redis && [redis.host, redis.port, redis.db, redis.username, redis.password?.reveal()];
-  };
-  const env = { REDIS_HOST: "env", REDIS_PORT: "7000", REDIS_PASSWORD: "p" };
-  const cache = { litellm_settings: { cache: true, cache_params: { host: "cache" } } };
-  assert.equal(await redisOf({}), undefined);
-  assert.deepEqual(await redisOf({}, env), ["env", 7000, 0, undefined, "p"]);
-  assert.deepEqual(await redisOf(cache, env), ["cache", 6379, 0, undefined, undefined]);
-  assert.deepEqual(
-    await redisOf({ ...cache, router_settings: { redis_host: "router", redis_port: "1", redis_password: "q" } }, env),
-    ["router", 1, 0, undefined, "q"],
-  );
-  assert.deepEqual(await redisOf({ router_settings: { redis_url: "redis://u:p%40@[::1]:2/3" } }), [
-    "::1",
-    2,
-    3,
-    "u",
-    "p@",
-  ]);
-  assert.equal(await redisOf({ litellm_settings: { cache_params: { type: "s3", host: "cache" } } }), undefined);
-});
-
 describe("kept answers", () => {
   const redis = { type: "redis", host: "r" };
   const kept = { redis: undefined, ttlMs: 600_000, namespace: "", isDefaultOn: true, sharing: "all" };
@@ -344,7 +320,7 @@ describe("kept answers", () => {
     const config = await configOf(context, JSON.stringify({ litellm_settings: settings, ...more }), env);
     const { answerCache, notices } = config;
     const told = notices.filter(({ path }) => path.includes("cache")).map(({ message }) => message);
-    const host = answerCache?.redis?.host;
+    const host = answerCache?.redis?.nodes[0]?.host;
     return [answerCache && { ...answerCache, redis: host }, told] as const;
   }
 
@@ -380,28 +356,6 @@ describe("kept answers", () => {
     const off = await configOf(context, JSON.stringify({ litellm_settings: { cache: false, cache_params: redis } }));
     assert.equal(off.answerCache, undefined);
   });
-
-  test("go to no Redis by TLS, since there is none", async (context) => {
-    const text = JSON.stringify({
-      litellm_settings: { cache: true, cache_params: { ...redis, ssl: true } },
-      router_settings: { redis_host: "router" },
-    });
-    const result = await loadText(context, text);
-    assert.ok(!result.ok);
-    assert.match(result.faults[0]?.message ?? "", /^TLS to Redis is not served yet/);
-  });
-});
-
-test("the REDIS_PORT Kubernetes makes of a Service is refused with a cure", async (context) => {
-  const result = await loadText(context, "general_settings: {}\n", {
-    REDIS_HOST: "r",
-    REDIS_PORT: "tcp://10.0.0.1:6379",
-  });
-  assert.ok(!result.ok);
-  assert.deepEqual(
-    result.faults.map(({ message }) => message),
-    ["the variable REDIS_PORT is no port; write a number such as 6379, or router_settings.redis_port"],
-  );
 });
 
 test("retries are the router's, else the settings', else two", async (context) => {

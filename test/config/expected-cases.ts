@@ -23,12 +23,6 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
       "alias-to-nowhere.yaml:7: router_settings.model_group_alias.slow: there is no model turtle that can be called: calls get model_not_found",
     ],
   },
-  "cache-redis-tls.yaml": {
-    ok: false,
-    remarks: [
-      "cache-redis-tls.yaml:5: litellm_settings.cache_params.ssl: TLS to Redis is not served yet, and without it the password would travel in the clear; leave ssl out, or name another Redis",
-    ],
-  },
   "circular-alias.yaml": {
     ok: false,
     remarks: ["circular-alias.yaml:1: *a stands inside the value it refers to; move one of them"],
@@ -152,10 +146,35 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
       "prototype-key.yaml:1: __proto__: unknown key: it has no effect",
     ],
   },
-  "redis-tls.yaml": {
+  "redis-ca-without-tls.yaml": {
     ok: false,
     remarks: [
-      "redis-tls.yaml:5: router_settings.redis_url: found a text that does not fit; write an address such as redis://user:password@host:6379/0, best as os.environ/REDIS_URL (rediss:// is not served yet: the password would travel in the clear)",
+      "redis-ca-without-tls.yaml:5: litellm_settings.cache_params.ssl_ca_certs: is of use with TLS only, and without it the password travels in the clear; write ssl: true",
+    ],
+  },
+  "redis-cluster-database.yaml": {
+    ok: false,
+    remarks: [
+      "redis-cluster-database.yaml:6: router_settings.cache_kwargs.db: a Redis Cluster has no numbered databases; leave db out",
+    ],
+  },
+  "redis-node-without-port.yaml": {
+    ok: false,
+    remarks: [
+      'redis-node-without-port.yaml:6: router_settings.cache_kwargs.startup_nodes[1]: found a list; write a host and a port, such as ["redis-1", 6379] or {host: redis-1, port: 6379}',
+    ],
+  },
+  "redis-sentinels-unnamed.yaml": {
+    ok: false,
+    remarks: [
+      "redis-sentinels-unnamed.yaml:5: litellm_settings.cache_params.service_name: sentinel_nodes need service_name: what the sentinels call the master, such as mymaster",
+    ],
+  },
+  "redis-unknown-key.yaml": {
+    ok: true,
+    remarks: [
+      "redis-unknown-key.yaml:6: router_settings.cache_kwargs.soket_timeout: unknown key: it has no effect",
+      "redis-unknown-key.yaml:6: router_settings.cache_kwargs.socket_timeout: understood, but not served yet: it has no effect",
     ],
   },
   "same-deployment.yaml": {

@@ -67,8 +67,7 @@ test("the example uses its variables when they are set", async () => {
   assert.equal(deployments[0]?.headers["OpenAI-Organization"], "org-1");
   assert.equal(config.masterKey?.reveal(), "sk-master");
   assert.equal(config.databaseUrl?.reveal(), "postgresql://u:p@db/books");
-  assert.equal(config.redis?.host, "redis.example.com");
-  assert.equal(config.redis?.port, 6380);
+  assert.deepEqual(config.redis?.nodes, [{ host: "redis.example.com", port: 6380 }]);
   assert.equal(config.redis?.password?.reveal(), "secret");
   assert.equal(config.environment, "production");
   assert.deepEqual(config.aliases.get("gpt-4"), { group: "gpt-4o", hidden: true });

@@ -1,56 +1,26 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Redis } from "ioredis";
-import { CountersUnavailable } from "../../src/counters/counters.ts";
-import { type RedisServer, startRedis } from "../redis.ts";
+import { systemClock } from "../../src/clock.ts";
+import { type Counters, CountersUnavailable } from "../../src/counters/counters.ts";
+import { StandbyCounters } from "../../src/counters/standby.ts";
+import { type RedisCluster, startCluster } from "../redis-cluster.ts";
 import { keepsThePromises } from "./contract.ts";
-import { connect } from "./redis-pod.ts";
+import { connect, type Log } from "./redis-pod.ts";
 import { granted, windowClaim } from "./sample-claims.ts";
 
-const slotCount = 16_384;
-let directory: string;
-let masters: readonly RedisServer[];
+let cluster: RedisCluster;
 
 before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "tollgate-cluster-"));
-  const options = ["--cluster-enabled", "yes", "--dir", directory, "--cluster-node-timeout", "1000"];
-  const start = (name: string) => startRedis({ args: [...options, "--cluster-config-file", `${name}.conf`] });
-  masters = await Promise.all(["one", "two", "three"].map(start));
-  await formCluster(masters);
+  cluster = await startCluster();
 });
 
-after(async () => {
-  await Promise.all(masters.map((master) => master.stop()));
-  await rm(directory, { recursive: true, force: true });
-});
-
-/** Gives each master a third of the hash slots and waits until all of them agree. */
-async function formCluster(servers: readonly RedisServer[]): Promise<void> {
-  const clients = servers.map(({ host, port }) => new Redis({ host, port }));
-  try {
-    for (const [index, client] of clients.entries()) {
-      const first = Math.ceil((slotCount * index) / servers.length);
-      const last = Math.ceil((slotCount * (index + 1)) / servers.length) - 1;
-      await client.call("CLUSTER", "ADDSLOTSRANGE", first, last);
-      await client.call("CLUSTER", "SET-CONFIG-EPOCH", index + 1);
-    }
-    for (const { host, port } of servers) await clients[0]?.call("CLUSTER", "MEET", host, port);
-    for (const client of clients) {
-      while (!/cluster_state:ok.*cluster_known_nodes:3/s.test(String(await client.cluster("INFO")))) await sleep(50);
-    }
-  } finally {
-    for (const client of clients) client.disconnect();
-  }
-}
+after(() => cluster.stop());
 
 function pod() {
-  const [seed] = masters;
+  const [seed] = cluster.masters;
   assert.ok(seed);
-  return connect(seed, { isCluster: true });
+  return connect(seed, { at: { kind: "cluster" } });
 }
 
 keepsThePromises("counters in a Redis Cluster of three masters", async () => {
@@ -59,12 +29,12 @@ keepsThePromises("counters in a Redis Cluster of three masters", async () => {
 });
 
 test("when one master is away, what others had granted is given back, and their groups go on", async () => {
-  const [, , lost] = masters;
+  const [, , lost] = cluster.masters;
   assert.ok(lost);
   const counters = pod();
   try {
     const claims = Array.from({ length: 12 }, (_, index) => windowClaim({ group: `key:${index}`, ceiling: 1 }));
-    const cautious = connect(lost, { isCluster: true, timeoutMs: 200 });
+    const cautious = connect(lost, { at: { kind: "cluster" }, timeoutMs: 200 });
     assert.ok(await cautious.ping());
     lost.kill("SIGSTOP");
     await assert.rejects(cautious.take(claims), CountersUnavailable);
@@ -77,3 +47,65 @@ test("when one master is away, what others had granted is given back, and their 
     await counters.close();
   }
 });
+
+test("when one master is killed, groups on the others go on; those on it get their share, at no cost, until it is back", async () => {
+  const [seed, , lost] = cluster.masters;
+  assert.ok(seed && lost);
+  const log: Log = [];
+  const store = connect(seed, { log, timeoutMs: 50, at: { kind: "cluster" } });
+  const counters = new StandbyCounters({ store, livePods: () => 3, mode: "local_share", clock: systemClock });
+  const groups = Array.from({ length: 12 }, (_, index) => `team:${index}`);
+  const takeAll = async (each: Counters) => {
+    const startMs = performance.now();
+    const outcomes = await Promise.all(
+      groups.map((group) => each.take([windowClaim({ group })]).catch(() => undefined)),
+    );
+    return { tookMs: performance.now() - startMs, servedCount: outcomes.filter((outcome) => outcome?.ok).length };
+  };
+  try {
+    await eventually("the nodes are known", () => store.ping());
+    await eventually("all groups are served", async () => (await takeAll(store)).servedCount === groups.length);
+    const healthyMs = await typicalMs(() => takeAll(counters));
+    lost.kill("SIGKILL");
+    await sleep(50);
+    for (let round = 0; round < 6; round += 1) {
+      const { tookMs, servedCount } = await takeAll(counters);
+      assert.equal(servedCount, groups.length);
+      assert.ok(tookMs < 50 + 60 + 5 * healthyMs, `${tookMs} ms, and ${healthyMs} when all was well`);
+    }
+    const lonelyMs = await typicalMs(() => takeAll(counters));
+    assert.ok(lonelyMs < 2 * healthyMs + 25, `${lonelyMs} ms, and ${healthyMs} when all was well`);
+    for (let round = 0; round < 5; round += 1) {
+      const { servedCount } = await takeAll(store);
+      assert.ok(
+        servedCount > 2 && servedCount < groups.length,
+        `${servedCount} of ${groups.length} are served by Redis`,
+      );
+    }
+    assert.equal(store.isUp, false);
+    const startMs = performance.now();
+    await cluster.restart(2);
+    await eventually("all groups are served again", async () => (await takeAll(store)).servedCount === groups.length);
+    assert.ok(performance.now() - startMs < 5000, `${performance.now() - startMs}`);
+    const told = log.filter(({ facts }) => (facts as { node?: string }).node === `127.0.0.1:${lost.port}`);
+    assert.deepEqual(
+      told.map(({ message }) => message),
+      ["Redis does not answer; limits cannot be asked.", "Redis answers again."],
+    );
+  } finally {
+    await counters.close();
+  }
+});
+
+/** The median of twenty times. */
+async function typicalMs(take: () => Promise<{ tookMs: number }>): Promise<number> {
+  const timesMs = [];
+  for (let round = 0; round < 20; round += 1) timesMs.push((await take()).tookMs);
+  return timesMs.sort((one, other) => one - other)[10] ?? 0;
+}
+
+async function eventually(what: string, isSo: () => Promise<boolean>): Promise<void> {
+  for (const startMs = performance.now(); !(await isSo()); await sleep(50)) {
+    assert.ok(performance.now() - startMs < 10_000, what);
+  }
+}

@@ -1,4 +1,5 @@
 import { systemClock, systemRandom } from "../../src/clock.ts";
+import type { RedisAddress } from "../../src/config/redis-address.ts";
 import { createRedisCounters, type RedisCounters } from "../../src/counters/redis.ts";
 import { Secret } from "../../src/secret.ts";
 
@@ -14,15 +15,25 @@ export type Log = { level: string; message: string; facts: unknown }[];
  */
 export function connect(
   redis: { host: string; port: number; db?: number },
-  options: { log?: Log; password?: string; timeoutMs?: number; isCluster?: boolean; podId?: string } = {},
+  options: { log?: Log; password?: string; timeoutMs?: number; podId?: string; at?: Partial<RedisAddress> } = {},
 ): RedisCounters {
-  const { log, password, timeoutMs = 2000, isCluster = false, podId = `pod-${podCount++}` } = options;
-  const secret = password === undefined ? undefined : new Secret(password);
+  const { log, password, timeoutMs = 2000, podId = `pod-${podCount++}`, at = {} } = options;
   return createRedisCounters({
-    address: { host: redis.host, port: redis.port, db: redis.db ?? 0, username: undefined, password: secret },
+    address: {
+      ...{
+        kind: "server",
+        nodes: [redis],
+        db: redis.db ?? 0,
+        username: undefined,
+        tls: undefined,
+        sentinel: undefined,
+      },
+      password: password === undefined ? undefined : new Secret(password),
+      ...at,
+    },
     clock: systemClock,
     random: systemRandom,
     telemetry: { log: (level, message, facts) => log?.push({ level, message, facts }) },
-    ...{ timeoutMs, isCluster, podId },
+    ...{ timeoutMs, podId },
   });
 }

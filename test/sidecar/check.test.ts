@@ -55,7 +55,7 @@ test("a right file is shown as it was compiled, with 0", async () => {
     out,
     /\nRedis +redis\.example\.com:6380\/0, password yes; while it is away each pod enforces its share of the limits\n/,
   );
-  assert.match(out, /\nCache +at redis\.example\.com:6380, 600 s, for every key, namespace tollgate\n/);
+  assert.match(out, /\nCache +at redis\.example\.com:6380\/0, 600 s, for every key, namespace tollgate\n/);
   assert.match(out, /\nDatabase +db\.example\.com:5433\n/);
   assert.match(out, /\nMaster key +yes\n/);
   assert.match(out, /\nTime zone +Europe\/Berlin\n/);
