@@ -213,6 +213,8 @@ export interface AcceptedEvent {
 
 /** How full one of the caller's limits is. */
 export interface LimitState {
+  /** What the limit belongs to, "key" or "model_per_team" for instance. */
+  readonly scope: string;
   readonly kind: "requests" | "tokens" | "parallel";
   readonly ceiling: number;
   readonly remaining: number;

@@ -212,6 +212,9 @@ export type KeyServiceUnavailable =
   /** `max`: in nano-dollars, the most that calls of one key on one pod may cost beyond what was borrowed, until it is in the books. */
   | { readonly mode: "open"; readonly max: bigint };
 
+/** What limits on tokens count: LiteLLM's `token_rate_limit_type`. */
+export type CountedTokens = "total" | "input" | "output";
+
 /** What becomes of calls to models nobody knows the price of: refused to callers with a budget, or served and booked at $0. */
 export type UnpricedModels = "refuse" | "flag";
 
@@ -334,6 +337,7 @@ export interface Config {
   /** Undefined: no answers are kept. */
   readonly answerCache: AnswerCacheConfig | undefined;
   readonly unpricedModels: UnpricedModels;
+  readonly countedTokens: CountedTokens;
   readonly keyServiceUnavailable: KeyServiceUnavailable;
   readonly masterKey: Secret | undefined;
   /** Whether models may be kept in the database (`general_settings.store_model_in_db`); undefined: the file does not say. */

@@ -130,6 +130,7 @@ export const generalSettings = section({
   environment: text.optional(),
   store_model_in_db: flag.optional(),
   enforce_fallback_model_access: flag.optional(),
+  token_rate_limit_type: choice(["total", "input", "output"]).optional(),
   disable_spend_logs: flag.optional(),
   maximum_spend_logs_retention_period: retention.optional(),
   alerting: list(text).optional(),

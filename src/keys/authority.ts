@@ -4,7 +4,17 @@ import type { Nanos } from "../money.ts";
 import type { CallPolicy } from "./call-policy.ts";
 
 /** What a limit or budget belongs to; the names go into messages. */
-export type Scope = "key" | "team" | "team_member" | "user" | "organization" | "end_user" | "tag" | "model";
+export type Scope =
+  | "key"
+  | "team"
+  | "team_member"
+  | "user"
+  | "organization"
+  | "end_user"
+  | "tag"
+  | "model"
+  | "model_per_key"
+  | "model_per_team";
 
 /** A limit on how fast a key may be used. */
 export interface Limit {
@@ -64,6 +74,8 @@ export interface Grant {
   readonly payer: Payer;
   /** Budgets for calls to some model only; `model` may have `*` wildcards. */
   readonly modelBudgets: readonly { readonly model: string; readonly budget: Budget }[];
+  /** Limits that hold for calls to some model only, likewise. */
+  readonly modelLimits: readonly { readonly model: string; readonly limit: Limit }[];
   /** Kinds of parties the books know any of. */
   readonly partyScopes: readonly PartyScope[];
   /** Monotonic, milliseconds: told in how long by the KeyService, so that this pod's idea of the date does not matter. */
