@@ -268,6 +268,8 @@ export type FallbackMap = ReadonlyMap<string, readonly FallbackTarget[]>;
 export interface RepeatRules {
   /** Further attempts in the same group after the first. */
   readonly retries: number;
+  /** Goes before what deployments say of that, as `retries` does not; absent: nothing does. */
+  readonly ownRetries?: number;
   /** Go before `retries`. */
   readonly retriesByClass: ByFailureClass;
   /** By group; go before both. */
@@ -277,6 +279,18 @@ export interface RepeatRules {
   readonly contextWindowFallbacks: FallbackMap | undefined;
   /** Undefined: as other failures. */
   readonly contentPolicyFallbacks: FallbackMap | undefined;
+}
+
+/** What of this a key or a team says itself; what is absent is as configured. */
+export interface OwnRepeatRules
+  extends Partial<
+    Pick<
+      RepeatRules,
+      "ownRetries" | "retriesByGroup" | "fallbacks" | "contextWindowFallbacks" | "contentPolicyFallbacks"
+    >
+  > {
+  /** How long a call may take that does not say so itself, in milliseconds. */
+  readonly timeoutMs?: number;
 }
 
 /** LiteLLM's words for what calls may have in common: a session, a long beginning, a key. */

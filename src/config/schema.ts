@@ -30,7 +30,7 @@ import { routingStrategies, strategyArgs } from "./schema-routing.ts";
 const groupNames = list(z.union([text, map(anything)], { error: "the name of a model" }));
 
 /** LiteLLM's fallbacks: a list of maps with one group each. */
-const fallbacks = list(
+export const fallbacks = list(
   map(groupNames).refine((entry) => Object.keys(entry).length === 1, {
     error: "one model and its fallbacks in each entry, such as gpt-4o: [gpt-4o-mini]",
   }),

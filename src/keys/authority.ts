@@ -1,5 +1,6 @@
 /** What a pod asks of the KeyService, in the pod's own words. */
 
+import type { OwnRepeatRules } from "../config/config.ts";
 import type { Nanos } from "../money.ts";
 import type { CallPolicy } from "./call-policy.ts";
 
@@ -82,6 +83,8 @@ export interface Grant {
   readonly expiresAtMs: number | undefined;
   /** What its calls may be and must have; undefined: anything goes. */
   readonly policy?: CallPolicy | undefined;
+  /** What it or its team says of how its calls are repeated; undefined: nothing. */
+  readonly repeat?: OwnRepeatRules | undefined;
   /** The members of a request's `cache` that its calls may set; undefined: all. */
   readonly allowedCacheControls?: readonly string[] | undefined;
   readonly blocked: boolean;

@@ -2,6 +2,7 @@
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
+import { compileOwnRules } from "../config/own-rules.ts";
 import {
   type AcquireLeaseResponse,
   type Budget as BudgetMessage,
@@ -96,6 +97,7 @@ export function readGrant(message: GrantMessage, read: { readonly atMs: number; 
     partyScopes: message.partyScopes.map((scope) => known(partyScopes, scope, "kind of party")),
     expiresAtMs: message.expireTime && read.sentAtMs + timestampMs(message.expireTime) - read.atMs,
     policy: CallPolicy.of(message.allowedRoutes, message.enforcedParams),
+    repeat: compileOwnRules(message.routerSettings),
     allowedCacheControls: message.allowedCacheControls.length === 0 ? undefined : message.allowedCacheControls,
     blocked: message.blocked,
     version: message.version,

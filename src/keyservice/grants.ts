@@ -1,6 +1,6 @@
 import type { JsonObject } from "../completion.ts";
 import type { Nanos } from "../money.ts";
-import { actingFields, type ModelLimit, modelLimitsOf } from "./extra-fields.ts";
+import { actingFields, type ModelLimit, modelLimitsOf, routerSettingsOf } from "./extra-fields.ts";
 import type { Queryable } from "./postgres.ts";
 import { hashSecret, type Pepper } from "./secrets.ts";
 
@@ -42,6 +42,8 @@ export interface Grant {
   /** The members of a request's `cache` its calls may set; empty: all. */
   readonly allowedCacheControls: readonly string[];
   readonly tags: readonly string[];
+  /** LiteLLM's `router_settings` that act: the key's, and what these do not say its team's. Undefined: none. */
+  readonly routerSettings: JsonObject | undefined;
   /** Kinds of parties there are any of in the books. */
   readonly partyScopes: readonly PartyScope[];
   /** The version of the books. */
@@ -160,6 +162,7 @@ export async function findGrant(books: Queryable, sha256: Buffer, pepper: Pepper
     enforcedParams: row.enforced_params,
     allowedCacheControls: textsOf(row.allowed_cache_controls),
     tags: [...new Set([...row.tags, ...rules.flatMap(({ tags }) => tags)])],
+    routerSettings: routerSettingsOf(row.key_extra, row.team_extra ?? {}),
     partyScopes: [...(row.has_end_users ? ["end_user" as const] : []), ...(row.has_tags ? ["tag" as const] : [])],
     version: row.books_version,
   };

@@ -176,7 +176,6 @@ const inactive: JsonObject = {
   policies: ["p"],
   prompts: ["q"],
   object_permission: { vector_stores: ["v"] },
-  router_settings: { num_retries: 1 },
   access_group_ids: ["g"],
   rpm_limit_type: "guaranteed_throughput",
   tpm_limit_type: "dynamic",
@@ -190,6 +189,7 @@ const further: JsonObject = {
   allowed_cache_controls: ["no-cache"],
   model_rpm_limit: { "gpt-4o": 1 },
   model_tpm_limit: { "gpt-4o": 1 },
+  router_settings: { num_retries: 1 },
 };
 
 test("fields that do not act come back from both faces, are named in a header, and null clears them", async () => {

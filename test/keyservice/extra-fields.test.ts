@@ -56,6 +56,36 @@ test("limits by model of a key and its team are in the key's grant, and change w
   assert.deepEqual(await limits(), [own("mini", "requests", 1n)]);
 });
 
+test("router settings of a key go before its team's, setting by setting, and only those that act are told", async () => {
+  const fallbacks = [{ "gpt-4o": ["mini"] }];
+  await post("/team/new", {
+    team_id: "own",
+    router_settings: { fallbacks, num_retries: 4, routing_strategy: "least-busy" },
+  });
+  const made = await post("/key/generate", { team_id: "own", router_settings: { num_retries: 1, timeout: null } });
+  const settings = async () => (await grantOf(made.key)).routerSettings;
+  assert.deepEqual(await settings(), { fallbacks, num_retries: 1 });
+  await post("/key/update", { key: made.key, router_settings: { timeout: 2.5 } });
+  assert.deepEqual(await settings(), { fallbacks, num_retries: 4, timeout: 2.5 });
+  await post("/team/update", { team_id: "own", router_settings: null });
+  assert.deepEqual(await settings(), { timeout: 2.5 });
+  await post("/key/update", { key: made.key, router_settings: null });
+  assert.equal(await settings(), undefined);
+});
+
+test("a complaint about router settings says where and what to write", async () => {
+  const complaint = async (router_settings: JsonObject) =>
+    (await stage.http("POST", "/key/generate", { router_settings })).body.error.message;
+  assert.match(
+    await complaint({ fallbacks: [{ a: "b" }] }),
+    /^`router_settings` is wrong at fallbacks\[0\]\.a: write a list/,
+  );
+  assert.match(
+    await complaint({ num_retrys: 1 }),
+    /has no "num_retrys"\. Of a key or a team act num_retries, timeout, /,
+  );
+});
+
 const wrong: readonly [string, JsonObject[string]][] = [
   ["model_rpm_limit", 5],
   ["model_rpm_limit", [{ "gpt-4o": 5 }]],
@@ -64,6 +94,16 @@ const wrong: readonly [string, JsonObject[string]][] = [
   ["model_tpm_limit", { "gpt-4o": 1.5 }],
   ["model_tpm_limit", { "": 5 }],
   ["model_tpm_limit", { ["x".repeat(300)]: 5 }],
+  ["router_settings", "often"],
+  ["router_settings", [{ num_retries: 1 }]],
+  ["router_settings", { num_retrys: 1 }],
+  ["router_settings", { num_retries: -1 }],
+  ["router_settings", { timeout: 0 }],
+  ["router_settings", { fallbacks: ["mini"] }],
+  ["router_settings", { context_window_fallbacks: [{ "gpt-4o": "mini" }] }],
+  ["router_settings", { content_policy_fallbacks: [{ a: ["b"], c: ["d"] }] }],
+  ["router_settings", { model_group_retry_policy: { "gpt-4o": { RateLimitErrorRetries: "x" } } }],
+  ["router_settings", { model_group_retry_policy: { "gpt-4o": { RateLimitRetries: 1 } } }],
 ];
 
 for (const [name, value] of wrong) {
