@@ -32,6 +32,8 @@ export interface FallbackTarget {
   readonly model: string;
   /** Fields of the body that differ there. */
   readonly overrides?: JsonObject;
+  /** It is passed over if the key's whitelist does not have it; absent: that is as configured. */
+  readonly mustBeAllowed?: boolean;
 }
 
 /** What a call says about its own repetition; what it does not say is as configured. */
@@ -213,6 +215,8 @@ export interface AcceptedEvent {
 
 /** How full one of the caller's limits is. */
 export interface LimitState {
+  /** What the limit belongs to, "key" or "model_per_team" for instance. */
+  readonly scope: string;
   readonly kind: "requests" | "tokens" | "parallel";
   readonly ceiling: number;
   readonly remaining: number;

@@ -128,6 +128,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
       ...{ decisions, leases, overdraft, journal, counters, clock },
       isClosedAlone: alone.mode === "closed",
       unpricedModels: config.unpricedModels,
+      countedTokens: config.countedTokens,
       countUnpriced: (model) => metrics.unpriced.inc({ model }),
     }),
     ...{ snapshots, health, board, tokenCounter },

@@ -48,5 +48,8 @@ export function fallbackResolver(
   const forbidden = wished?.find(({ model }) => !isAllowed(model));
   if (forbidden !== undefined) throw modelNotAllowed(forbidden.model);
   const isChecked = router.config.checksFallbackAccess;
-  return (target) => (isChecked && !isAllowed(target.model) ? undefined : destinationOf(router, grant, target));
+  return (target) => {
+    const mustBeAllowed = isChecked || target.mustBeAllowed === true;
+    return mustBeAllowed && !isAllowed(target.model) ? undefined : destinationOf(router, grant, target);
+  };
 }

@@ -26,6 +26,7 @@ import { Hedging } from "./routing/hedging.ts";
 import { countInput } from "./routing/input-count.ts";
 import { type Destination, Itinerary, type Timeouts } from "./routing/itinerary.ts";
 import { nowhere } from "./routing/nowhere.ts";
+import { rulesFor } from "./routing/own-rules.ts";
 import type { Route, Router } from "./routing/router.ts";
 import type { Snapshots } from "./routing/snapshots.ts";
 import type { TokenCounter } from "./routing/token-counter.ts";
@@ -183,8 +184,10 @@ export class Gateway {
     const { config } = router;
     const resolve = fallbackResolver(router, grant, wishes.fallbacks);
     const [clock, random] = [this.#clock, this.#random];
-    const deadlineMs = wishes.timeoutMs === undefined ? undefined : clock.monotonicMs() + wishes.timeoutMs;
-    return new Itinerary({ router, rules: config, config, wishes, resolve, deadlineMs, clock, random }, start, ask);
+    const timeoutMs = wishes.timeoutMs ?? grant.repeat?.timeoutMs;
+    const deadlineMs = timeoutMs === undefined ? undefined : clock.monotonicMs() + timeoutMs;
+    const rules = rulesFor(config, grant.repeat);
+    return new Itinerary({ router, rules, config, wishes, resolve, deadlineMs, clock, random }, start, ask);
   }
 
   /** The answer that is kept, if there is one, once the call is let through; what was not used of its ticket goes back as ever. */

@@ -131,6 +131,7 @@ export class GatewayStage implements Telemetry {
         overdraft: this.overdraft,
         isClosedAlone: alone?.mode === "closed",
         unpricedModels: options.config?.unpricedModels ?? "refuse",
+        countedTokens: options.config?.countedTokens ?? "total",
         countUnpriced: (model) => void this.unpriced.push(model),
       }),
       snapshots: this.snapshots,

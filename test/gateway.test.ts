@@ -369,6 +369,34 @@ test("tokens per minute are corrected to what was really used", async () => {
   assert.deepEqual(remaining, [120 - reserved, 120 - used - reserved, 120 - 2 * used - reserved]);
 });
 
+for (const [countedTokens, reserved, used] of [
+  ["input", Math.ceil(sampleRequest({ max_tokens: 20 }).inputTokensMax / 4), usage.inputTokens],
+  ["output", 20, usage.outputTokens],
+] as const) {
+  test(`tokens per minute count ${countedTokens} alone where the configuration says so`, async () => {
+    const limits = [{ scope: "key", scopeId: "key_1", kind: "tokens", ceiling: 120 }] as const;
+    const stage = new GatewayStage({ grant: { limits }, config: { countedTokens } });
+    const remaining: number[] = [];
+    for (let call = 0; call < 2; call++) {
+      const [accepted] = (await stage.answered({ request: sampleRequest({ max_tokens: 20 }) })) as CallEvent[];
+      if (accepted?.type === "accepted") remaining.push(accepted.limits[0]?.remaining ?? -1);
+    }
+    assert.deepEqual(remaining, [120 - reserved, 120 - used - reserved]);
+  });
+}
+
+test("a model's limit of its own refuses calls to it in its name, and no others", async () => {
+  const limit = { scope: "model_per_team", scopeId: "team_1:gpt-*", kind: "requests", ceiling: 1 } as const;
+  const deployments = ["gpt-x", "other"].map((modelGroup) => sampleDeployment({ id: modelGroup, modelGroup }));
+  const stage = new GatewayStage({ deployments, grant: { modelLimits: [{ model: "gpt-*", limit }] } });
+  await stage.answered({ request: sampleRequest({ model: "gpt-x" }) });
+  const { error } = await stage.failed({ request: sampleRequest({ model: "gpt-x" }) });
+  assert.equal(error.code, "rate_limit_exceeded");
+  assert.match(error.message, /^Rate limit exceeded for model_per_team: team_1:gpt-\*\. Limit type: requests\./);
+  await stage.answered({ request: sampleRequest({ model: "other" }) });
+  await stage.rest();
+});
+
 describe("a configuration that changes", () => {
   const [before, after] = ["before", "after"].map((id) => sampleDeployment({ id, model: id }));
   const changed = sampleConfig(after === undefined ? [] : [after], noRetries);

@@ -1,6 +1,6 @@
 import type { Clock } from "../clock.ts";
 import type { Caller, CompletionRequest } from "../completion.ts";
-import type { Deployment, UnpricedModels } from "../config/config.ts";
+import type { CountedTokens, Deployment, UnpricedModels } from "../config/config.ts";
 import { type Counters, CountersUnavailable } from "../counters/counters.ts";
 import { GatewayError } from "../errors.ts";
 import {
@@ -64,6 +64,7 @@ export class Admission {
   readonly #counters: Counters;
   readonly #clock: Clock;
   readonly #unpricedModels: UnpricedModels;
+  readonly #countedTokens: CountedTokens;
   readonly #countUnpriced: (modelGroup: string) => void;
 
   constructor(parts: {
@@ -78,6 +79,8 @@ export class Admission {
     clock: Clock;
     /** What becomes of budgets where nobody knows the price. */
     unpricedModels: UnpricedModels;
+    /** What limits on tokens count. */
+    countedTokens: CountedTokens;
     /** Told of each call that may reach a deployment without a price. */
     countUnpriced: (modelGroup: string) => void;
   }) {
@@ -89,6 +92,7 @@ export class Admission {
     this.#counters = parts.counters;
     this.#clock = parts.clock;
     this.#unpricedModels = parts.unpricedModels;
+    this.#countedTokens = parts.countedTokens;
     this.#countUnpriced = parts.countUnpriced;
   }
 
@@ -137,7 +141,8 @@ export class Admission {
     const { idempotencyKey } = ask.caller;
     const pricedAtMs = this.#clock.nowMs();
     const taken = await this.#enter({ ...ask, pricedAtMs }, idempotencyKey, []);
-    return new Ticket({ ...ask, ...taken, pricedAtMs, journal: this.#journal, clock: this.#clock });
+    const counted = this.#countedTokens;
+    return new Ticket({ ...ask, ...taken, pricedAtMs, counted, journal: this.#journal, clock: this.#clock });
   }
 
   /**
@@ -177,20 +182,22 @@ export class Admission {
   ): Promise<{ leg: Leg; hold: LimitHold; reservation: Reservation; place: Place }> {
     const { request, deployments, modelGroup, options, pricedAtMs } = ask;
     const payer = await this.#payerFor(ask, ask.tags);
-    const bounds = boundsOf(request, deployments, payer.limits);
+    const counted = this.#countedTokens;
+    const bounds = boundsOf(request, deployments, payer.limits, counted);
+    const metered = isMetered(payer, counted);
     this.#checkPriced(payer, deployments);
     const capIsOurs = request.outputTokensMax === undefined;
-    const need = new Need(bounds, deployments, capIsOurs && isMetered(payer), pricedAtMs);
+    const need = new Need(bounds, deployments, capIsOurs && metered, pricedAtMs);
     const once = idempotencyKey === undefined ? undefined : { keyId: payer.keyId, idempotencyKey };
     const limits = taken.length === 0 ? payer.limits : payer.limits.filter((limit) => !taken.includes(limit));
-    const { hold, place } = await this.#takeLimits({ limits, request, bounds, once, options });
+    const { hold, place } = await this.#takeLimits({ limits, request, bounds, counted, once, options });
     try {
       const { reservation, outputTokensMax } = await this.#reserve(payer, need, bounds.outputTokensMax, capIsOurs);
       const leg = {
         ...{ payer, request, modelGroup },
         // A caller's own cap is sent as it is; without one, the promises need ours.
-        outputTokensMax: capIsOurs && isMetered(payer) ? outputTokensMax : undefined,
-        tokens: tokensOf({ request, bounds }),
+        outputTokensMax: capIsOurs && metered ? outputTokensMax : undefined,
+        tokens: tokensOf({ request, bounds }, "total"),
         reserve: async () => (await this.#reserve(payer, need, outputTokensMax, false)).reservation,
       };
       return { leg, hold, reservation, place };
@@ -289,8 +296,8 @@ function isLimited({ budgets }: Payer): boolean {
 }
 
 /** Whether anything about the payer depends on how long answers become. */
-function isMetered(payer: Payer): boolean {
-  return isLimited(payer) || payer.limits.some((limit) => limit.kind === "tokens");
+function isMetered(payer: Payer, counted: CountedTokens): boolean {
+  return isLimited(payer) || (counted !== "input" && payer.limits.some((limit) => limit.kind === "tokens"));
 }
 
 function unavailable(thrown: unknown): GatewayError {

@@ -1,5 +1,5 @@
 import type { CompletionRequest, Usage } from "../completion.ts";
-import type { Deployment } from "../config/config.ts";
+import type { CountedTokens, Deployment } from "../config/config.ts";
 import type { Limit } from "../keys/authority.ts";
 import type { Bounds } from "../spend/cost.ts";
 
@@ -10,12 +10,13 @@ const bytesPerToken = 4;
  * How long each choice may become: the caller's cap, or else the longest default of the deployments it may reach, shortened to
  * what the key may use in a minute.
  *
- * @param limits the key's.
+ * @param limits the key's; `counted`: what those on tokens count.
  */
 export function boundsOf(
   request: CompletionRequest,
   deployments: readonly Deployment[],
   limits: readonly Limit[],
+  counted: CountedTokens = "total",
 ): Bounds {
   const { inputTokensMax, choiceCount, inputImages, serviceTier } = request;
   const asked = {
@@ -26,8 +27,9 @@ export function boundsOf(
   if (request.outputTokensMax !== undefined) return { ...asked, outputTokensMax: request.outputTokensMax };
   let outputTokensMax = Math.max(...deployments.map((deployment) => deployment.outputTokensMax));
   for (const { kind, ceiling } of limits) {
-    if (kind !== "tokens") continue;
-    const fitting = Math.floor((ceiling - likelyInputTokens(request)) / choiceCount);
+    if (kind !== "tokens" || counted === "input") continue;
+    const forInput = counted === "total" ? likelyInputTokens(request) : 0;
+    const fitting = Math.floor((ceiling - forInput) / choiceCount);
     outputTokensMax = Math.min(outputTokensMax, Math.max(1, fitting));
   }
   return { ...asked, outputTokensMax };
@@ -36,6 +38,14 @@ export function boundsOf(
 /** About how many tokens the input has. */
 export function likelyInputTokens(request: CompletionRequest): number {
   return Math.ceil(request.inputTokensMax / bytesPerToken);
+}
+
+/** How many of a call's tokens limits count. */
+export function countTokens(
+  { inputTokens, outputTokens }: Pick<Usage, "inputTokens" | "outputTokens">,
+  counted: CountedTokens,
+): number {
+  return (counted === "output" ? 0 : inputTokens) + (counted === "input" ? 0 : outputTokens);
 }
 
 /** What we assume was used when the provider reported nothing: the likely input, and the output that came. */

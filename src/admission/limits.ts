@@ -1,9 +1,10 @@
 import { hash } from "node:crypto";
 import type { CompletionRequest, LimitState } from "../completion.ts";
+import type { CountedTokens } from "../config/config.ts";
 import type { Claim, Counters, Granted } from "../counters/counters.ts";
 import type { Limit } from "../keys/authority.ts";
 import type { Bounds } from "../spend/cost.ts";
-import { likelyInputTokens } from "./estimate.ts";
+import { countTokens, likelyInputTokens } from "./estimate.ts";
 import type { Option } from "./option.ts";
 import { alternativesOf, type Place, placeAt } from "./place.ts";
 import { deploymentsFull, duplicateRequest, idempotencyKeyReused, rateLimited } from "./refusals.ts";
@@ -38,6 +39,8 @@ export interface LimitAsk {
   readonly limits: readonly Limit[];
   readonly request: CompletionRequest;
   readonly bounds: Bounds;
+  /** What limits on tokens count. */
+  readonly counted: CountedTokens;
   /** The caller's, with the key's id before it; undefined: the call may be made as often as it likes. */
   readonly once: { readonly keyId: string; readonly idempotencyKey: string } | undefined;
   /** Where the first attempt may be made, the best first; at least one. */
@@ -53,7 +56,7 @@ export interface LimitAsk {
 export async function takeLimits(counters: Counters, ask: LimitAsk): Promise<{ hold: LimitHold; place: Place }> {
   const { limits, options } = ask;
   const claims = [...claimsOf(ask), ...onceClaims(ask)];
-  const alternatives = alternativesOf(options, tokensOf(ask));
+  const alternatives = alternativesOf(options, tokensOf(ask, "total"));
   if (claims.length === 0 && alternatives === undefined) return { hold: nothingHeld, place: firstPlace(options) };
   const verdict = await counters.take(claims, alternatives);
   if (verdict.ok) {
@@ -76,13 +79,14 @@ function firstPlace([first]: readonly Option[]): Place {
 }
 
 /** What a call may use, as limits count it. */
-export function tokensOf({ request, bounds }: Pick<LimitAsk, "request" | "bounds">): number {
-  return likelyInputTokens(request) + bounds.outputTokensMax * bounds.choiceCount;
+export function tokensOf({ request, bounds }: Pick<LimitAsk, "request" | "bounds">, counted: CountedTokens): number {
+  const outputTokens = bounds.outputTokensMax * bounds.choiceCount;
+  return countTokens({ inputTokens: likelyInputTokens(request), outputTokens }, counted);
 }
 
 function claimsOf(ask: LimitAsk): Claim[] {
   if (ask.limits.length === 0) return [];
-  const tokens = tokensOf(ask);
+  const tokens = tokensOf(ask, ask.counted);
   return ask.limits.map((limit): Claim => {
     const place = { group: `${limit.scope}:${limit.scopeId}`, name: limit.kind, ceiling: limit.ceiling };
     if (limit.kind === "parallel") return { kind: "slot", ...place, ttlMs: slotTtlMs };
@@ -116,7 +120,12 @@ function onceClaims({ once, request }: LimitAsk): Claim[] {
 
 function holdOf(limits: readonly Limit[], { hold, remaining }: Granted): LimitHold {
   return {
-    limits: limits.map(({ kind, ceiling }, index) => ({ kind, ceiling, remaining: remaining[index] ?? 0 })),
+    limits: limits.map(({ scope, kind, ceiling }, index) => ({
+      scope,
+      kind,
+      ceiling,
+      remaining: remaining[index] ?? 0,
+    })),
     end: (tokens, isAnswered) =>
       hold.release([...limits.map(({ kind }) => (kind === "tokens" ? tokens : undefined)), ...onceUsed(isAnswered)]),
     giveBack: () => hold.release([...limits.map(() => 0), ...onceUsed(false)]),

@@ -23,15 +23,17 @@ export function partiesOf(
  * @param models the names of the model it is to, from the caller's spelling to the group it ends in.
  */
 export function payerOf(grant: Grant, parties: readonly PartyGrant[], models: readonly string[]): Payer {
-  const { payer, modelBudgets } = grant;
-  if (parties.length === 0 && modelBudgets.length === 0) return payer;
+  const { payer, modelBudgets, modelLimits } = grant;
+  if (parties.length === 0 && modelBudgets.length === 0 && modelLimits.length === 0) return payer;
+  const isNamed = (model: string) => models.some((name) => matchWildcard(model, name) !== undefined);
   const extra = [
-    ...modelBudgets.flatMap(({ model, budget }) =>
-      models.some((name) => matchWildcard(model, name) !== undefined) ? [budget] : [],
-    ),
+    ...modelBudgets.flatMap(({ model, budget }) => (isNamed(model) ? [budget] : [])),
     ...parties.flatMap(({ budgets }) => budgets),
   ];
-  const limits = parties.flatMap((party) => party.limits);
+  const limits = [
+    ...modelLimits.flatMap(({ model, limit }) => (isNamed(model) ? [limit] : [])),
+    ...parties.flatMap((party) => party.limits),
+  ];
   if (extra.length === 0 && limits.length === 0) return payer;
   const extraBudgetIds = extra.map(({ budgetId }) => budgetId).sort();
   return {

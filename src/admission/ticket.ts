@@ -1,13 +1,13 @@
 import type { Clock } from "../clock.ts";
 import type { Caller, CompletionRequest, LimitState, Usage } from "../completion.ts";
-import type { Deployment, Price } from "../config/config.ts";
+import type { CountedTokens, Deployment, Price } from "../config/config.ts";
 import type { Limit, Payer, SpendRecord, SpendStatus } from "../keys/authority.ts";
 import type { Journal } from "../keys/journal.ts";
 import type { OpenRecord } from "../keys/journal-line.ts";
 import type { Reservation } from "../keys/lease.ts";
 import type { Nanos } from "../money.ts";
 import { costOf, priceAt } from "../spend/cost.ts";
-import { billedUsage, estimatedUsage } from "./estimate.ts";
+import { billedUsage, countTokens, estimatedUsage } from "./estimate.ts";
 import type { LimitHold } from "./limits.ts";
 import type { Place } from "./place.ts";
 
@@ -38,6 +38,8 @@ interface TicketParts {
   readonly place: Place;
   /** Unix time, milliseconds: the prices of this moment apply to the whole call, as they did to its reservation. */
   readonly pricedAtMs: number;
+  /** What limits on tokens count. */
+  readonly counted: CountedTokens;
   readonly journal: Journal;
   readonly clock: Clock;
 }
@@ -172,9 +174,9 @@ export class Ticket {
   }
 
   /** An attempt was booked. */
-  spent(tokens: number, isAnswered: boolean): void {
+  spent(usage: Usage, isAnswered: boolean): void {
     this.#isAnswered ||= isAnswered;
-    this.#tokensUsed += tokens;
+    this.#tokensUsed += countTokens(usage, this.#parts.counted);
   }
 
   /** The answer was given before: it costs nothing, neither money nor tokens, and no attempt is made for it. */
@@ -274,7 +276,7 @@ export class Spending {
     try {
       journal.appendSettled(settledRecord(record, result, usage, cost, clock.nowMs()));
       reservation.settle(cost);
-      ticket.spent(tokens, result.status === "success");
+      ticket.spent(usage, result.status === "success");
     } finally {
       place.end(tokens);
     }

@@ -55,6 +55,7 @@ export async function compile(parts: Compilation): Promise<Config> {
     redisUnavailable: file.tollgate?.redis_unavailable ?? "local_share",
     keyServiceUnavailable: keyServiceUnavailableOf(file, remarks),
     unpricedModels: unpricedModelsOf(file),
+    countedTokens: general?.token_rate_limit_type ?? "total",
     storesModels: general?.store_model_in_db,
     masterKey: general?.master_key ?? secretOf(resolved.lookup("LITELLM_MASTER_KEY")),
     databaseUrl: general?.database_url ?? secretOf(resolved.lookup("DATABASE_URL")),

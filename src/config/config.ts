@@ -204,6 +204,9 @@ export type KeyServiceUnavailable =
   /** `max`: in nano-dollars, the most that calls of one key on one pod may cost beyond what was borrowed, until it is in the books. */
   | { readonly mode: "open"; readonly max: bigint };
 
+/** What limits on tokens count: LiteLLM's `token_rate_limit_type`. */
+export type CountedTokens = "total" | "input" | "output";
+
 /** What becomes of calls to models nobody knows the price of: refused to callers with a budget, or served and booked at $0. */
 export type UnpricedModels = "refuse" | "flag";
 
@@ -257,6 +260,8 @@ export type FallbackMap = ReadonlyMap<string, readonly FallbackTarget[]>;
 export interface RepeatRules {
   /** Further attempts in the same group after the first. */
   readonly retries: number;
+  /** Goes before what deployments say of that, as `retries` does not; absent: nothing does. */
+  readonly ownRetries?: number;
   /** Go before `retries`. */
   readonly retriesByClass: ByFailureClass;
   /** By group; go before both. */
@@ -266,6 +271,18 @@ export interface RepeatRules {
   readonly contextWindowFallbacks: FallbackMap | undefined;
   /** Undefined: as other failures. */
   readonly contentPolicyFallbacks: FallbackMap | undefined;
+}
+
+/** What of this a key or a team says itself; what is absent is as configured. */
+export interface OwnRepeatRules
+  extends Partial<
+    Pick<
+      RepeatRules,
+      "ownRetries" | "retriesByGroup" | "fallbacks" | "contextWindowFallbacks" | "contentPolicyFallbacks"
+    >
+  > {
+  /** How long a call may take that does not say so itself, in milliseconds. */
+  readonly timeoutMs?: number;
 }
 
 /** LiteLLM's words for what calls may have in common: a session, a long beginning, a key. */
@@ -326,6 +343,7 @@ export interface Config {
   /** Undefined: no answers are kept. */
   readonly answerCache: AnswerCacheConfig | undefined;
   readonly unpricedModels: UnpricedModels;
+  readonly countedTokens: CountedTokens;
   readonly keyServiceUnavailable: KeyServiceUnavailable;
   readonly masterKey: Secret | undefined;
   /** Whether models may be kept in the database (`general_settings.store_model_in_db`); undefined: the file does not say. */

@@ -1,6 +1,6 @@
 import type { FallbackTarget, JsonObject } from "../completion.ts";
 import { matchWildcard } from "../wildcard.ts";
-import type { Config, FallbackMap, HedgeRules, RouterConfig } from "./config.ts";
+import type { ByFailureClass, Config, FallbackMap, HedgeRules, RouterConfig } from "./config.ts";
 import { byClass } from "./failure-policy.ts";
 import type { Path, Remarks } from "./remarks.ts";
 import type { ConfigFile } from "./schema.ts";
@@ -43,12 +43,7 @@ export function compileReliability(
   return {
     retries: router?.num_retries ?? settings?.num_retries ?? defaultRetries,
     retriesByClass: byClass(router?.retry_policy, "Retries"),
-    retriesByGroup: new Map(
-      Object.entries(router?.model_group_retry_policy ?? {}).map(([group, policy]) => [
-        group,
-        byClass(policy, "Retries"),
-      ]),
-    ),
+    retriesByGroup: retriesByGroup(router?.model_group_retry_policy),
     fallbacks,
     contextWindowFallbacks: mapAt("context_window_fallbacks"),
     contentPolicyFallbacks: mapAt("content_policy_fallbacks"),
@@ -77,8 +72,15 @@ function allowedFailsOf(given: number | undefined): number | undefined {
   return given === unsetAllowedFails ? undefined : given;
 }
 
+/** Reads `model_group_retry_policy`, whose types have been checked. */
+export function retriesByGroup(
+  policies: Readonly<Record<string, Readonly<Record<string, unknown>>>> | undefined,
+): ReadonlyMap<string, ByFailureClass> {
+  return new Map(Object.entries(policies ?? {}).map(([group, policy]) => [group, byClass(policy, "Retries")]));
+}
+
 /** Reads LiteLLM's lists, whose types have been checked. */
-function compileFallbacks(lists: FallbackLists): FallbackMap {
+export function compileFallbacks(lists: FallbackLists): FallbackMap {
   const map = new Map<string, readonly FallbackTarget[]>();
   for (const entry of lists) {
     for (const [group, targets] of Object.entries(entry)) {

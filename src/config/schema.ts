@@ -32,7 +32,7 @@ import { routingStrategies, strategyArgs } from "./schema-routing.ts";
 const groupNames = list(z.union([text, map(anything)], { error: "the name of a model" }));
 
 /** LiteLLM's fallbacks: a list of maps with one group each. */
-const fallbacks = list(
+export const fallbacks = list(
   map(groupNames).refine((entry) => Object.keys(entry).length === 1, {
     error: "one model and its fallbacks in each entry, such as gpt-4o: [gpt-4o-mini]",
   }),
@@ -125,6 +125,7 @@ export const generalSettings = section({
   environment: text.optional(),
   store_model_in_db: flag.optional(),
   enforce_fallback_model_access: flag.optional(),
+  token_rate_limit_type: choice(["total", "input", "output"]).optional(),
   disable_spend_logs: flag.optional(),
   maximum_spend_logs_retention_period: retention.optional(),
   alerting: list(text).optional(),

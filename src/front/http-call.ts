@@ -7,6 +7,7 @@ import type { OnBug } from "../server/rpc-handlers.ts";
 import type { AnswerFormat } from "./answer-format.ts";
 import type { CompletionGateway } from "./doors.ts";
 import { sendError, sendJson } from "./http-error.ts";
+import { limitHeaders } from "./limit-headers.ts";
 import type { SsePulse } from "./sse-pulse.ts";
 import { SseWriter } from "./sse-writer.ts";
 
@@ -104,20 +105,13 @@ export class HttpCall {
       "x-litellm-model-id": headerText(event.deploymentId),
       "x-litellm-model-group": headerText(event.modelGroup),
       ...trailHeaders(event),
+      ...limitHeaders(event.limits, event.modelGroup, this.#format.limitHeader),
     };
     if (event.cache !== undefined) {
       this.#headers["x-litellm-cache-key"] = event.cache.key;
       this.#headers["x-tollgate-cache"] = event.cache.isHit ? "hit" : "miss";
       // A stream's head goes out before its cost is known, but for this.
       if (event.cache.isHit) this.#headers["x-litellm-response-cost"] = "0";
-    }
-    for (const kind of ["requests", "tokens"] as const) {
-      const limits = event.limits.filter((limit) => limit.kind === kind);
-      // Of several limits the caller meets the tightest first.
-      const [tightest] = limits.sort((a, b) => a.remaining - b.remaining);
-      if (tightest === undefined) continue;
-      this.#headers[this.#format.limitHeader(kind, "limit")] = String(tightest.ceiling);
-      this.#headers[this.#format.limitHeader(kind, "remaining")] = String(tightest.remaining);
     }
   }
 

@@ -1,10 +1,21 @@
 /** What a pod asks of the KeyService, in the pod's own words. */
 
+import type { OwnRepeatRules } from "../config/config.ts";
 import type { Nanos } from "../money.ts";
 import type { CallPolicy } from "./call-policy.ts";
 
 /** What a limit or budget belongs to; the names go into messages. */
-export type Scope = "key" | "team" | "team_member" | "user" | "organization" | "end_user" | "tag" | "model";
+export type Scope =
+  | "key"
+  | "team"
+  | "team_member"
+  | "user"
+  | "organization"
+  | "end_user"
+  | "tag"
+  | "model"
+  | "model_per_key"
+  | "model_per_team";
 
 /** A limit on how fast a key may be used. */
 export interface Limit {
@@ -64,12 +75,16 @@ export interface Grant {
   readonly payer: Payer;
   /** Budgets for calls to some model only; `model` may have `*` wildcards. */
   readonly modelBudgets: readonly { readonly model: string; readonly budget: Budget }[];
+  /** Limits that hold for calls to some model only, likewise. */
+  readonly modelLimits: readonly { readonly model: string; readonly limit: Limit }[];
   /** Kinds of parties the books know any of. */
   readonly partyScopes: readonly PartyScope[];
   /** Monotonic, milliseconds: told in how long by the KeyService, so that this pod's idea of the date does not matter. */
   readonly expiresAtMs: number | undefined;
   /** What its calls may be and must have; undefined: anything goes. */
   readonly policy?: CallPolicy | undefined;
+  /** What it or its team says of how its calls are repeated; undefined: nothing. */
+  readonly repeat?: OwnRepeatRules | undefined;
   /** The members of a request's `cache` that its calls may set; undefined: all. */
   readonly allowedCacheControls?: readonly string[] | undefined;
   readonly blocked: boolean;

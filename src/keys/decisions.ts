@@ -60,6 +60,7 @@ export const masterGrant: Grant = {
   rules: [],
   payer: { id: masterKeyId, keyId: masterKeyId, limits: [], budgets: [], extraBudgetIds: [] },
   modelBudgets: [],
+  modelLimits: [],
   // Whatever it names besides itself keeps its own budgets and limits.
   partyScopes: ["end_user", "tag"],
   expiresAtMs: undefined,

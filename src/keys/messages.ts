@@ -2,6 +2,7 @@
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
+import { compileOwnRules } from "../config/own-rules.ts";
 import {
   type AcquireLeaseResponse,
   type Budget as BudgetMessage,
@@ -45,6 +46,8 @@ const scopes: ReadonlyMap<ScopeMessage, Scope> = new Map([
   [ScopeMessage.END_USER, "end_user"],
   [ScopeMessage.TAG, "tag"],
   [ScopeMessage.MODEL, "model"],
+  [ScopeMessage.MODEL_PER_KEY, "model_per_key"],
+  [ScopeMessage.MODEL_PER_TEAM, "model_per_team"],
 ]);
 
 const partyScopes: ReadonlyMap<ScopeMessage, PartyScope> = new Map([
@@ -73,7 +76,7 @@ const statuses: Readonly<Record<SpendStatus, SpendStatusMessage>> = {
  */
 export function readGrant(message: GrantMessage, read: { readonly atMs: number; readonly sentAtMs: number }): Grant {
   const { keyId } = message;
-  const limits = message.limits.map(readLimit);
+  const limits = message.limits.filter(({ model }) => model === "").map(readLimit);
   const budgets = message.budgets.filter(({ model }) => model === "").map(readBudget);
   return {
     keyId,
@@ -88,9 +91,13 @@ export function readGrant(message: GrantMessage, read: { readonly atMs: number; 
     modelBudgets: message.budgets
       .filter(({ model }) => model !== "")
       .map((budget) => ({ model: budget.model, budget: readBudget(budget) })),
+    modelLimits: message.limits
+      .filter(({ model }) => model !== "")
+      .map((limit) => ({ model: limit.model, limit: readLimit(limit) })),
     partyScopes: message.partyScopes.map((scope) => known(partyScopes, scope, "kind of party")),
     expiresAtMs: message.expireTime && read.sentAtMs + timestampMs(message.expireTime) - read.atMs,
     policy: CallPolicy.of(message.allowedRoutes, message.enforcedParams),
+    repeat: compileOwnRules(message.routerSettings),
     allowedCacheControls: message.allowedCacheControls.length === 0 ? undefined : message.allowedCacheControls,
     blocked: message.blocked,
     version: message.version,

@@ -1,6 +1,7 @@
 /** What budgets and limits belong to besides keys, and what an operator may set on it. The same for both faces. */
 
 import type { JsonObject } from "../completion.ts";
+import { checkExtra } from "./extra-fields.ts";
 import { checkKeyChange, type FieldNames, invalid, type KeyFields } from "./key-fields.ts";
 import { checkWindows } from "./key-windows.ts";
 import { checkPermissions } from "./team-permissions.ts";
@@ -70,6 +71,7 @@ export function checkEntity(change: EntityChange, names: EntityNames): void {
   checkKeyChange({ userId: alias ?? null }, { ...names, userId: names.alias });
   checkWindows(fields, names);
   checkPermissions(fields.extra);
+  checkExtra(fields.extra);
   if (role !== undefined && role !== null && !userRoles.includes(role)) {
     throw invalid(names.role, `must be one of ${userRoles.join(", ")}.`);
   }

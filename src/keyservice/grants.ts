@@ -1,4 +1,6 @@
+import type { JsonObject } from "../completion.ts";
 import type { Nanos } from "../money.ts";
+import { actingFields, type ModelLimit, modelLimitsOf, routerSettingsOf } from "./extra-fields.ts";
 import type { Queryable } from "./postgres.ts";
 import { hashSecret, type Pepper } from "./secrets.ts";
 
@@ -8,6 +10,8 @@ export interface GrantedLimit {
   readonly scopeId: string;
   readonly kind: "requests" | "tokens" | "parallel";
   readonly ceiling: bigint;
+  /** Only calls to this model are limited; absent: all. */
+  readonly model?: string;
 }
 
 /** What holds for a key because of something it belongs to. */
@@ -38,6 +42,8 @@ export interface Grant {
   /** The members of a request's `cache` its calls may set; empty: all. */
   readonly allowedCacheControls: readonly string[];
   readonly tags: readonly string[];
+  /** LiteLLM's `router_settings` that act: the key's, and what these do not say its team's. Undefined: none. */
+  readonly routerSettings: JsonObject | undefined;
   /** Kinds of parties there are any of in the books. */
   readonly partyScopes: readonly PartyScope[];
   /** The version of the books. */
@@ -91,6 +97,9 @@ interface GrantRow extends BudgetColumns {
   allowed_routes: string[];
   enforced_params: string[];
   allowed_cache_controls: unknown;
+  key_extra: JsonObject;
+  /** Null: there is no team. */
+  team_extra: JsonObject | null;
   rules: RuleJson[];
   has_end_users: boolean;
   has_tags: boolean;
@@ -110,6 +119,9 @@ export async function findGrant(books: Queryable, sha256: Buffer, pepper: Pepper
   const rows = await books.query<GrantRow>(
     `SELECT k.key_id, k.alias, k.user_id, k.team_id, k.models, k.aliases, least(k.expires_at, s.ends_at) AS expires_at, k.blocked, k.tags,
        k.allowed_routes, k.enforced_params, k.extra->'allowed_cache_controls' AS allowed_cache_controls,
+       ${actingFields("k.extra")} AS key_extra,
+       (SELECT ${actingFields("t.extra")} FROM entities t
+        WHERE t.scope = 'team' AND t.entity_id = k.team_id AND t.deleted_at IS NULL) AS team_extra,
        behind.rules, ${budgetColumns}, r.version AS books_version,
        EXISTS (SELECT FROM entities WHERE scope = 'end_user' AND deleted_at IS NULL) AS has_end_users,
        EXISTS (SELECT FROM entities WHERE scope = 'tag' AND deleted_at IS NULL) AS has_tags
@@ -124,7 +136,7 @@ export async function findGrant(books: Queryable, sha256: Buffer, pepper: Pepper
          ) all_budgets WHERE removed_at IS NULL) b
      ORDER BY b.budget_id`,
     [hashSecret(sha256, pepper), pepper.id],
-    "find_grant_80",
+    "find_grant_90",
   );
   const [row] = rows;
   if (row === undefined) return undefined;
@@ -137,7 +149,11 @@ export async function findGrant(books: Queryable, sha256: Buffer, pepper: Pepper
     organizationId: rules.find(({ scope }) => scope === "organization")?.scope_id,
     models: row.models,
     aliases: aliasesOf(row),
-    limits: rules.flatMap((rule) => limitsOf(rule.scope, rule.scope_id, rule)),
+    limits: [
+      ...rules.flatMap((rule) => limitsOf(rule.scope, rule.scope_id, rule)),
+      ...modelLimitsOf(row.key_extra).map((limit) => ofModel("model_per_key", row.key_id, limit)),
+      ...modelLimitsOf(row.team_extra ?? {}).map((limit) => ofModel("model_per_team", row.team_id ?? "", limit)),
+    ],
     rules: rules.filter(({ scope, models, blocked }) => scope !== "key" && (models.length > 0 || blocked)).map(ruleOf),
     budgets: rows.map(budgetOf),
     expiresAt: row.expires_at ?? undefined,
@@ -146,6 +162,7 @@ export async function findGrant(books: Queryable, sha256: Buffer, pepper: Pepper
     enforcedParams: row.enforced_params,
     allowedCacheControls: textsOf(row.allowed_cache_controls),
     tags: [...new Set([...row.tags, ...rules.flatMap(({ tags }) => tags)])],
+    routerSettings: routerSettingsOf(row.key_extra, row.team_extra ?? {}),
     partyScopes: [...(row.has_end_users ? ["end_user" as const] : []), ...(row.has_tags ? ["tag" as const] : [])],
     version: row.books_version,
   };
@@ -178,6 +195,10 @@ function limitsOf(scope: string, scopeId: string, row: LimitColumns): GrantedLim
   return limits.flatMap(({ kind, ceiling }) =>
     ceiling === null ? [] : { scope, scopeId, kind, ceiling: BigInt(ceiling) },
   );
+}
+
+function ofModel(scope: string, ownerId: string, { model, kind, ceiling }: ModelLimit): GrantedLimit {
+  return { scope, scopeId: `${ownerId}:${model}`, kind, ceiling: BigInt(ceiling), model };
 }
 
 function ruleOf({ scope, scope_id, models, blocked }: RuleJson): GrantedRule {

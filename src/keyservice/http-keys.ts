@@ -6,6 +6,7 @@ import { usdNumber } from "../money.ts";
 import type { Secret } from "../secret.ts";
 import type { AdminParts } from "./admin.ts";
 import { eachForItself } from "./each-for-itself.ts";
+import { acts } from "./extra-fields.ts";
 import {
   bulkUpdateBody,
   changeOf,
@@ -263,6 +264,6 @@ function referenceTo(text: string): KeyReference {
 
 /** Which of the fields that were sent are kept but do not act, so that nobody relies on them. */
 function inactiveFields({ extra = {} }: KeyChange): string {
-  const names = Object.keys(extra).filter((name) => /^\w{1,64}$/.test(name) && extra[name] !== null);
+  const names = Object.keys(extra).filter((name) => /^\w{1,64}$/.test(name) && extra[name] !== null && !acts(name));
   return names.slice(0, 50).join(",");
 }

@@ -8,6 +8,7 @@ import { checkAutoRotation } from "./auto-rotation.ts";
 import { inBooks } from "./books.ts";
 import type { AsOf } from "./budget-records.ts";
 import { bumpRevision } from "./changes.ts";
+import { checkExtra } from "./extra-fields.ts";
 import { forgiveSpend } from "./forgiveness.ts";
 import { forgetSecrets, graceOf, refuseFormerSecret, replaceSecret, type StoredSecret } from "./former-secrets.ts";
 import {
@@ -269,6 +270,7 @@ export class Keys {
     const { change, names } = asked;
     checkKeyChange(change, names);
     checkWindows(change, names);
+    checkExtra(change.extra);
     const { keyRules, clock } = this.#parts;
     const { duration, ...fields } = bounded(change, keyRules, { names, isNew, nowMs: clock.nowMs() });
     if (duration === undefined) return fields;

@@ -36,6 +36,8 @@ const scopes: ReadonlyMap<string, Scope> = new Map([
   ["end_user", Scope.END_USER],
   ["tag", Scope.TAG],
   ["model", Scope.MODEL],
+  ["model_per_key", Scope.MODEL_PER_KEY],
+  ["model_per_team", Scope.MODEL_PER_TEAM],
 ]);
 
 const limitKinds: Readonly<Record<GrantedLimit["kind"], LimitKind>> = {
@@ -81,6 +83,7 @@ export function writeGrant(grant: Grant): GrantMessage {
     allowedRoutes: [...grant.allowedRoutes],
     enforcedParams: [...grant.enforcedParams],
     allowedCacheControls: [...grant.allowedCacheControls],
+    ...(grant.routerSettings === undefined ? {} : { routerSettings: grant.routerSettings }),
     version: grant.version,
     tags: [...grant.tags],
   });
@@ -90,8 +93,8 @@ function scopeOf(word: string): Scope {
   return scopes.get(word) ?? Scope.UNSPECIFIED;
 }
 
-function writeLimit({ scope, scopeId, kind, ceiling }: GrantedLimit): LimitMessage {
-  return create(LimitSchema, { scope: scopeOf(scope), scopeId, kind: limitKinds[kind], ceiling });
+function writeLimit({ scope, scopeId, kind, ceiling, model = "" }: GrantedLimit): LimitMessage {
+  return create(LimitSchema, { scope: scopeOf(scope), scopeId, kind: limitKinds[kind], ceiling, model });
 }
 
 function writeBudget({ budgetId, scope, scopeId, max, duration, model }: GrantedBudget): BudgetMessage {

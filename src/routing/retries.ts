@@ -47,7 +47,7 @@ export function retryBound(
 ): RetryBound {
   const ofGroup = figureOf(rules.retriesByGroup.get(group), failure);
   const byPolicy = ofGroup ?? figureOf(rules.retriesByClass, failure);
-  const retriesMax = wished ?? byPolicy ?? deployment?.retries ?? rules.retries;
+  const retriesMax = wished ?? byPolicy ?? rules.ownRetries ?? deployment?.retries ?? rules.retries;
   return { retriesMax, isByPolicy: byPolicy !== undefined };
 }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { boundsOf, estimatedUsage, likelyInputTokens } from "../../src/admission/estimate.ts";
+import { boundsOf, countTokens, estimatedUsage, likelyInputTokens } from "../../src/admission/estimate.ts";
 import { sampleDeployment, sampleRequest } from "../sample-call.ts";
 
 const deployments = [sampleDeployment({ outputTokensMax: 100 }), sampleDeployment({ outputTokensMax: 900 })];
@@ -18,6 +18,17 @@ test("a key's tokens per minute shorten the cap that we choose, shared by all ch
   assert.equal(boundsOf(request, deployments, tokensPerMinute(1)).outputTokensMax, 1);
   const named = sampleRequest({ max_tokens: 700 });
   assert.equal(boundsOf(named, deployments, tokensPerMinute(50)).outputTokensMax, 700, "the caller's own stands");
+});
+
+test("limits that count only tokens in or out shorten the cap for those out alone", () => {
+  const limits = tokensPerMinute(60);
+  assert.equal(boundsOf(sampleRequest(), deployments, limits, "output").outputTokensMax, 60);
+  assert.equal(boundsOf(sampleRequest(), deployments, limits, "input").outputTokensMax, 900);
+  const used = { inputTokens: 10, outputTokens: 7 };
+  assert.deepEqual(
+    (["total", "input", "output"] as const).map((counted) => countTokens(used, counted)),
+    [17, 10, 7],
+  );
 });
 
 test("an estimate is marked as one", () => {

@@ -78,7 +78,12 @@ it("a call that died with its pod has not used its idempotency key, however ofte
   };
   const take = (from: Counters) =>
     takeLimits(from, {
-      ...{ limits: [], request: sampleRequest(), bounds: boundsOf(sampleRequest(), [sampleDeployment()], []) },
+      ...{
+        limits: [],
+        counted: "total" as const,
+        request: sampleRequest(),
+        bounds: boundsOf(sampleRequest(), [sampleDeployment()], []),
+      },
       once: { keyId: "key_1", idempotencyKey: key },
       options: [{ deployment: sampleDeployment(), isProbe: false }],
     });

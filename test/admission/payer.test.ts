@@ -53,6 +53,18 @@ describe("who pays for a call", () => {
     assert.deepEqual(payerOf(grant, [party("red", { limits: [limit] })], []).limits, [limit]);
   });
 
+  it("has the limits of the models the call names, and no others", () => {
+    const limit = (model: string) => {
+      return { scope: "model_per_key", scopeId: `key_1:${model}`, kind: "requests", ceiling: 3 } as const;
+    };
+    const modelLimits = ["gpt-5", "claude-*"].map((model) => ({ model, limit: limit(model) }));
+    const limitsOf = (...names: string[]) => payerOf({ ...grant, modelBudgets: [], modelLimits }, [], names).limits;
+    assert.deepEqual(limitsOf("gpt-5"), [limit("gpt-5")]);
+    assert.deepEqual(limitsOf("fast", "claude-opus"), [limit("claude-*")]);
+    assert.deepEqual(limitsOf("gemini"), []);
+    assert.equal(payerOf({ ...grant, modelBudgets: [], modelLimits }, [], ["gpt-5"]).id, grant.payer.id);
+  });
+
   it("only kinds of parties the books know any of are asked for", () => {
     const asked = (partyScopes: readonly PartyScope[]) => partiesOf({ ...grant, partyScopes }, "anna", ["red", "blue"]);
     assert.deepEqual(asked([]), []);

@@ -117,6 +117,45 @@ describe("budgets and limits of every scope, over two sidecars", () => {
     for (const message of messages) assert.match(message, new RegExp(`Rate limit exceeded for team: ${team_id}`));
   });
 
+  test("limits of a member, a user, an organization, a customer and of models hold over both, each in its own name", async () => {
+    const rpm_limit = 5;
+    const { team_id } = await post("/team/new", { team_alias: "with limits", model_rpm_limit: { "sl*": rpm_limit } });
+    const { team_id: other } = await post("/team/new", { team_alias: "with a member" });
+    await post("/team/member_add", { team_id: other, member: { user_id: "eve", role: "user" } });
+    await post("/team/member_update", { team_id: other, user_id: "eve", rpm_limit });
+    const user = await post("/user/new", { user_alias: "carol", rpm_limit });
+    const { organization_id } = await post("/organization/new", { organization_alias: "limited", rpm_limit });
+    await post("/customer/new", { user_id: "limited", rpm_limit });
+    const cases: [string[], string, object?][] = [
+      [[await stack.generateKey({ team_id: other, user_id: "eve" })], `team_member: eve:${other}`],
+      [[String(user.key)], `user: ${user.user_id}`],
+      [[await stack.generateKey({ organization_id })], `organization: ${organization_id}`],
+      [[await stack.generateKey(), await stack.generateKey()], "end_user: limited", { user: "limited" }],
+      [[await stack.generateKey({ team_id }), await stack.generateKey({ team_id })], `model_per_team: ${team_id}:sl*`],
+      [[await stack.generateKey({ model_rpm_limit: { slow: rpm_limit } })], "model_per_key: key_"],
+    ];
+    for (const [keys, name, fields] of cases) {
+      const { served, messages } = await burst(keys, fields);
+      assert.equal(served, rpm_limit, name);
+      for (const message of messages) assert.ok(message.startsWith(`Rate limit exceeded for ${name}`), message);
+    }
+    const [modelKey = ""] = cases.at(-1)?.[0] ?? [];
+    const answer = await stack.chat(0, modelKey);
+    assert.equal(answer.status, 200, "another model has no such limit");
+    assert.equal(answer.headers.get("x-ratelimit-model_per_key-limit-requests"), null);
+  });
+
+  test("a model's limits are in the headers of its calls, of a key and of a team", async () => {
+    const { team_id } = await post("/team/new", { team_alias: "with headers", model_tpm_limit: { ok: 10_000 } });
+    const key = await stack.generateKey({ team_id, model_rpm_limit: { ok: 7 } });
+    const { headers } = await stack.chat(0, key);
+    assert.equal(headers.get("x-ratelimit-model_per_key-limit-requests"), "7");
+    assert.equal(headers.get("x-ratelimit-model_per_key-remaining-requests"), "6");
+    assert.equal(headers.get("x-litellm-key-remaining-requests-ok"), "6");
+    assert.equal(headers.get("x-ratelimit-model_per_team-limit-tokens"), "10000");
+    assert.equal((await stack.chat(1, key)).headers.get("x-litellm-key-remaining-requests-ok"), "5");
+  });
+
   test("blocking a team or a customer is felt on every sidecar within a second", async () => {
     const { team_id } = await post("/team/new", { team_alias: "blocked" });
     const key = await stack.generateKey({ team_id });

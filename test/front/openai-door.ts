@@ -20,9 +20,9 @@ export const accepted: AcceptedEvent = {
   fallbacks: 0,
   timeoutMs: 5_000,
   limits: [
-    { kind: "requests", ceiling: 100, remaining: 99 },
-    { kind: "requests", ceiling: 10, remaining: 4 },
-    { kind: "tokens", ceiling: 5000, remaining: 4321 },
+    { scope: "key", kind: "requests", ceiling: 100, remaining: 99 },
+    { scope: "team", kind: "requests", ceiling: 10, remaining: 4 },
+    { scope: "key", kind: "tokens", ceiling: 5000, remaining: 4321 },
   ],
 };
 

@@ -65,10 +65,16 @@ test("an unchanged OpenAI client completes, and finds the call's facts in the he
     "x-litellm-model-id": "deployment-1",
     "x-litellm-response-cost": "0.0015",
     "x-litellm-timeout": "5.0",
+    "x-ratelimit-api_key-limit-requests": "100",
+    "x-ratelimit-api_key-limit-tokens": "5000",
+    "x-ratelimit-api_key-remaining-requests": "99",
+    "x-ratelimit-api_key-remaining-tokens": "4321",
     "x-ratelimit-limit-requests": "10",
     "x-ratelimit-limit-tokens": "5000",
     "x-ratelimit-remaining-requests": "4",
     "x-ratelimit-remaining-tokens": "4321",
+    "x-ratelimit-team-limit-requests": "10",
+    "x-ratelimit-team-remaining-requests": "4",
   });
 });
 

@@ -23,6 +23,7 @@ export function sampleGrant(keyId: string, max: Nanos | undefined): Grant {
     rules: [],
     payer: samplePayer(keyId, max),
     modelBudgets: [],
+    modelLimits: [],
     partyScopes: [],
     expiresAtMs: undefined,
     blocked: false,

@@ -148,7 +148,14 @@ class Twins {
     const facts = {
       ...{ alias: undefined, userId: undefined, teamId: undefined, models: [], aliases: {}, tags: [] },
       ...{ organizationId: undefined, limits: [], rules: [], partyScopes: [] },
-      ...{ expiresAt: undefined, blocked: false, allowedRoutes: [], enforcedParams: [], allowedCacheControls: [] },
+      ...{
+        expiresAt: undefined,
+        blocked: false,
+        allowedRoutes: [],
+        enforcedParams: [],
+        routerSettings: undefined,
+        allowedCacheControls: [],
+      },
     };
     this.#tables.keys.set(keyId, { sha256: "", budgetIds: [], facts });
     await this.#readBudgets(keyId);

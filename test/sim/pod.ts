@@ -134,6 +134,7 @@ export class PodProcess implements Telemetry {
         ...{ decisions: this.decisions, leases: this.leases, overdraft: this.overdraft, journal, counters, clock },
         isClosedAlone: parts.alone.mode === "closed",
         unpricedModels: "refuse",
+        countedTokens: "total",
         countUnpriced: () => {},
       }),
       snapshots: {

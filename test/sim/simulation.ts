@@ -214,6 +214,7 @@ export class Simulation {
             blocked: false,
             allowedRoutes: [],
             enforcedParams: [],
+            routerSettings: undefined,
             allowedCacheControls: [],
           },
         },
