@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { variables } from "../sidecar/settings.ts";
 import { keyBounds, keyDefaults } from "../src/config/key-rules.ts";
+import { providerRows } from "../src/config/provider-rows.ts";
 import { routingStrategies } from "../src/config/schema-routing.ts";
 import { errorTable, RpcCode } from "../src/errors.ts";
 
@@ -49,6 +50,14 @@ test("the README's table of what keys may have is the configuration's", () => {
 test("the README's table of strategies has all that the configuration takes", () => {
   const names = rowsAfter("| strategy | chooses |").map((row) => row.split("`")[1]);
   assert.deepEqual(names, routingStrategies);
+});
+
+test("the README's table of providers is the code's, row by row", () => {
+  const rows = [...providerRows].map(([name, { wire, apiBase, keyVariables }]) => {
+    const address = apiBase === undefined ? "" : `\`${apiBase.replace("https://", "")}\``;
+    return `| \`${name}/\` | ${wire} | ${address} | ${keyVariables.map((variable) => `\`${variable}\``).join(", ")} |`;
+  });
+  assert.deepEqual(rowsAfter("| prefix | wire |"), rows);
 });
 
 /** The rows of the table with this head. */

@@ -60,3 +60,28 @@ export interface GoogleAccess {
   readonly location: string;
   readonly account: GoogleAccount;
 }
+
+/** An application's token at Microsoft's identity service (Entra ID): given, or got for its secret or another provider's token. */
+export type EntraIdentity =
+  | { readonly kind: "token"; readonly token: Secret }
+  | {
+      readonly kind: "application";
+      readonly clientId: string;
+      readonly proof: { readonly secret: Secret } | { readonly assertion: TokenSource };
+      /** Where tokens are given out. */
+      readonly tokenUrl: string;
+      readonly scope: string;
+    };
+
+/** How a deployment is called in Azure. */
+export interface AzureAccess {
+  readonly cloud: "azure";
+  /** Whether the deployment stands in the path, as Azure OpenAI's older addresses have it; else it is the body's model. */
+  readonly isInPath: boolean;
+  /** Undefined: the address has no versions. */
+  readonly apiVersion: string | undefined;
+  /** Undefined: the key is sent. */
+  readonly identity: EntraIdentity | undefined;
+  /** The header that the key is sent in. */
+  readonly keyHeader: "api-key" | "authorization";
+}

@@ -2,7 +2,16 @@
 
 import { Secret } from "../secret.ts";
 import { readApiBase } from "./api-base.ts";
-import type { AwsAccess, AwsRole, AwsSource, GoogleAccess, GoogleAccount, TokenSource } from "./cloud-access.ts";
+import type {
+  AwsAccess,
+  AwsRole,
+  AwsSource,
+  AzureAccess,
+  GoogleAccess,
+  GoogleAccount,
+  TokenSource,
+} from "./cloud-access.ts";
+import type { Deployment } from "./config.ts";
 import type { ModelEntry } from "./schema-model.ts";
 
 type Params = ModelEntry["litellm_params"];
@@ -14,7 +23,9 @@ export type CloudAddress =
       readonly model: string;
       readonly apiBase: string;
       readonly apiKey: Secret | undefined;
-      readonly access: AwsAccess | GoogleAccess;
+      readonly access: AwsAccess | AzureAccess | GoogleAccess;
+      /** Where it is another than the provider's row says. */
+      readonly outputCapField?: Deployment["outputCapField"];
     }
   | { readonly key: string; readonly reason: string };
 
@@ -99,7 +110,7 @@ function awsRole(params: Params): AwsRole | undefined {
 }
 
 /** LiteLLM's `oidc/file/PATH`, or the token itself. */
-function tokenSource(token: Secret): TokenSource {
+export function tokenSource(token: Secret): TokenSource {
   const text = token.reveal();
   return text.startsWith("oidc/file/") ? { file: text.slice("oidc/file/".length) } : { value: token };
 }

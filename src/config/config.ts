@@ -3,7 +3,7 @@
 import type { FallbackTarget, Wire } from "../completion.ts";
 import type { Secret } from "../secret.ts";
 import type { AlertRouting } from "./alert-routing.ts";
-import type { AwsAccess, GoogleAccess } from "./cloud-access.ts";
+import type { AwsAccess, AzureAccess, GoogleAccess } from "./cloud-access.ts";
 import type { KeyRules } from "./creation-rules.ts";
 import type { RedisAddress } from "./redis-address.ts";
 
@@ -108,6 +108,8 @@ export type Ability =
 export interface ParamPolicy {
   /** OpenAI's parameters the provider has no place for. */
   readonly lacks: ReadonlySet<string>;
+  /** OpenAI's parameters that the provider calls something else. Absent: none. */
+  readonly renames?: Readonly<Record<string, string>>;
   /** Whether these are left out (`drop_params`) instead of refused. */
   readonly drops: boolean;
   /** What is left out of every request (`additional_drop_params`): names, or paths such as `tools[*].function.strict`. */
@@ -132,7 +134,7 @@ export interface Deployment {
   readonly apiBase: string | undefined;
   readonly apiKey: Secret | undefined;
   /** How a cloud is called that wants more than a key. */
-  readonly access?: AwsAccess | GoogleAccess;
+  readonly access?: AwsAccess | AzureAccess | GoogleAccess;
   /** Sent with each request besides our own. */
   readonly headers: Readonly<Record<string, string>>;
   /** The whole call, in milliseconds. */

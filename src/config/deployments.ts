@@ -2,12 +2,14 @@ import { createHash } from "node:crypto";
 import { Secret } from "../secret.ts";
 import { abilitiesOf } from "./abilities.ts";
 import { readApiBase, writeApiBase } from "./api-base.ts";
+import { findAzure } from "./azure-address.ts";
 import { findAws, findGoogle } from "./cloud-address.ts";
 import type { Deployment, MockAnswer, ParamPolicy, PriceEntry, UnpricedModels } from "./config.ts";
 import { canonical, isTree, type Tree } from "./document.ts";
 import { byClass } from "./failure-policy.ts";
 import { contextTokensOf, findPrice, type PriceFinding } from "./prices.ts";
-import { findTarget, type ProviderRow, type Target } from "./providers.ts";
+import type { ProviderRow } from "./provider-rows.ts";
+import { findTarget, type Target } from "./providers.ts";
 import type { ResolvedTree } from "./references.ts";
 import { type Path, pathText, type Remarks } from "./remarks.ts";
 import type { ModelEntry } from "./schema-model.ts";
@@ -121,7 +123,7 @@ function addressOf(entry: ModelEntry, path: Path, context: DeploymentContext): A
     const common = { wire: undefined, apiBase: undefined, apiKey: undefined, outputCapField: "max_tokens" as const };
     return {
       ...common,
-      params: paramsOf(entry, [], context),
+      params: paramsOf(entry, { lacks: [], renames: {} }, context),
       provider: target.provider ?? "mock",
       model: target.model,
     };
@@ -133,18 +135,21 @@ function addressOf(entry: ModelEntry, path: Path, context: DeploymentContext): A
       return { path: at(key), reason: `${unsetText(unset.name)}: the deployment has no address and is left out` };
   }
   if (!target.ok) return { path: at("model"), reason: target.reason };
-  if (target.row.cloud !== undefined) return cloudAddressOf(entry, path, context, target);
-  const base = ownBase ?? target.row.apiBase ?? readApiBase(baseOfEnvironment(target.row, context));
-  if (base === undefined) return { path: at("model"), reason: missingBase(target.provider, target.row) };
+  const { cloud } = target.row;
+  if (cloud !== undefined) return cloudAddressOf(entry, path, context, { ...target, cloud });
+  const environmentBase = readApiBase(baseOfEnvironment(target.row, context));
+  const found = ownBase ?? environmentBase ?? target.row.apiBase;
+  if (found === undefined) return { path: at("model"), reason: missingBase(target.provider, target.row) };
+  const base = found.endsWith(target.row.basePath) ? found : found + target.row.basePath;
   const atHome = base === target.row.apiBase;
-  // A key from the environment is the default provider's: it goes to no other address.
-  const keyVariable = atHome || target.row.apiBase === undefined ? target.row.keyVariable : undefined;
-  const fallback = keyVariable === undefined ? undefined : keyOfEnvironment(target.row, context);
+  // A key from the environment is the default provider's, or that of the environment's address: it goes to no other.
+  const isForKey = atHome || ownBase === undefined || target.row.apiBase === undefined;
+  const fallback = isForKey ? keyOfEnvironment(target.row, context) : undefined;
   const unsetKey = context.resolved.unset.get(pathText(at("api_key")));
   const apiKey =
     params.api_key ?? (fallback === undefined || unsetKey !== undefined ? undefined : new Secret(fallback));
-  if (apiKey === undefined && atHome) {
-    const name = unsetKey?.name ?? keyVariable ?? "";
+  if (apiKey === undefined && atHome && !(target.row.isKeyless && unsetKey === undefined)) {
+    const name = unsetKey?.name ?? target.row.keyVariables[0] ?? "";
     return { path: at("api_key"), reason: `${unsetText(name)}: the deployment has no key and is left out` };
   }
   if (apiKey === undefined && unsetKey !== undefined) {
@@ -153,43 +158,48 @@ function addressOf(entry: ModelEntry, path: Path, context: DeploymentContext): A
   const outputCapField = atHome ? target.row.outputCapField : "max_tokens";
   const { provider, model, row } = target;
   const called = { provider, wire: row.wire, model, apiBase: base, apiKey, outputCapField };
-  return { ...called, params: paramsOf(entry, row.lacks, context) };
+  return { ...called, params: paramsOf(entry, row, context) };
 }
 
 function cloudAddressOf(
   entry: ModelEntry,
   path: Path,
   context: DeploymentContext,
-  { provider, model, row }: Extract<Target, { ok: true }>,
+  { provider, model, row, cloud }: Extract<Target, { ok: true }> & { cloud: NonNullable<ProviderRow["cloud"]> },
 ): Address | LeftOut {
   const at = (key: string) => [...path, "litellm_params", key];
   for (const { path: asked, name } of context.resolved.unset.values()) {
     // Other credentials instead of these would be whoever's the pod is.
     const key = asked.at(-1);
-    if (typeof key !== "string" || !/^(aws|vertex)_|^api_key$/.test(key) || pathText(asked) !== pathText(at(key)))
+    if (
+      typeof key !== "string" ||
+      !/^(aws|azure|vertex)_|^(api_key|api_version|tenant_id|client_id|client_secret)$/.test(key) ||
+      pathText(asked) !== pathText(at(key))
+    )
       continue;
     return { path: asked, reason: `${unsetText(name)}: the deployment is left out` };
   }
-  const find = row.cloud === "aws" ? findAws : findGoogle;
-  const found = find(model, entry.litellm_params, context.resolved.lookup);
+  const find = { aws: findAws, azure: findAzure, google: findGoogle }[cloud];
+  const found = find(model, entry.litellm_params, context.resolved.lookup, provider);
   if ("reason" in found) return { path: at(found.key), reason: `${found.reason}; the deployment is left out` };
-  const { outputCapField, wire, lacks } = row;
-  return { provider, wire, outputCapField, ...found, params: paramsOf(entry, lacks, context) };
+  const { outputCapField, wire } = row;
+  return { provider, wire, outputCapField, ...found, params: paramsOf(entry, row, context) };
 }
 
-function keyOfEnvironment(
-  { keyVariable, otherKeyVariable }: ProviderRow,
+function keyOfEnvironment({ keyVariables }: ProviderRow, context: DeploymentContext): string | undefined {
+  return keyVariables.map((name) => context.resolved.lookup(name)).find((value) => value !== undefined);
+}
+
+function paramsOf(
+  entry: ModelEntry,
+  { lacks, renames }: Pick<ProviderRow, "lacks" | "renames">,
   context: DeploymentContext,
-): string | undefined {
-  const names = [keyVariable, otherKeyVariable].filter((name) => name !== undefined);
-  return names.map((name) => context.resolved.lookup(name)).find((value) => value !== undefined);
-}
-
-function paramsOf(entry: ModelEntry, lacks: readonly string[], context: DeploymentContext): ParamPolicy {
+): ParamPolicy {
   const params = entry.litellm_params;
   const allowed = params.allowed_openai_params ?? [];
   return {
     lacks: new Set(lacks.filter((name) => !allowed.includes(name))),
+    ...(Object.keys(renames).length > 0 && { renames }),
     drops: params.drop_params ?? context.dropParams,
     leavesOut: params.additional_drop_params ?? [],
     modifies: params.modify_params ?? context.modifyParams,

@@ -67,7 +67,7 @@ export const credentialKeys = sectionKeys("credential_list", credentialEntry, ""
 export const paramKeys = sectionKeys(
   "litellm_params",
   litellmParams,
-  `api_version region_name max_retries
+  `region_name max_retries
    max_budget budget_duration
    configurable_clientside_auth_params silent_model use_in_pass_through use_litellm_proxy
    merge_reasoning_content_in_choices max_file_size_mb bucket_name  keepalive_seconds

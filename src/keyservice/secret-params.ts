@@ -16,9 +16,8 @@ const harmless: ReadonlySet<string> = new Set(
    presence_penalty frequency_penalty logit_bias response_format reasoning_effort thinking tool_choice parallel_tool_calls
    dimensions encoding_format input_type num_ctx ssl_verify
    aws_region_name aws_profile_name aws_role_name aws_session_name aws_external_id
-   aws_bedrock_runtime_endpoint vertex_project vertex_location vertex_ai_project vertex_ai_location watsonx_project azure_deployment`.split(
-    /\s+/,
-  ),
+   aws_bedrock_runtime_endpoint vertex_project vertex_location vertex_ai_project vertex_ai_location watsonx_project azure_deployment
+   azure_scope tenant_id client_id`.split(/\s+/),
 );
 const mask = "****";
 const shownChars = 4;

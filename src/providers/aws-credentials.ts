@@ -8,50 +8,30 @@ import { isObject, parseJson, textOf } from "../wires/json.ts";
 import { readProfile } from "./aws-profiles.ts";
 import { assumeRole, assumeRoleWithWebIdentity } from "./aws-sts.ts";
 import type { ProviderHttp } from "./http.ts";
-import { type Perishable, Renewed } from "./renewed.ts";
+import type { Perishable } from "./renewed.ts";
+import { aheadMs, RenewedBySource } from "./renewed-by-source.ts";
 import type { AwsCredentials } from "./sigv4.ts";
 
-/** Credentials are fetched anew so long before they run out, in milliseconds. They hold for an hour or so. */
-const aheadMs = 5 * 60_000;
 /** How long whoever gives out credentials may take, in milliseconds. */
 const timeoutMs = 5_000;
 const answerBytesMax = 64 * 1024;
-/** Sources held; of more, which only ever changing ones make, those not asked for longest go. */
-const sourcesMax = 512;
 
 /** Finds the credentials of deployments in AWS, and keeps them while they hold. */
 export class AwsCredentialStore {
   readonly #http: ProviderHttp;
   readonly #clock: Clock;
-  readonly #byAccess = new WeakMap<AwsAccess, Renewed<AwsCredentials>>();
-  /** The same access may be written at several deployments, and is compiled anew whenever the configuration changes. */
-  readonly #byDigest = new Map<string, Renewed<AwsCredentials>>();
+  readonly #credentials: RenewedBySource<AwsAccess, AwsCredentials>;
 
   constructor(parts: { http: ProviderHttp; clock: Clock }) {
     this.#http = parts.http;
     this.#clock = parts.clock;
+    const fetch = (access: AwsAccess) => this.#fetch(access.source, access);
+    this.#credentials = new RenewedBySource({ clock: parts.clock, digestOf, fetch });
   }
 
   /** @throws ProviderFailure `provider_auth_failed`, whose cause says what is missing. */
-  async get(access: AwsAccess, signal: AbortSignal): Promise<AwsCredentials> {
-    let renewed = this.#byAccess.get(access);
-    if (renewed === undefined) {
-      renewed = this.#find(access);
-      this.#byAccess.set(access, renewed);
-    }
-    return renewed.get(signal);
-  }
-
-  #find(access: AwsAccess): Renewed<AwsCredentials> {
-    const digest = digestOf(access);
-    const known = this.#byDigest.get(digest);
-    const renewed =
-      known ?? new Renewed({ fetch: () => this.#fetch(access.source, access), clock: this.#clock, aheadMs });
-    this.#byDigest.delete(digest);
-    this.#byDigest.set(digest, renewed);
-    const [oldest] = this.#byDigest.keys();
-    if (this.#byDigest.size > sourcesMax && oldest !== undefined) this.#byDigest.delete(oldest);
-    return renewed;
+  get(access: AwsAccess, signal: AbortSignal): Promise<AwsCredentials> {
+    return this.#credentials.get(access, signal);
   }
 
   async #fetch(source: AwsSource, access: AwsAccess): Promise<Perishable<AwsCredentials>> {

@@ -10,14 +10,12 @@ import { ProviderFailure } from "../errors.ts";
 import { Secret, scrubCredentials } from "../secret.ts";
 import { countOf, isObject, objectOf, parseJson, textOf } from "../wires/json.ts";
 import type { ProviderHttp } from "./http.ts";
-import { type Perishable, Renewed } from "./renewed.ts";
+import type { Perishable } from "./renewed.ts";
+import { RenewedBySource } from "./renewed-by-source.ts";
 
-/** Tokens hold for an hour; they are fetched anew so long before, in milliseconds. */
-const aheadMs = 5 * 60_000;
 /** How long whoever gives out tokens may take, in milliseconds. */
 const timeoutMs = 5_000;
 const answerBytesMax = 64 * 1024;
-const accountsMax = 512;
 /** How long what is signed for a token holds, in seconds: Google's bound. */
 const assertionS = 3600;
 const scope = "https://www.googleapis.com/auth/cloud-platform";
@@ -35,35 +33,18 @@ export interface GoogleIdentity {
 export class GoogleTokenStore {
   readonly #http: ProviderHttp;
   readonly #clock: Clock;
-  readonly #byAccount = new WeakMap<GoogleAccount, Renewed<GoogleIdentity>>();
-  /** The same account may be written at several deployments, and is compiled anew whenever the configuration changes. */
-  readonly #byDigest = new Map<string, Renewed<GoogleIdentity>>();
+  readonly #tokens: RenewedBySource<GoogleAccount, GoogleIdentity>;
 
   constructor(parts: { http: ProviderHttp; clock: Clock }) {
     this.#http = parts.http;
     this.#clock = parts.clock;
+    const { clock } = parts;
+    this.#tokens = new RenewedBySource({ clock, digestOf, fetch: (account) => this.#fetch(account) });
   }
 
   /** @throws ProviderFailure `provider_auth_failed`, whose cause says what is missing. */
   get({ account }: GoogleAccess, signal: AbortSignal): Promise<GoogleIdentity> {
-    let renewed = this.#byAccount.get(account);
-    if (renewed === undefined) {
-      renewed = this.#find(account);
-      this.#byAccount.set(account, renewed);
-    }
-    return renewed.get(signal);
-  }
-
-  #find(account: GoogleAccount): Renewed<GoogleIdentity> {
-    const secret = account.kind === "json" ? account.json.reveal() : "";
-    const digest = hash("sha256", JSON.stringify([account, secret]), "hex");
-    const known = this.#byDigest.get(digest);
-    const renewed = known ?? new Renewed({ fetch: () => this.#fetch(account), clock: this.#clock, aheadMs });
-    this.#byDigest.delete(digest);
-    this.#byDigest.set(digest, renewed);
-    const [oldest] = this.#byDigest.keys();
-    if (this.#byDigest.size > accountsMax && oldest !== undefined) this.#byDigest.delete(oldest);
-    return renewed;
+    return this.#tokens.get(account, signal);
   }
 
   async #fetch(account: GoogleAccount): Promise<Perishable<GoogleIdentity>> {
@@ -174,6 +155,12 @@ export class GoogleTokenStore {
     if (answer.status !== 200) throw refused(answer.status, text);
     return { text };
   }
+}
+
+/** Secrets have no JSON of their own. */
+function digestOf(account: GoogleAccount): string {
+  const secret = account.kind === "json" ? account.json.reveal() : "";
+  return hash("sha256", JSON.stringify([account, secret]), "hex");
 }
 
 function signJwt(header: JsonObject, claims: JsonObject, privateKey: string): string {

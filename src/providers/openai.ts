@@ -1,36 +1,43 @@
 import type { CompletionEvent } from "../completion.ts";
-import type { Deployment } from "../config/config.ts";
 import { GatewayError } from "../errors.ts";
+import type { Secret } from "../secret.ts";
 import { encodeChatRequest } from "../wires/openai-chat.ts";
 import { answerEvents, type ChatAnswer, readChatAnswer } from "../wires/openai-chat-answer.ts";
 import { ChatStreamReader } from "../wires/openai-chat-stream.ts";
 import { roughTokens } from "../wires/rough-tokens.ts";
-import type { Dialect } from "./http-provider.ts";
+import type { EntraTokenStore } from "./entra-token.ts";
+import type { Dialect, Question } from "./http-provider.ts";
+import { openAiHeaders, openAiUrl } from "./openai-address.ts";
 import type { ProviderCall } from "./provider.ts";
 
 /** Any server that speaks OpenAI's chat completions. Bytes pass through when the caller speaks them too. */
-export const openAiDialect: Dialect = {
-  streamType: "text/event-stream",
-  ask: ({ request, deployment, outputTokensMax }) => ({
-    url: new URL(`${deployment.apiBase}/chat/completions`),
-    headers: headersOf(deployment),
-    body: encodeChatRequest(request, {
-      model: deployment.model,
-      outputTokensMax,
-      outputCapField: deployment.outputCapField,
-      provider: deployment.provider,
-      params: deployment.params,
-      streamUsage: true,
-    }),
-  }),
-  reader: ({ request }) =>
-    new ChatStreamReader({
-      lane: request.wire === "openai-chat" ? "raw" : "neutral",
-      includeUsage: request.includeUsage,
-      choiceCount: request.choiceCount,
-    }),
-  whole: wholeEvents,
-};
+export function openAiDialect({ tokens }: { tokens: EntraTokenStore }): Dialect {
+  return {
+    streamType: "text/event-stream",
+    ask(call) {
+      const { deployment, signal } = call;
+      const identity = deployment.access?.cloud === "azure" ? deployment.access.identity : undefined;
+      if (identity === undefined) return questionFor(call, deployment.apiKey);
+      return tokens.get(identity, signal).then((token) => questionFor(call, token));
+    },
+    reader: ({ request }) =>
+      new ChatStreamReader({
+        lane: request.wire === "openai-chat" ? "raw" : "neutral",
+        includeUsage: request.includeUsage,
+        choiceCount: request.choiceCount,
+      }),
+    whole: wholeEvents,
+  };
+}
+
+function questionFor({ request, deployment, outputTokensMax }: ProviderCall, credential: Secret | undefined): Question {
+  const { model, outputCapField, provider, params } = deployment;
+  return {
+    url: openAiUrl(deployment, "chat/completions"),
+    headers: openAiHeaders(deployment, credential),
+    body: encodeChatRequest(request, { model, outputTokensMax, outputCapField, provider, params }),
+  };
+}
 
 function wholeEvents(call: ProviderCall, body: Buffer): readonly CompletionEvent[] {
   const read = readChatAnswer(body);
@@ -46,11 +53,4 @@ function outputTokensOf(answer: ChatAnswer): number {
   let tokens = 0;
   for (const event of answerEvents(answer)) if (event.type === "delta") tokens += roughTokens(event);
   return tokens;
-}
-
-function headersOf(deployment: Deployment): Record<string, string> {
-  const headers: Record<string, string> = {};
-  if (deployment.apiKey !== undefined) headers.authorization = `Bearer ${deployment.apiKey.reveal()}`;
-  for (const name in deployment.headers) headers[name.toLowerCase()] = deployment.headers[name] ?? "";
-  return headers;
 }

@@ -4,6 +4,7 @@ import type { Deployment } from "../config/config.ts";
 import { anthropicDialect } from "./anthropic.ts";
 import { AwsCredentialStore } from "./aws-credentials.ts";
 import { bedrockDialect } from "./bedrock.ts";
+import { EntraTokenStore } from "./entra-token.ts";
 import { geminiDialect } from "./gemini.ts";
 import { GoogleTokenStore } from "./google-token.ts";
 import type { ProviderHttp } from "./http.ts";
@@ -23,7 +24,7 @@ export class ProviderSet {
     const tokens = new GoogleTokenStore(parts);
     const speaking = (dialect: Dialect) => new HttpProvider({ ...parts, dialect });
     this.#byWire = {
-      "openai-chat": speaking(openAiDialect),
+      "openai-chat": speaking(openAiDialect({ tokens: new EntraTokenStore(parts) })),
       gemini: speaking(geminiDialect({ clock, tokens })),
       "bedrock-converse": speaking(bedrockDialect({ clock, credentials: new AwsCredentialStore(parts) })),
       "anthropic-messages": speaking(vertexMessagesDialect({ messages: anthropicDialect(parts), tokens })),

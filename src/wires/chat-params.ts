@@ -89,6 +89,8 @@ function without(value: Json, [step = "", ...rest]: readonly string[]): Json {
 function isIdle(key: string, value: Json): boolean {
   return (
     value === null ||
+    // A provider without it tells its usage unasked.
+    key === "stream_options" ||
     idle[key] === value ||
     (key === "modalities" && String(value) === "text") ||
     (isObject(value) && Object.keys(value).length === 0)

@@ -76,8 +76,6 @@ export interface ChatTarget {
   /** As LiteLLM names it. */
   readonly provider: string;
   readonly params: ParamPolicy;
-  /** Whether to make a stream report its usage. */
-  readonly streamUsage: boolean;
 }
 
 /**
@@ -109,7 +107,13 @@ function addChanges(changes: Changes, request: CompletionRequest, body: JsonObje
   if (body[otherCap] !== undefined) changes.set(otherCap, undefined);
   const cap = target.outputTokensMax ?? request.outputTokensMax;
   if (cap !== undefined && body[target.outputCapField] !== cap) changes.set(target.outputCapField, cap);
-  if (request.stream && target.streamUsage) {
+  for (const [name, theirs] of Object.entries(target.params.renames ?? {})) {
+    const value = changes.has(name) ? changes.get(name) : body[name];
+    if (value === undefined) continue;
+    changes.set(name, undefined);
+    changes.set(theirs, value);
+  }
+  if (request.stream && !target.params.lacks.has("stream_options")) {
     const options = objectOf(body.stream_options);
     if (options?.include_usage !== true) changes.set("stream_options", { ...options, include_usage: true });
   }

@@ -247,8 +247,8 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
     remarks: [
       "unserved-provider.yaml: no model can be called; write a model_list with a deployment that has a key",
       'unserved-provider.yaml:3: model_list[0].litellm_params.model: provider "replicate" is not served yet; its deployments are left out',
-      'unserved-provider.yaml:5: model_list[1].litellm_params.model: provider "groq" is not served yet; its deployments are left out',
-      'unserved-provider.yaml:7: model_list[2].litellm_params.model: provider "cohere_chat" is not served yet; its deployments are left out',
+      'unserved-provider.yaml:5: model_list[1].litellm_params.model: provider "voyage" is not served yet; its deployments are left out',
+      "unserved-provider.yaml:7: model_list[2].litellm_params.api_key: neither COHERE_API_KEY nor COHERE_API_KEY_FILE is set: the deployment has no key and is left out",
     ],
   },
   "unset-address.yaml": {

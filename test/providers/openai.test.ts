@@ -7,6 +7,7 @@ import { systemClock } from "../../src/clock.ts";
 import type { CompletionEvent, CompletionRequest } from "../../src/completion.ts";
 import type { Deployment } from "../../src/config/config.ts";
 import { GatewayError, ProviderFailure } from "../../src/errors.ts";
+import { EntraTokenStore } from "../../src/providers/entra-token.ts";
 import { ProviderHttp } from "../../src/providers/http.ts";
 import { HttpProvider } from "../../src/providers/http-provider.ts";
 import { openAiDialect } from "../../src/providers/openai.ts";
@@ -28,7 +29,11 @@ describe("a provider that speaks OpenAI's wire", () => {
   after(() => upstream.close());
   beforeEach(() => {
     http = new ProviderHttp({ clock: systemClock });
-    provider = new HttpProvider({ http, clock: systemClock, dialect: openAiDialect });
+    provider = new HttpProvider({
+      http,
+      clock: systemClock,
+      dialect: openAiDialect({ tokens: new EntraTokenStore({ http, clock: systemClock }) }),
+    });
   });
   afterEach(() => http.close());
 
@@ -372,7 +377,11 @@ describe("connections to a provider", () => {
     sockets = new Set();
     open = 0;
     http = new ProviderHttp({ clock: systemClock });
-    provider = new HttpProvider({ http, clock: systemClock, dialect: openAiDialect });
+    provider = new HttpProvider({
+      http,
+      clock: systemClock,
+      dialect: openAiDialect({ tokens: new EntraTokenStore({ http, clock: systemClock }) }),
+    });
     server = createServer((req, res) => {
       req.resume().on("end", () => answer(req, res));
     });

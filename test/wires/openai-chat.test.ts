@@ -12,7 +12,6 @@ const target: ChatTarget = {
   outputCapField: "max_tokens",
   provider: "openai",
   params: { lacks: new Set(), drops: false, leavesOut: [], modifies: false },
-  streamUsage: true,
 };
 
 function decode(body: unknown): CompletionRequest {
@@ -163,8 +162,21 @@ test("a stream reports its usage whatever the caller said, and keeps its other o
   );
   const asked = `{"model":"gpt-real","messages":[{}],"stream":true,"stream_options":{ "include_usage" : true }}`;
   assert.equal(encode(asked), asked);
-  assert.equal(JSON.parse(encode(plain, { streamUsage: false })).stream_options, undefined);
+  const lacking = { params: { ...target.params, lacks: new Set(["stream_options"]) } };
+  assert.equal(JSON.parse(encode(plain, lacking)).stream_options, undefined);
+  assert.equal(
+    JSON.parse(encode({ ...plain, stream_options: { include_usage: true } }, lacking)).stream_options,
+    undefined,
+  );
   assert.equal(JSON.parse(encode({ model: "m", messages })).stream_options, undefined);
+});
+
+test("a parameter that the provider calls something else goes under its name there", () => {
+  const renaming = { params: { ...target.params, renames: { seed: "random_seed" } } };
+  assert.equal(
+    encode('{"model":"gpt-real", "seed":7,"messages":[{}]}', renaming),
+    '{"model":"gpt-real","messages":[{}],"random_seed":7}',
+  );
 });
 
 test("one cap is sent under one name", () => {

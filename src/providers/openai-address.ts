@@ -1,0 +1,28 @@
+/** Where OpenAI's operations are at a deployment, and what opens the door. */
+
+import type { Deployment } from "../config/config.ts";
+import type { Secret } from "../secret.ts";
+
+/** @param path of the operation, "chat/completions" for instance. */
+export function openAiUrl({ apiBase, access, model }: Deployment, path: string): URL {
+  if (access?.cloud !== "azure") return new URL(`${apiBase}/${path}`);
+  const folder = access.isInPath ? `/openai/deployments/${encodeURIComponent(model)}` : "";
+  const url = new URL(`${apiBase}${folder}/${path}`);
+  if (access.apiVersion !== undefined) url.searchParams.set("api-version", access.apiVersion);
+  return url;
+}
+
+/** @param credential the deployment's key, or a token it was exchanged for. */
+export function openAiHeaders(
+  { apiKey, access, headers: own }: Deployment,
+  credential: Secret | undefined,
+): Record<string, string> {
+  const headers: Record<string, string> = {};
+  if (credential !== undefined) {
+    const isOwnHeader = access?.cloud === "azure" && access.keyHeader === "api-key" && credential === apiKey;
+    if (isOwnHeader) headers["api-key"] = credential.reveal();
+    else headers.authorization = `Bearer ${credential.reveal()}`;
+  }
+  for (const name in own) headers[name.toLowerCase()] = own[name] ?? "";
+  return headers;
+}
