@@ -2,14 +2,16 @@
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import type { AcceptedEvent, CallEvent, SettledEvent, StartEvent, Usage } from "../completion.ts";
+import type { AcceptedEvent, CallEvent, JsonObject, SettledEvent, StartEvent, Usage } from "../completion.ts";
 import {
+  type AnnotationSchema,
   type CompleteResponseSchema,
   FinishReason,
   type StreamCompleteResponseSchema,
 } from "../gen/tollgate/completion/v1/completion_pb.ts";
 import { formatUsd, type Nanos } from "../money.ts";
-import { GatheredChoice } from "../wires/gathered-choice.ts";
+import { GatheredChoice, type Thinking } from "../wires/gathered-choice.ts";
+import { countOf, objectOf } from "../wires/json.ts";
 
 type StreamCompleteResponse = MessageInitShape<typeof StreamCompleteResponseSchema>;
 type CompleteResponse = MessageInitShape<typeof CompleteResponseSchema>;
@@ -36,8 +38,15 @@ export class StreamEncoder {
       case "start":
         return { event: { case: "started", value: { ...startOf(event), call: callOf(this.#accepted, undefined) } } };
       case "delta": {
-        const { type: _, toolCalls = [], ...delta } = event;
-        return { event: { case: "delta", value: { ...delta, toolCalls: [...toolCalls] } } };
+        const { type: _, toolCalls = [], redactedReasoning = "", annotations = [], providerFields, ...delta } = event;
+        const value = {
+          ...delta,
+          toolCalls: toolCalls.map(toolCallOf),
+          redactedReasoning,
+          annotations: annotations.map(annotationOf),
+          ...extraOf(providerFields),
+        };
+        return { event: { case: "delta", value } };
       }
       case "finish":
         return { event: { case: "finished", value: { choice: event.choice, ...finishOf(event.reason) } } };
@@ -88,7 +97,10 @@ export class AnswerBuilder {
       text: choice.text ?? "",
       reasoning: choice.reasoning ?? "",
       refusal: choice.refusal ?? "",
-      toolCalls: [...choice.toolCalls].sort(byIndex).map(([, call]) => call),
+      reasoningBlocks: choice.thinking.map(reasoningBlockOf),
+      toolCalls: [...choice.toolCalls].sort(byIndex).map(([, call]) => toolCallOf(call)),
+      annotations: choice.annotations.map(annotationOf),
+      ...extraOf(choice.providerFields),
       ...finishOf(choice.reason ?? ""),
       ...(choice.logprobs !== undefined && { logprobs: choice.logprobs }),
     }));
@@ -108,6 +120,34 @@ export class AnswerBuilder {
     }
     return choice;
   }
+}
+
+function toolCallOf<Call extends { readonly providerFields?: JsonObject }>({ providerFields, ...call }: Call) {
+  return { ...call, ...extraOf(providerFields) };
+}
+
+function reasoningBlockOf({ reasoning = "", signature = "", redactedReasoning = "" }: Thinking) {
+  return { text: reasoning, signature, redacted: redactedReasoning };
+}
+
+/** Typed where the message has a place for all of it, else as it is. */
+function annotationOf(annotation: JsonObject): MessageInitShape<typeof AnnotationSchema> {
+  const { type, url_citation: cited, ...others } = annotation;
+  const { url, title, start_index, end_index, ...more } = objectOf(cited) ?? {};
+  const [from, to] = [countOf(start_index), countOf(end_index)];
+  const isWhole = type === "url_citation" && isEmpty(others) && isEmpty(more);
+  if (!isWhole || typeof url !== "string" || typeof title !== "string" || from === undefined || to === undefined)
+    return { annotation: { case: "other", value: annotation } };
+  return { annotation: { case: "urlCitation", value: { url, title, startIndex: from, endIndex: to } } };
+}
+
+/** What only the provider says, under the name it has in OpenAI's form. */
+function extraOf(providerFields: JsonObject | undefined) {
+  return providerFields === undefined ? {} : { extra: { provider_specific_fields: providerFields } };
+}
+
+function isEmpty(value: object): boolean {
+  return Object.keys(value).length === 0;
 }
 
 function byIndex([a]: [number, unknown], [b]: [number, unknown]): number {
@@ -134,5 +174,12 @@ function usageOf(usage: Usage) {
     cacheReadInputTokens: BigInt(usage.cacheReadInputTokens),
     cacheWriteInputTokens: BigInt(usage.cacheWriteInputTokens),
     reasoningOutputTokens: BigInt(usage.reasoningOutputTokens),
+    cacheWrite1hInputTokens: BigInt(usage.cacheWrite1hInputTokens ?? 0),
+    audioInputTokens: BigInt(usage.audioInputTokens ?? 0),
+    audioOutputTokens: BigInt(usage.audioOutputTokens ?? 0),
+    imageInputTokens: BigInt(usage.imageInputTokens ?? 0),
+    imageOutputTokens: BigInt(usage.imageOutputTokens ?? 0),
+    serviceTier: usage.serviceTier ?? "",
+    estimated: usage.estimated,
   };
 }

@@ -6,6 +6,7 @@ import {
   type Chat,
   type Message,
   type Part,
+  type ReasoningBlock,
   type ResponseFormat,
   Role,
   type Tool,
@@ -66,38 +67,50 @@ function chatBody(chat: Chat): JsonObject {
     user: nonEmpty(chat.user),
     tags: nonEmpty(chat.tags),
   };
-  const typed = defined(body);
-  for (const key of Object.keys(chat.extra ?? {})) {
-    const param = `chat.extra.${key}`;
-    if (key === "stream" || key === "stream_options") {
-      throw invalid("The method called decides whether to stream.", param);
-    }
-    if (Object.hasOwn(typed, key)) {
-      throw invalid(`\`${key}\` is given twice, in a field of its own and in \`extra\`.`, param);
+  for (const key of ["stream", "stream_options"]) {
+    if (Object.hasOwn(chat.extra ?? {}, key)) {
+      throw invalid("The method called decides whether to stream.", `chat.extra.${key}`);
     }
   }
-  return { ...typed, ...chat.extra };
+  return withExtra(defined(body), chat.extra, "chat");
+}
+
+/** The typed fields of the message at `path`, and its `extra` beside them. */
+function withExtra(typed: JsonObject, extra: JsonObject | undefined, path: string): JsonObject {
+  for (const key of Object.keys(extra ?? {})) {
+    if (!Object.hasOwn(typed, key)) continue;
+    throw invalid(`\`${key}\` is given twice, in a field of its own and in \`extra\`.`, `${path}.extra.${key}`);
+  }
+  return { ...typed, ...extra };
 }
 
 function messageBody(message: Message, position: number): JsonObject {
-  const { role, text, parts, name, toolCalls, toolCallId } = message;
+  const { role, text, parts, name, toolCalls, toolCallId, reasoningBlocks, extra } = message;
+  const path = `chat.messages[${position}]`;
   if (text !== "" && parts.length > 0) {
-    throw invalid("A message has either `text` or `parts`, not both.", `chat.messages[${position}].parts`);
+    throw invalid("A message has either `text` or `parts`, not both.", `${path}.parts`);
   }
-  const calls = toolCalls.map((call) => ({
-    id: call.id,
-    type: "function",
-    function: { name: call.name, arguments: call.arguments },
-  }));
+  const calls = toolCalls.map((call, index) => {
+    const typed = { id: call.id, type: "function", function: { name: call.name, arguments: call.arguments } };
+    return withExtra(typed, call.extra, `${path}.tool_calls[${index}]`);
+  });
   // OpenAI's word for an assistant that said nothing and called tools.
   const nothing = calls.length > 0 ? null : "";
-  return defined({
+  const typed = defined({
     role: roles.get(role),
     content: parts.length > 0 ? parts.map(partBody) : text === "" ? nothing : text,
     name: nonEmpty(name),
     tool_calls: nonEmpty(calls),
     tool_call_id: nonEmpty(toolCallId),
+    thinking_blocks: nonEmpty(reasoningBlocks.map(thinkingBlock)),
   });
+  return withExtra(typed, extra, path);
+}
+
+/** LiteLLM's word for a block of reasoning, which is the neutral form's. */
+function thinkingBlock({ text, signature, redacted }: ReasoningBlock): JsonObject {
+  if (redacted !== "") return { type: "redacted_thinking", data: redacted };
+  return defined({ type: "thinking", thinking: text, signature: nonEmpty(signature) });
 }
 
 function partBody({ content }: Part): Json {
@@ -117,8 +130,9 @@ function partBody({ content }: Part): Json {
   }
 }
 
-function toolBody({ name, description, parameters, strict }: Tool): JsonObject {
-  return { type: "function", function: defined({ name, description: nonEmpty(description), parameters, strict }) };
+function toolBody({ name, description, parameters, strict, extra }: Tool, position: number): JsonObject {
+  const called = defined({ name, description: nonEmpty(description), parameters, strict });
+  return withExtra({ type: "function", function: called }, extra, `chat.tools[${position}]`);
 }
 
 function toolChoiceBody(toolChoice: ToolChoice | undefined): Json | undefined {

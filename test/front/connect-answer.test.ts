@@ -120,3 +120,66 @@ test("a stream's messages carry what is known when they are sent", () => {
   assert.equal(ended.value.usage?.cacheReadInputTokens, 3n);
   assert.equal(ended.value.call?.costUsd, "0.0015");
 });
+
+const cited = { url: "https://a.example/", title: "A", start_index: 1, end_index: 4 };
+const page = { type: "url_citation", url_citation: cited };
+const file = { type: "file_citation", file_citation: { file_id: "f" } };
+const citedMore = { type: "url_citation", url_citation: { ...cited, cited_text: "wörld" } };
+const typedPage = {
+  case: "urlCitation",
+  value: { $typeName: "tollgate.completion.v1.UrlCitation", url: cited.url, title: "A", startIndex: 1, endIndex: 4 },
+};
+
+test("reasoning keeps its blocks, signed and hidden; sources are typed where nothing is lost by it; the rest is `extra`", () => {
+  const [choice] = whole(
+    { type: "delta", choice: 0, reasoning: "h" },
+    { type: "delta", choice: 0, reasoning: "m", signature: "s1" },
+    { type: "delta", choice: 0, redactedReasoning: "opaque" },
+    { type: "delta", choice: 0, text: "wörld", annotations: [page], providerFields: { list: [1] } },
+    { type: "delta", choice: 0, annotations: [file, citedMore], providerFields: { list: [2], other: "x" } },
+    { type: "delta", choice: 0, toolCalls: [{ index: 0, id: "c", name: "f", providerFields: { mark: "m" } }] },
+  ).choices;
+  assert.equal(choice?.reasoning, "hm");
+  assert.deepEqual(
+    choice.reasoningBlocks.map(({ text, signature, redacted }) => [text, signature, redacted]),
+    [
+      ["hm", "s1", ""],
+      ["", "", "opaque"],
+    ],
+  );
+  assert.deepEqual(
+    choice.annotations.map(({ annotation }) => annotation),
+    [typedPage, { case: "other", value: file }, { case: "other", value: citedMore }],
+  );
+  assert.deepEqual(choice.extra, { provider_specific_fields: { list: [1, 2], other: "x" } });
+  assert.deepEqual(choice.toolCalls[0]?.extra, { provider_specific_fields: { mark: "m" } });
+  assert.equal(whole({ type: "delta", choice: 0, text: "a" }).choices[0]?.extra, undefined);
+});
+
+test("a stream's pieces carry signatures, hidden reasoning, sources and what only the provider says", () => {
+  const message = new StreamEncoder().encode({
+    ...{ type: "delta", choice: 0, signature: "s1", redactedReasoning: "opaque", annotations: [page, file] },
+    toolCalls: [{ index: 0, id: "c", name: "f", arguments: "", providerFields: { mark: "m" } }],
+    providerFields: { list: [1] },
+  });
+  const event = message && create(StreamCompleteResponseSchema, message).event;
+  assert.ok(event?.case === "delta");
+  assert.deepEqual([event.value.signature, event.value.redactedReasoning], ["s1", "opaque"]);
+  assert.deepEqual(
+    event.value.annotations.map(({ annotation }) => annotation),
+    [typedPage, { case: "other", value: file }],
+  );
+  assert.deepEqual(event.value.toolCalls[0]?.extra, { provider_specific_fields: { mark: "m" } });
+  assert.deepEqual(event.value.extra, { provider_specific_fields: { list: [1] } });
+});
+
+test("what was used is told with its details", () => {
+  assert.ok(settled.type === "settled");
+  const used = { ...settled.usage, cacheWrite1hInputTokens: 2, audioInputTokens: 5, imageOutputTokens: 6 };
+  const message = new StreamEncoder().encode({ ...settled, usage: { ...used, serviceTier: "flex", estimated: true } });
+  const event = message && create(StreamCompleteResponseSchema, message).event;
+  assert.ok(event?.case === "ended" && event.value.usage !== undefined);
+  const { cacheWrite1hInputTokens, audioInputTokens, audioOutputTokens, imageOutputTokens } = event.value.usage;
+  assert.deepEqual([cacheWrite1hInputTokens, audioInputTokens, audioOutputTokens, imageOutputTokens], [2n, 5n, 0n, 6n]);
+  assert.deepEqual([event.value.usage.serviceTier, event.value.usage.estimated], ["flex", true]);
+});

@@ -185,3 +185,48 @@ test("a message has text or parts, not both", () => {
   const both = { role: Role.USER, text: "a", parts: [{ content: { case: "text" as const, value: "b" } }] };
   assert.equal(faultOf({ messages: [{ role: Role.USER, text: "x" }, both] }).param, "chat.messages[1].parts");
 });
+
+test("reasoning goes back in its blocks, and `extra` of messages, calls and tools stands where OpenAI's form has it", () => {
+  const mark = { cache_control: { type: "ephemeral" } };
+  const said = { provider_specific_fields: { thought_signature: "c2ln" } };
+  const request = completionRequest(
+    chatOf({
+      messages: [
+        { role: Role.USER, text: "hi", extra: mark },
+        {
+          role: Role.ASSISTANT,
+          reasoningBlocks: [{ text: "hm", signature: "s1" }, { redacted: "opaque" }, { text: "plain" }],
+          toolCalls: [{ id: "c1", name: "f", arguments: "{}", extra: said }],
+          extra: said,
+        },
+      ],
+      tools: [{ name: "f", extra: mark }],
+    }),
+    false,
+  );
+  assert.deepEqual(request.chat().messages, [
+    { role: "user", content: "hi", ...mark },
+    {
+      role: "assistant",
+      content: null,
+      tool_calls: [{ id: "c1", type: "function", function: { name: "f", arguments: "{}" }, ...said }],
+      thinking_blocks: [
+        { type: "thinking", thinking: "hm", signature: "s1" },
+        { type: "redacted_thinking", data: "opaque" },
+        { type: "thinking", thinking: "plain" },
+      ],
+      ...said,
+    },
+  ]);
+  assert.deepEqual(request.chat().tools, [{ type: "function", function: { name: "f" }, ...mark }]);
+});
+
+test("`extra` of a message, a call or a tool may not override a typed field", () => {
+  const call = { id: "c", name: "f", arguments: "", extra: { function: {} } };
+  const cases: [Parameters<typeof chatOf>[0], string][] = [
+    [{ messages: [{ role: Role.USER, text: "x", extra: { role: "system" } }] }, "chat.messages[0].extra.role"],
+    [{ messages: [{ role: Role.ASSISTANT, toolCalls: [call] }] }, "chat.messages[0].tool_calls[0].extra.function"],
+    [{ tools: [{ name: "f", extra: { type: "web_search" } }] }, "chat.tools[0].extra.type"],
+  ];
+  for (const [init, param] of cases) assert.deepEqual(faultOf(init), { code: "invalid_request", param });
+});

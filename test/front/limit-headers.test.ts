@@ -3,6 +3,8 @@ import { test } from "node:test";
 import type { LimitState } from "../../src/completion.ts";
 import { limitHeaders } from "../../src/front/limit-headers.ts";
 
+const openAiName = (kind: string, figure: string) => `x-ratelimit-${figure}-${kind}`;
+
 const state = (scope: string, kind: LimitState["kind"], ceiling: number, remaining: number): LimitState => {
   return { scope, kind, ceiling, remaining };
 };
@@ -15,7 +17,7 @@ test("every limit is told by what it belongs to, the tightest of each kind once 
     state("model_per_key", "tokens", 1_000, 700),
     state("model_per_team", "requests", 50, 3),
   ];
-  assert.deepEqual(limitHeaders(limits, "openai/gpt-4o:x"), {
+  assert.deepEqual(limitHeaders(limits, "openai/gpt-4o:x", openAiName), {
     "x-ratelimit-api_key-limit-requests": "100",
     "x-ratelimit-api_key-remaining-requests": "90",
     "x-ratelimit-api_key-limit-max_parallel_requests": "5",
@@ -37,11 +39,11 @@ test("every limit is told by what it belongs to, the tightest of each kind once 
 
 test("of several limits of one thing and kind the tightest is told", () => {
   const limits = [state("tag", "requests", 9, 5), state("tag", "requests", 3, 2), state("tag", "requests", 8, 8)];
-  const headers = limitHeaders(limits, "m");
+  const headers = limitHeaders(limits, "m", openAiName);
   assert.equal(headers["x-ratelimit-tag-limit-requests"], "3");
   assert.equal(headers["x-ratelimit-tag-remaining-requests"], "2");
 });
 
 test("without limits there are no such headers", () => {
-  assert.deepEqual(limitHeaders([], "m"), {});
+  assert.deepEqual(limitHeaders([], "m", openAiName), {});
 });

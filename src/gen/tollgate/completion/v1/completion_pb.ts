@@ -15,7 +15,7 @@ import type { JsonObject, Message as Message$1, UnknownEnum } from "@bufbuild/pr
  * Describes the file tollgate/completion/v1/completion.proto.
  */
 export const file_tollgate_completion_v1_completion: GenFile = /*@__PURE__*/
-  fileDesc("Cid0b2xsZ2F0ZS9jb21wbGV0aW9uL3YxL2NvbXBsZXRpb24ucHJvdG8SFnRvbGxnYXRlLmNvbXBsZXRpb24udjEiLQoFSW1hZ2USFAoDdXJsGAEgASgJQge6SARyAhABEg4KBmRldGFpbBgCIAEoCSKCAQoEUGFydBIOCgR0ZXh0GAEgASgJSAASLgoFaW1hZ2UYAiABKAsyHS50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLkltYWdlSAASKAoFb3RoZXIYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0SABCEAoHY29udGVudBIFukgCCAEiNwoIVG9vbENhbGwSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIRCglhcmd1bWVudHMYAyABKAki1gEKB01lc3NhZ2USNgoEcm9sZRgBIAEoDjIcLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuUm9sZUIKukgHggEEEAEgABIMCgR0ZXh0GAIgASgJEisKBXBhcnRzGAMgAygLMhwudG9sbGdhdGUuY29tcGxldGlvbi52MS5QYXJ0EgwKBG5hbWUYBCABKAkSNAoKdG9vbF9jYWxscxgFIAMoCzIgLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuVG9vbENhbGwSFAoMdG9vbF9jYWxsX2lkGAYgASgJIn8KBFRvb2wSFQoEbmFtZRgBIAEoCUIHukgEcgIQARITCgtkZXNjcmlwdGlvbhgCIAEoCRIrCgpwYXJhbWV0ZXJzGAMgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBITCgZzdHJpY3QYBCABKAhIAIgBAUIJCgdfc3RyaWN0IlcKClRvb2xDaG9pY2USKwoEbW9kZRgBIAEoCUIbukgYchZSBGF1dG9SBG5vbmVSCHJlcXVpcmVkSAASEgoIZnVuY3Rpb24YAiABKAlIAEIICgZjaG9pY2UigQEKCkpzb25TY2hlbWESFQoEbmFtZRgBIAEoCUIHukgEcgIQARITCgtkZXNjcmlwdGlvbhgCIAEoCRInCgZzY2hlbWEYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhMKBnN0cmljdBgEIAEoCEgAiAEBQgkKB19zdHJpY3QifwoOUmVzcG9uc2VGb3JtYXQSKAoEdHlwZRgBIAEoCUIYukgVchNSBHRleHRSC2pzb25fb2JqZWN0SAASOQoLanNvbl9zY2hlbWEYAiABKAsyIi50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLkpzb25TY2hlbWFIAEIICgZmb3JtYXQiygYKBENoYXQSGQoFbW9kZWwYASABKAlCCrpIB3IFEAEYgAISOwoIbWVzc2FnZXMYAiADKAsyHy50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLk1lc3NhZ2VCCLpIBZIBAggBEicKEW1heF9vdXRwdXRfdG9rZW5zGAMgASgFQge6SAQaAiAASACIAQESGAoLdGVtcGVyYXR1cmUYBCABKAFIAYgBARISCgV0b3BfcBgFIAEoAUgCiAEBEgwKBHN0b3AYBiADKAkSJQoMY2hvaWNlX2NvdW50GAcgASgFQgq6SAcaBRiAASAASAOIAQESEQoEc2VlZBgIIAEoA0gEiAEBEh0KEHByZXNlbmNlX3BlbmFsdHkYCSABKAFIBYgBARIeChFmcmVxdWVuY3lfcGVuYWx0eRgKIAEoAUgGiAEBEisKBXRvb2xzGAsgAygLMhwudG9sbGdhdGUuY29tcGxldGlvbi52MS5Ub29sEjcKC3Rvb2xfY2hvaWNlGAwgASgLMiIudG9sbGdhdGUuY29tcGxldGlvbi52MS5Ub29sQ2hvaWNlEiAKE3BhcmFsbGVsX3Rvb2xfY2FsbHMYDSABKAhIB4gBARI/Cg9yZXNwb25zZV9mb3JtYXQYDiABKAsyJi50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLlJlc3BvbnNlRm9ybWF0EhgKEHJlYXNvbmluZ19lZmZvcnQYDyABKAkSFQoIbG9ncHJvYnMYECABKAhICIgBARIZCgx0b3BfbG9ncHJvYnMYESABKAVICYgBARIWCgR1c2VyGBIgASgJQgi6SAVyAxiAAhIMCgR0YWdzGBMgAygJEiYKBWV4dHJhGBQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIUChJfbWF4X291dHB1dF90b2tlbnNCDgoMX3RlbXBlcmF0dXJlQggKBl90b3BfcEIPCg1fY2hvaWNlX2NvdW50QgcKBV9zZWVkQhMKEV9wcmVzZW5jZV9wZW5hbHR5QhQKEl9mcmVxdWVuY3lfcGVuYWx0eUIWChRfcGFyYWxsZWxfdG9vbF9jYWxsc0ILCglfbG9ncHJvYnNCDwoNX3RvcF9sb2dwcm9icyKYAQoFVXNhZ2USFAoMaW5wdXRfdG9rZW5zGAEgASgDEhUKDW91dHB1dF90b2tlbnMYAiABKAMSHwoXY2FjaGVfcmVhZF9pbnB1dF90b2tlbnMYAyABKAMSIAoYY2FjaGVfd3JpdGVfaW5wdXRfdG9rZW5zGAQgASgDEh8KF3JlYXNvbmluZ19vdXRwdXRfdG9rZW5zGAUgASgDIoICCgZDaG9pY2USDQoFaW5kZXgYASABKAUSDAoEdGV4dBgCIAEoCRIRCglyZWFzb25pbmcYAyABKAkSNAoKdG9vbF9jYWxscxgEIAMoCzIgLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuVG9vbENhbGwSDwoHcmVmdXNhbBgFIAEoCRI7Cg1maW5pc2hfcmVhc29uGAYgASgOMiQudG9sbGdhdGUuY29tcGxldGlvbi52MS5GaW5pc2hSZWFzb24SGQoRZmluaXNoX3JlYXNvbl9yYXcYByABKAkSKQoIbG9ncHJvYnMYCCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0IlIKBENhbGwSDwoHY2FsbF9pZBgBIAEoCRIVCg1kZXBsb3ltZW50X2lkGAIgASgJEhAKCGF0dGVtcHRzGAMgASgFEhAKCGNvc3RfdXNkGAQgASgJIkUKD0NvbXBsZXRlUmVxdWVzdBIyCgRjaGF0GAEgASgLMhwudG9sbGdhdGUuY29tcGxldGlvbi52MS5DaGF0Qga6SAPIAQEi6QEKEENvbXBsZXRlUmVzcG9uc2USCgoCaWQYASABKAkSDQoFbW9kZWwYAiABKAkSLwoLY3JlYXRlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KB2Nob2ljZXMYBCADKAsyHi50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLkNob2ljZRIsCgV1c2FnZRgFIAEoCzIdLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuVXNhZ2USKgoEY2FsbBgGIAEoCzIcLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuQ2FsbCJLChVTdHJlYW1Db21wbGV0ZVJlcXVlc3QSMgoEY2hhdBgBIAEoCzIcLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuQ2hhdEIGukgDyAEBIoEBCgdTdGFydGVkEgoKAmlkGAEgASgJEg0KBW1vZGVsGAIgASgJEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgRjYWxsGAQgASgLMhwudG9sbGdhdGUuY29tcGxldGlvbi52MS5DYWxsIksKDVRvb2xDYWxsRGVsdGESDQoFaW5kZXgYASABKAUSCgoCaWQYAiABKAkSDAoEbmFtZRgDIAEoCRIRCglhcmd1bWVudHMYBCABKAkirwEKBURlbHRhEg4KBmNob2ljZRgBIAEoBRIMCgR0ZXh0GAIgASgJEhEKCXJlYXNvbmluZxgDIAEoCRI5Cgp0b29sX2NhbGxzGAQgAygLMiUudG9sbGdhdGUuY29tcGxldGlvbi52MS5Ub29sQ2FsbERlbHRhEg8KB3JlZnVzYWwYBSABKAkSKQoIbG9ncHJvYnMYBiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0InIKCEZpbmlzaGVkEg4KBmNob2ljZRgBIAEoBRI7Cg1maW5pc2hfcmVhc29uGAIgASgOMiQudG9sbGdhdGUuY29tcGxldGlvbi52MS5GaW5pc2hSZWFzb24SGQoRZmluaXNoX3JlYXNvbl9yYXcYAyABKAkiYQoFRW5kZWQSLAoFdXNhZ2UYASABKAsyHS50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLlVzYWdlEioKBGNhbGwYAiABKAsyHC50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLkNhbGwi6wEKFlN0cmVhbUNvbXBsZXRlUmVzcG9uc2USMgoHc3RhcnRlZBgBIAEoCzIfLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuU3RhcnRlZEgAEi4KBWRlbHRhGAIgASgLMh0udG9sbGdhdGUuY29tcGxldGlvbi52MS5EZWx0YUgAEjQKCGZpbmlzaGVkGAMgASgLMiAudG9sbGdhdGUuY29tcGxldGlvbi52MS5GaW5pc2hlZEgAEi4KBWVuZGVkGAQgASgLMh0udG9sbGdhdGUuY29tcGxldGlvbi52MS5FbmRlZEgAQgcKBWV2ZW50IhMKEUxpc3RNb2RlbHNSZXF1ZXN0IhMKBU1vZGVsEgoKAmlkGAEgASgJIkMKEkxpc3RNb2RlbHNSZXNwb25zZRItCgZtb2RlbHMYASADKAsyHS50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLk1vZGVsKnMKBFJvbGUSFAoQUk9MRV9VTlNQRUNJRklFRBAAEg8KC1JPTEVfU1lTVEVNEAESEgoOUk9MRV9ERVZFTE9QRVIQAhINCglST0xFX1VTRVIQAxISCg5ST0xFX0FTU0lTVEFOVBAEEg0KCVJPTEVfVE9PTBAFKrgBCgxGaW5pc2hSZWFzb24SHQoZRklOSVNIX1JFQVNPTl9VTlNQRUNJRklFRBAAEhYKEkZJTklTSF9SRUFTT05fU1RPUBABEhgKFEZJTklTSF9SRUFTT05fTEVOR1RIEAISHAoYRklOSVNIX1JFQVNPTl9UT09MX0NBTExTEAMSIAocRklOSVNIX1JFQVNPTl9DT05URU5UX0ZJTFRFUhAEEhcKE0ZJTklTSF9SRUFTT05fT1RIRVIQBTLKAgoRQ29tcGxldGlvblNlcnZpY2USXQoIQ29tcGxldGUSJy50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLkNvbXBsZXRlUmVxdWVzdBooLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuQ29tcGxldGVSZXNwb25zZRJxCg5TdHJlYW1Db21wbGV0ZRItLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuU3RyZWFtQ29tcGxldGVSZXF1ZXN0Gi4udG9sbGdhdGUuY29tcGxldGlvbi52MS5TdHJlYW1Db21wbGV0ZVJlc3BvbnNlMAESYwoKTGlzdE1vZGVscxIpLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuTGlzdE1vZGVsc1JlcXVlc3QaKi50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLkxpc3RNb2RlbHNSZXNwb25zZWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("Cid0b2xsZ2F0ZS9jb21wbGV0aW9uL3YxL2NvbXBsZXRpb24ucHJvdG8SFnRvbGxnYXRlLmNvbXBsZXRpb24udjEiLQoFSW1hZ2USFAoDdXJsGAEgASgJQge6SARyAhABEg4KBmRldGFpbBgCIAEoCSKCAQoEUGFydBIOCgR0ZXh0GAEgASgJSAASLgoFaW1hZ2UYAiABKAsyHS50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLkltYWdlSAASKAoFb3RoZXIYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0SABCEAoHY29udGVudBIFukgCCAEiXwoIVG9vbENhbGwSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIRCglhcmd1bWVudHMYAyABKAkSJgoFZXh0cmEYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0IkMKDlJlYXNvbmluZ0Jsb2NrEgwKBHRleHQYASABKAkSEQoJc2lnbmF0dXJlGAIgASgJEhAKCHJlZGFjdGVkGAMgASgJIlEKC1VybENpdGF0aW9uEgsKA3VybBgBIAEoCRINCgV0aXRsZRgCIAEoCRITCgtzdGFydF9pbmRleBgDIAEoBRIRCgllbmRfaW5kZXgYBCABKAUigQEKCkFubm90YXRpb24SOwoMdXJsX2NpdGF0aW9uGAEgASgLMiMudG9sbGdhdGUuY29tcGxldGlvbi52MS5VcmxDaXRhdGlvbkgAEigKBW90aGVyGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEgAQgwKCmFubm90YXRpb24iwAIKB01lc3NhZ2USNgoEcm9sZRgBIAEoDjIcLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuUm9sZUIKukgHggEEEAEgABIMCgR0ZXh0GAIgASgJEisKBXBhcnRzGAMgAygLMhwudG9sbGdhdGUuY29tcGxldGlvbi52MS5QYXJ0EgwKBG5hbWUYBCABKAkSNAoKdG9vbF9jYWxscxgFIAMoCzIgLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuVG9vbENhbGwSFAoMdG9vbF9jYWxsX2lkGAYgASgJEkAKEHJlYXNvbmluZ19ibG9ja3MYByADKAsyJi50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLlJlYXNvbmluZ0Jsb2NrEiYKBWV4dHJhGAggASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdCKnAQoEVG9vbBIVCgRuYW1lGAEgASgJQge6SARyAhABEhMKC2Rlc2NyaXB0aW9uGAIgASgJEisKCnBhcmFtZXRlcnMYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhMKBnN0cmljdBgEIAEoCEgAiAEBEiYKBWV4dHJhGAUgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIJCgdfc3RyaWN0IlcKClRvb2xDaG9pY2USKwoEbW9kZRgBIAEoCUIbukgYchZSBGF1dG9SBG5vbmVSCHJlcXVpcmVkSAASEgoIZnVuY3Rpb24YAiABKAlIAEIICgZjaG9pY2UigQEKCkpzb25TY2hlbWESFQoEbmFtZRgBIAEoCUIHukgEcgIQARITCgtkZXNjcmlwdGlvbhgCIAEoCRInCgZzY2hlbWEYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhMKBnN0cmljdBgEIAEoCEgAiAEBQgkKB19zdHJpY3QifwoOUmVzcG9uc2VGb3JtYXQSKAoEdHlwZRgBIAEoCUIYukgVchNSBHRleHRSC2pzb25fb2JqZWN0SAASOQoLanNvbl9zY2hlbWEYAiABKAsyIi50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLkpzb25TY2hlbWFIAEIICgZmb3JtYXQiygYKBENoYXQSGQoFbW9kZWwYASABKAlCCrpIB3IFEAEYgAISOwoIbWVzc2FnZXMYAiADKAsyHy50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLk1lc3NhZ2VCCLpIBZIBAggBEicKEW1heF9vdXRwdXRfdG9rZW5zGAMgASgFQge6SAQaAiAASACIAQESGAoLdGVtcGVyYXR1cmUYBCABKAFIAYgBARISCgV0b3BfcBgFIAEoAUgCiAEBEgwKBHN0b3AYBiADKAkSJQoMY2hvaWNlX2NvdW50GAcgASgFQgq6SAcaBRiAASAASAOIAQESEQoEc2VlZBgIIAEoA0gEiAEBEh0KEHByZXNlbmNlX3BlbmFsdHkYCSABKAFIBYgBARIeChFmcmVxdWVuY3lfcGVuYWx0eRgKIAEoAUgGiAEBEisKBXRvb2xzGAsgAygLMhwudG9sbGdhdGUuY29tcGxldGlvbi52MS5Ub29sEjcKC3Rvb2xfY2hvaWNlGAwgASgLMiIudG9sbGdhdGUuY29tcGxldGlvbi52MS5Ub29sQ2hvaWNlEiAKE3BhcmFsbGVsX3Rvb2xfY2FsbHMYDSABKAhIB4gBARI/Cg9yZXNwb25zZV9mb3JtYXQYDiABKAsyJi50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLlJlc3BvbnNlRm9ybWF0EhgKEHJlYXNvbmluZ19lZmZvcnQYDyABKAkSFQoIbG9ncHJvYnMYECABKAhICIgBARIZCgx0b3BfbG9ncHJvYnMYESABKAVICYgBARIWCgR1c2VyGBIgASgJQgi6SAVyAxiAAhIMCgR0YWdzGBMgAygJEiYKBWV4dHJhGBQgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdEIUChJfbWF4X291dHB1dF90b2tlbnNCDgoMX3RlbXBlcmF0dXJlQggKBl90b3BfcEIPCg1fY2hvaWNlX2NvdW50QgcKBV9zZWVkQhMKEV9wcmVzZW5jZV9wZW5hbHR5QhQKEl9mcmVxdWVuY3lfcGVuYWx0eUIWChRfcGFyYWxsZWxfdG9vbF9jYWxsc0ILCglfbG9ncHJvYnNCDwoNX3RvcF9sb2dwcm9icyLYAgoFVXNhZ2USFAoMaW5wdXRfdG9rZW5zGAEgASgDEhUKDW91dHB1dF90b2tlbnMYAiABKAMSHwoXY2FjaGVfcmVhZF9pbnB1dF90b2tlbnMYAyABKAMSIAoYY2FjaGVfd3JpdGVfaW5wdXRfdG9rZW5zGAQgASgDEh8KF3JlYXNvbmluZ19vdXRwdXRfdG9rZW5zGAUgASgDEiMKG2NhY2hlX3dyaXRlXzFoX2lucHV0X3Rva2VucxgGIAEoAxIaChJhdWRpb19pbnB1dF90b2tlbnMYByABKAMSGwoTYXVkaW9fb3V0cHV0X3Rva2VucxgIIAEoAxIaChJpbWFnZV9pbnB1dF90b2tlbnMYCSABKAMSGwoTaW1hZ2Vfb3V0cHV0X3Rva2VucxgKIAEoAxIUCgxzZXJ2aWNlX3RpZXIYCyABKAkSEQoJZXN0aW1hdGVkGAwgASgIIqUDCgZDaG9pY2USDQoFaW5kZXgYASABKAUSDAoEdGV4dBgCIAEoCRIRCglyZWFzb25pbmcYAyABKAkSNAoKdG9vbF9jYWxscxgEIAMoCzIgLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuVG9vbENhbGwSDwoHcmVmdXNhbBgFIAEoCRI7Cg1maW5pc2hfcmVhc29uGAYgASgOMiQudG9sbGdhdGUuY29tcGxldGlvbi52MS5GaW5pc2hSZWFzb24SGQoRZmluaXNoX3JlYXNvbl9yYXcYByABKAkSKQoIbG9ncHJvYnMYCCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EkAKEHJlYXNvbmluZ19ibG9ja3MYCSADKAsyJi50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLlJlYXNvbmluZ0Jsb2NrEjcKC2Fubm90YXRpb25zGAogAygLMiIudG9sbGdhdGUuY29tcGxldGlvbi52MS5Bbm5vdGF0aW9uEiYKBWV4dHJhGAsgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdCJSCgRDYWxsEg8KB2NhbGxfaWQYASABKAkSFQoNZGVwbG95bWVudF9pZBgCIAEoCRIQCghhdHRlbXB0cxgDIAEoBRIQCghjb3N0X3VzZBgEIAEoCSJFCg9Db21wbGV0ZVJlcXVlc3QSMgoEY2hhdBgBIAEoCzIcLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuQ2hhdEIGukgDyAEBIukBChBDb21wbGV0ZVJlc3BvbnNlEgoKAmlkGAEgASgJEg0KBW1vZGVsGAIgASgJEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgdjaG9pY2VzGAQgAygLMh4udG9sbGdhdGUuY29tcGxldGlvbi52MS5DaG9pY2USLAoFdXNhZ2UYBSABKAsyHS50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLlVzYWdlEioKBGNhbGwYBiABKAsyHC50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLkNhbGwiSwoVU3RyZWFtQ29tcGxldGVSZXF1ZXN0EjIKBGNoYXQYASABKAsyHC50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLkNoYXRCBrpIA8gBASKBAQoHU3RhcnRlZBIKCgJpZBgBIAEoCRINCgVtb2RlbBgCIAEoCRIvCgtjcmVhdGVfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoEY2FsbBgEIAEoCzIcLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuQ2FsbCJzCg1Ub29sQ2FsbERlbHRhEg0KBWluZGV4GAEgASgFEgoKAmlkGAIgASgJEgwKBG5hbWUYAyABKAkSEQoJYXJndW1lbnRzGAQgASgJEiYKBWV4dHJhGAUgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdCK/AgoFRGVsdGESDgoGY2hvaWNlGAEgASgFEgwKBHRleHQYAiABKAkSEQoJcmVhc29uaW5nGAMgASgJEjkKCnRvb2xfY2FsbHMYBCADKAsyJS50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLlRvb2xDYWxsRGVsdGESDwoHcmVmdXNhbBgFIAEoCRIpCghsb2dwcm9icxgGIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSEQoJc2lnbmF0dXJlGAcgASgJEhoKEnJlZGFjdGVkX3JlYXNvbmluZxgIIAEoCRI3Cgthbm5vdGF0aW9ucxgJIAMoCzIiLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuQW5ub3RhdGlvbhImCgVleHRyYRgKIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QicgoIRmluaXNoZWQSDgoGY2hvaWNlGAEgASgFEjsKDWZpbmlzaF9yZWFzb24YAiABKA4yJC50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLkZpbmlzaFJlYXNvbhIZChFmaW5pc2hfcmVhc29uX3JhdxgDIAEoCSJhCgVFbmRlZBIsCgV1c2FnZRgBIAEoCzIdLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuVXNhZ2USKgoEY2FsbBgCIAEoCzIcLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuQ2FsbCLrAQoWU3RyZWFtQ29tcGxldGVSZXNwb25zZRIyCgdzdGFydGVkGAEgASgLMh8udG9sbGdhdGUuY29tcGxldGlvbi52MS5TdGFydGVkSAASLgoFZGVsdGEYAiABKAsyHS50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLkRlbHRhSAASNAoIZmluaXNoZWQYAyABKAsyIC50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLkZpbmlzaGVkSAASLgoFZW5kZWQYBCABKAsyHS50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLkVuZGVkSABCBwoFZXZlbnQiEwoRTGlzdE1vZGVsc1JlcXVlc3QiEwoFTW9kZWwSCgoCaWQYASABKAkiQwoSTGlzdE1vZGVsc1Jlc3BvbnNlEi0KBm1vZGVscxgBIAMoCzIdLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuTW9kZWwqcwoEUm9sZRIUChBST0xFX1VOU1BFQ0lGSUVEEAASDwoLUk9MRV9TWVNURU0QARISCg5ST0xFX0RFVkVMT1BFUhACEg0KCVJPTEVfVVNFUhADEhIKDlJPTEVfQVNTSVNUQU5UEAQSDQoJUk9MRV9UT09MEAUquAEKDEZpbmlzaFJlYXNvbhIdChlGSU5JU0hfUkVBU09OX1VOU1BFQ0lGSUVEEAASFgoSRklOSVNIX1JFQVNPTl9TVE9QEAESGAoURklOSVNIX1JFQVNPTl9MRU5HVEgQAhIcChhGSU5JU0hfUkVBU09OX1RPT0xfQ0FMTFMQAxIgChxGSU5JU0hfUkVBU09OX0NPTlRFTlRfRklMVEVSEAQSFwoTRklOSVNIX1JFQVNPTl9PVEhFUhAFMsoCChFDb21wbGV0aW9uU2VydmljZRJdCghDb21wbGV0ZRInLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuQ29tcGxldGVSZXF1ZXN0GigudG9sbGdhdGUuY29tcGxldGlvbi52MS5Db21wbGV0ZVJlc3BvbnNlEnEKDlN0cmVhbUNvbXBsZXRlEi0udG9sbGdhdGUuY29tcGxldGlvbi52MS5TdHJlYW1Db21wbGV0ZVJlcXVlc3QaLi50b2xsZ2F0ZS5jb21wbGV0aW9uLnYxLlN0cmVhbUNvbXBsZXRlUmVzcG9uc2UwARJjCgpMaXN0TW9kZWxzEikudG9sbGdhdGUuY29tcGxldGlvbi52MS5MaXN0TW9kZWxzUmVxdWVzdBoqLnRvbGxnYXRlLmNvbXBsZXRpb24udjEuTGlzdE1vZGVsc1Jlc3BvbnNlYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * An image the model is shown.
@@ -116,6 +116,13 @@ export type ToolCall = Message$1<"tollgate.completion.v1.ToolCall"> & {
    * @generated from field: string arguments = 3;
    */
   arguments: string;
+
+  /**
+   * Any other field of OpenAI's tool call, `provider_specific_fields` for instance; send it back with the call.
+   *
+   * @generated from field: google.protobuf.Struct extra = 4;
+   */
+  extra?: JsonObject | undefined;
 };
 
 /**
@@ -124,6 +131,121 @@ export type ToolCall = Message$1<"tollgate.completion.v1.ToolCall"> & {
  */
 export const ToolCallSchema: GenMessage<ToolCall> = /*@__PURE__*/
   messageDesc(file_tollgate_completion_v1_completion, 2);
+
+/**
+ * A block of the model's reasoning. A provider that signs or hides its reasoning wants the blocks back, whole and in order,
+ * in the message that carries the results of the tools it called.
+ *
+ * @generated from message tollgate.completion.v1.ReasoningBlock
+ */
+export type ReasoningBlock = Message$1<"tollgate.completion.v1.ReasoningBlock"> & {
+  /**
+   * The reasoning, where the provider shows it.
+   *
+   * @generated from field: string text = 1;
+   */
+  text: string;
+
+  /**
+   * The provider's proof that the block is its own. Empty where it has none.
+   *
+   * @generated from field: string signature = 2;
+   */
+  signature: string;
+
+  /**
+   * The block in a form only the provider can read. It then has neither text nor signature.
+   *
+   * @generated from field: string redacted = 3;
+   */
+  redacted: string;
+};
+
+/**
+ * Describes the message tollgate.completion.v1.ReasoningBlock.
+ * Use `create(ReasoningBlockSchema)` to create a new message.
+ */
+export const ReasoningBlockSchema: GenMessage<ReasoningBlock> = /*@__PURE__*/
+  messageDesc(file_tollgate_completion_v1_completion, 3);
+
+/**
+ * A page on the web that a stretch of the text goes back to.
+ *
+ * @generated from message tollgate.completion.v1.UrlCitation
+ */
+export type UrlCitation = Message$1<"tollgate.completion.v1.UrlCitation"> & {
+  /**
+   * The page's address.
+   *
+   * @generated from field: string url = 1;
+   */
+  url: string;
+
+  /**
+   * The page's title.
+   *
+   * @generated from field: string title = 2;
+   */
+  title: string;
+
+  /**
+   * Where the stretch begins, in characters from the start of the text.
+   *
+   * @generated from field: int32 start_index = 3;
+   */
+  startIndex: number;
+
+  /**
+   * Where it ends: the place of the first character after it.
+   *
+   * @generated from field: int32 end_index = 4;
+   */
+  endIndex: number;
+};
+
+/**
+ * Describes the message tollgate.completion.v1.UrlCitation.
+ * Use `create(UrlCitationSchema)` to create a new message.
+ */
+export const UrlCitationSchema: GenMessage<UrlCitation> = /*@__PURE__*/
+  messageDesc(file_tollgate_completion_v1_completion, 4);
+
+/**
+ * Something the provider says of a stretch of the text.
+ *
+ * @generated from message tollgate.completion.v1.Annotation
+ */
+export type Annotation = Message$1<"tollgate.completion.v1.Annotation"> & {
+  /**
+   * What it is.
+   *
+   * @generated from oneof tollgate.completion.v1.Annotation.annotation
+   */
+  annotation: {
+    /**
+     * A source on the web.
+     *
+     * @generated from field: tollgate.completion.v1.UrlCitation url_citation = 1;
+     */
+    value: UrlCitation;
+    case: "urlCitation";
+  } | {
+    /**
+     * Any other, in OpenAI's JSON shape, unchanged.
+     *
+     * @generated from field: google.protobuf.Struct other = 2;
+     */
+    value: JsonObject;
+    case: "other";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message tollgate.completion.v1.Annotation.
+ * Use `create(AnnotationSchema)` to create a new message.
+ */
+export const AnnotationSchema: GenMessage<Annotation> = /*@__PURE__*/
+  messageDesc(file_tollgate_completion_v1_completion, 5);
 
 /**
  * One message of the conversation.
@@ -172,6 +294,20 @@ export type Message = Message$1<"tollgate.completion.v1.Message"> & {
    * @generated from field: string tool_call_id = 6;
    */
   toolCallId: string;
+
+  /**
+   * Assistant messages: the reasoning, as `reasoning_blocks` of the answer had it.
+   *
+   * @generated from field: repeated tollgate.completion.v1.ReasoningBlock reasoning_blocks = 7;
+   */
+  reasoningBlocks: ReasoningBlock[];
+
+  /**
+   * Any other field of OpenAI's message, passed on unchanged: `cache_control`, or `extra` of the answer.
+   *
+   * @generated from field: google.protobuf.Struct extra = 8;
+   */
+  extra?: JsonObject | undefined;
 };
 
 /**
@@ -179,7 +315,7 @@ export type Message = Message$1<"tollgate.completion.v1.Message"> & {
  * Use `create(MessageSchema)` to create a new message.
  */
 export const MessageSchema: GenMessage<Message> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 3);
+  messageDesc(file_tollgate_completion_v1_completion, 6);
 
 /**
  * A function the model may call.
@@ -214,6 +350,13 @@ export type Tool = Message$1<"tollgate.completion.v1.Tool"> & {
    * @generated from field: optional bool strict = 4;
    */
   strict?: boolean | undefined;
+
+  /**
+   * Any other field of OpenAI's tool, passed on unchanged: `cache_control` for instance.
+   *
+   * @generated from field: google.protobuf.Struct extra = 5;
+   */
+  extra?: JsonObject | undefined;
 };
 
 /**
@@ -221,7 +364,7 @@ export type Tool = Message$1<"tollgate.completion.v1.Tool"> & {
  * Use `create(ToolSchema)` to create a new message.
  */
 export const ToolSchema: GenMessage<Tool> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 4);
+  messageDesc(file_tollgate_completion_v1_completion, 7);
 
 /**
  * Which tools the model may or must call.
@@ -258,7 +401,7 @@ export type ToolChoice = Message$1<"tollgate.completion.v1.ToolChoice"> & {
  * Use `create(ToolChoiceSchema)` to create a new message.
  */
 export const ToolChoiceSchema: GenMessage<ToolChoice> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 5);
+  messageDesc(file_tollgate_completion_v1_completion, 8);
 
 /**
  * A JSON Schema the answer must match.
@@ -300,7 +443,7 @@ export type JsonSchema = Message$1<"tollgate.completion.v1.JsonSchema"> & {
  * Use `create(JsonSchemaSchema)` to create a new message.
  */
 export const JsonSchemaSchema: GenMessage<JsonSchema> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 6);
+  messageDesc(file_tollgate_completion_v1_completion, 9);
 
 /**
  * The form of the answer.
@@ -337,7 +480,7 @@ export type ResponseFormat = Message$1<"tollgate.completion.v1.ResponseFormat"> 
  * Use `create(ResponseFormatSchema)` to create a new message.
  */
 export const ResponseFormatSchema: GenMessage<ResponseFormat> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 7);
+  messageDesc(file_tollgate_completion_v1_completion, 10);
 
 /**
  * A conversation to be continued.
@@ -491,7 +634,7 @@ export type Chat = Message$1<"tollgate.completion.v1.Chat"> & {
  * Use `create(ChatSchema)` to create a new message.
  */
 export const ChatSchema: GenMessage<Chat> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 8);
+  messageDesc(file_tollgate_completion_v1_completion, 11);
 
 /**
  * What a call consumed, as the provider reports it.
@@ -533,6 +676,55 @@ export type Usage = Message$1<"tollgate.completion.v1.Usage"> & {
    * @generated from field: int64 reasoning_output_tokens = 5;
    */
   reasoningOutputTokens: bigint;
+
+  /**
+   * Of the cache writes: kept for an hour.
+   *
+   * @generated from field: int64 cache_write_1h_input_tokens = 6;
+   */
+  cacheWrite1hInputTokens: bigint;
+
+  /**
+   * Of the input: sound.
+   *
+   * @generated from field: int64 audio_input_tokens = 7;
+   */
+  audioInputTokens: bigint;
+
+  /**
+   * Of the output: sound.
+   *
+   * @generated from field: int64 audio_output_tokens = 8;
+   */
+  audioOutputTokens: bigint;
+
+  /**
+   * Of the input: images.
+   *
+   * @generated from field: int64 image_input_tokens = 9;
+   */
+  imageInputTokens: bigint;
+
+  /**
+   * Of the output: images.
+   *
+   * @generated from field: int64 image_output_tokens = 10;
+   */
+  imageOutputTokens: bigint;
+
+  /**
+   * The service tier the provider says it used. Empty if it does not say.
+   *
+   * @generated from field: string service_tier = 11;
+   */
+  serviceTier: string;
+
+  /**
+   * Whether the sidecar counted, because the provider did not say.
+   *
+   * @generated from field: bool estimated = 12;
+   */
+  estimated: boolean;
 };
 
 /**
@@ -540,7 +732,7 @@ export type Usage = Message$1<"tollgate.completion.v1.Usage"> & {
  * Use `create(UsageSchema)` to create a new message.
  */
 export const UsageSchema: GenMessage<Usage> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 9);
+  messageDesc(file_tollgate_completion_v1_completion, 12);
 
 /**
  * One of the answers.
@@ -603,6 +795,27 @@ export type Choice = Message$1<"tollgate.completion.v1.Choice"> & {
    * @generated from field: google.protobuf.Struct logprobs = 8;
    */
   logprobs?: JsonObject | undefined;
+
+  /**
+   * The reasoning, block by block.
+   *
+   * @generated from field: repeated tollgate.completion.v1.ReasoningBlock reasoning_blocks = 9;
+   */
+  reasoningBlocks: ReasoningBlock[];
+
+  /**
+   * Sources of the text.
+   *
+   * @generated from field: repeated tollgate.completion.v1.Annotation annotations = 10;
+   */
+  annotations: Annotation[];
+
+  /**
+   * What only this provider says, as further fields of OpenAI's message: `provider_specific_fields`.
+   *
+   * @generated from field: google.protobuf.Struct extra = 11;
+   */
+  extra?: JsonObject | undefined;
 };
 
 /**
@@ -610,7 +823,7 @@ export type Choice = Message$1<"tollgate.completion.v1.Choice"> & {
  * Use `create(ChoiceSchema)` to create a new message.
  */
 export const ChoiceSchema: GenMessage<Choice> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 10);
+  messageDesc(file_tollgate_completion_v1_completion, 13);
 
 /**
  * How a call went through the sidecar.
@@ -652,7 +865,7 @@ export type Call = Message$1<"tollgate.completion.v1.Call"> & {
  * Use `create(CallSchema)` to create a new message.
  */
 export const CallSchema: GenMessage<Call> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 11);
+  messageDesc(file_tollgate_completion_v1_completion, 14);
 
 /**
  * CompleteRequest asks for a whole answer.
@@ -673,7 +886,7 @@ export type CompleteRequest = Message$1<"tollgate.completion.v1.CompleteRequest"
  * Use `create(CompleteRequestSchema)` to create a new message.
  */
 export const CompleteRequestSchema: GenMessage<CompleteRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 12);
+  messageDesc(file_tollgate_completion_v1_completion, 15);
 
 /**
  * CompleteResponse is a whole answer.
@@ -729,7 +942,7 @@ export type CompleteResponse = Message$1<"tollgate.completion.v1.CompleteRespons
  * Use `create(CompleteResponseSchema)` to create a new message.
  */
 export const CompleteResponseSchema: GenMessage<CompleteResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 13);
+  messageDesc(file_tollgate_completion_v1_completion, 16);
 
 /**
  * StreamCompleteRequest asks for an answer as it is produced.
@@ -750,7 +963,7 @@ export type StreamCompleteRequest = Message$1<"tollgate.completion.v1.StreamComp
  * Use `create(StreamCompleteRequestSchema)` to create a new message.
  */
 export const StreamCompleteRequestSchema: GenMessage<StreamCompleteRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 14);
+  messageDesc(file_tollgate_completion_v1_completion, 17);
 
 /**
  * The first message of a stream.
@@ -792,7 +1005,7 @@ export type Started = Message$1<"tollgate.completion.v1.Started"> & {
  * Use `create(StartedSchema)` to create a new message.
  */
 export const StartedSchema: GenMessage<Started> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 15);
+  messageDesc(file_tollgate_completion_v1_completion, 18);
 
 /**
  * A piece of one tool call.
@@ -827,6 +1040,13 @@ export type ToolCallDelta = Message$1<"tollgate.completion.v1.ToolCallDelta"> & 
    * @generated from field: string arguments = 4;
    */
   arguments: string;
+
+  /**
+   * Any other field of OpenAI's tool call, in its first piece.
+   *
+   * @generated from field: google.protobuf.Struct extra = 5;
+   */
+  extra?: JsonObject | undefined;
 };
 
 /**
@@ -834,7 +1054,7 @@ export type ToolCallDelta = Message$1<"tollgate.completion.v1.ToolCallDelta"> & 
  * Use `create(ToolCallDeltaSchema)` to create a new message.
  */
 export const ToolCallDeltaSchema: GenMessage<ToolCallDelta> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 16);
+  messageDesc(file_tollgate_completion_v1_completion, 19);
 
 /**
  * A piece of one choice.
@@ -883,6 +1103,34 @@ export type Delta = Message$1<"tollgate.completion.v1.Delta"> & {
    * @generated from field: google.protobuf.Struct logprobs = 6;
    */
   logprobs?: JsonObject | undefined;
+
+  /**
+   * The signature of the block of reasoning that ends here.
+   *
+   * @generated from field: string signature = 7;
+   */
+  signature: string;
+
+  /**
+   * A whole block of reasoning that only the provider can read.
+   *
+   * @generated from field: string redacted_reasoning = 8;
+   */
+  redactedReasoning: string;
+
+  /**
+   * Sources of the text so far.
+   *
+   * @generated from field: repeated tollgate.completion.v1.Annotation annotations = 9;
+   */
+  annotations: Annotation[];
+
+  /**
+   * What only this provider says, as further fields of OpenAI's message. Over one answer, lists in it are joined.
+   *
+   * @generated from field: google.protobuf.Struct extra = 10;
+   */
+  extra?: JsonObject | undefined;
 };
 
 /**
@@ -890,7 +1138,7 @@ export type Delta = Message$1<"tollgate.completion.v1.Delta"> & {
  * Use `create(DeltaSchema)` to create a new message.
  */
 export const DeltaSchema: GenMessage<Delta> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 17);
+  messageDesc(file_tollgate_completion_v1_completion, 20);
 
 /**
  * The end of one choice.
@@ -925,7 +1173,7 @@ export type Finished = Message$1<"tollgate.completion.v1.Finished"> & {
  * Use `create(FinishedSchema)` to create a new message.
  */
 export const FinishedSchema: GenMessage<Finished> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 18);
+  messageDesc(file_tollgate_completion_v1_completion, 21);
 
 /**
  * The last message of a stream: the answer is whole and booked.
@@ -953,7 +1201,7 @@ export type Ended = Message$1<"tollgate.completion.v1.Ended"> & {
  * Use `create(EndedSchema)` to create a new message.
  */
 export const EndedSchema: GenMessage<Ended> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 19);
+  messageDesc(file_tollgate_completion_v1_completion, 22);
 
 /**
  * StreamCompleteResponse is one event of the answer.
@@ -1006,7 +1254,7 @@ export type StreamCompleteResponse = Message$1<"tollgate.completion.v1.StreamCom
  * Use `create(StreamCompleteResponseSchema)` to create a new message.
  */
 export const StreamCompleteResponseSchema: GenMessage<StreamCompleteResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 20);
+  messageDesc(file_tollgate_completion_v1_completion, 23);
 
 /**
  * ListModelsRequest asks which models the caller may use.
@@ -1021,7 +1269,7 @@ export type ListModelsRequest = Message$1<"tollgate.completion.v1.ListModelsRequ
  * Use `create(ListModelsRequestSchema)` to create a new message.
  */
 export const ListModelsRequestSchema: GenMessage<ListModelsRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 21);
+  messageDesc(file_tollgate_completion_v1_completion, 24);
 
 /**
  * A model the caller may name.
@@ -1042,7 +1290,7 @@ export type Model = Message$1<"tollgate.completion.v1.Model"> & {
  * Use `create(ModelSchema)` to create a new message.
  */
 export const ModelSchema: GenMessage<Model> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 22);
+  messageDesc(file_tollgate_completion_v1_completion, 25);
 
 /**
  * ListModelsResponse names models.
@@ -1063,7 +1311,7 @@ export type ListModelsResponse = Message$1<"tollgate.completion.v1.ListModelsRes
  * Use `create(ListModelsResponseSchema)` to create a new message.
  */
 export const ListModelsResponseSchema: GenMessage<ListModelsResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_completion_v1_completion, 23);
+  messageDesc(file_tollgate_completion_v1_completion, 26);
 
 /**
  * Who wrote a message.
