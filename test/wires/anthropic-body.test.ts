@@ -14,7 +14,6 @@ const anthropic: MessagesTarget = {
 };
 const openai: ChatTarget = {
   ...{ model: "gpt-real", outputTokensMax: undefined, outputCapField: "max_tokens", provider: "openai", params },
-  streamUsage: true,
 };
 const cache_control = { type: "ephemeral" };
 const user = { role: "user", content: "Hello" };
