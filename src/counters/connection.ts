@@ -113,7 +113,7 @@ export class Connection {
    * @throws CountersUnavailable if a node does not answer in time.
    */
   async *find(pattern: string): AsyncGenerator<readonly Buffer[], void, undefined> {
-    if (this.#opening !== undefined) await this.#opening;
+    await this.#ready();
     for (const node of this.#client instanceof Cluster ? this.#client.nodes("master") : [this.#client]) {
       let cursor = "0";
       do {
@@ -142,7 +142,7 @@ export class Connection {
 
   async #write(key: string): Promise<boolean> {
     const write = async () => {
-      if (this.#opening !== undefined) await this.#opening;
+      await this.#ready();
       await this.#client.set(key, 1, "PX", 1000);
     };
     try {
@@ -151,6 +151,12 @@ export class Connection {
     } catch {
       return false;
     }
+  }
+
+  /** Waits for the first attempt to connect. @throws if there is no connection that something can be sent on. */
+  async #ready(): Promise<void> {
+    if (this.#opening !== undefined) await this.#opening;
+    if (this.#client.status !== "ready") throw this.#lastFailure ?? new Error("not connected");
   }
 
   async #guarded(breaker: Breaker, answer: Promise<unknown>, late: (reply: unknown) => void): Promise<unknown> {
@@ -167,7 +173,7 @@ export class Connection {
   }
 
   async #send(name: string, key: string | Buffer, args: readonly (string | number | Buffer)[]): Promise<unknown> {
-    if (this.#opening !== undefined) await this.#opening;
+    await this.#ready();
     return this.#client.callBuffer(name, key, ...args);
   }
 
@@ -187,12 +193,21 @@ export class Connection {
   }
 
   async #evaluate({ script, keys, args }: ScriptCall): Promise<unknown> {
-    if (this.#opening !== undefined) await this.#opening;
+    await this.#ready();
     try {
       return await this.#client.evalsha(script.sha, keys.length, ...keys, ...args);
     } catch (thrown) {
       if (!(thrown instanceof Error && thrown.message.startsWith("NOSCRIPT"))) throw thrown;
       return this.#client.eval(script.lua, keys.length, ...keys, ...args);
+    }
+  }
+
+  /** Nobody waits any more, so nobody can be told of a fault. What the answer granted ages out or expires. */
+  #hearLate<Result>(result: Result, late: (result: Result) => void): void {
+    try {
+      late(result);
+    } catch (thrown) {
+      this.#parts.telemetry.log("warn", "A late answer of Redis could not be read.", { reason: plain(thrown).message });
     }
   }
 
@@ -209,7 +224,7 @@ export class Connection {
       answer.then(
         (result) => {
           cancel();
-          if (isOver) return late(result);
+          if (isOver) return this.#hearLate(result, late);
           isOver = true;
           resolve(result);
         },

@@ -35,7 +35,11 @@ function newClient({ address, random }: { address: RedisAddress; random: Random 
   const options = { ...optionsFor(address), ...(tls && { tls }) };
   if (kind === "cluster") {
     return new Cluster([...nodes], {
-      ...{ ...common, clusterRetryStrategy: retryStrategy, redisOptions: options },
+      ...{ lazyConnect: true, clusterRetryStrategy: retryStrategy, redisOptions: options },
+      // What was sent on a connection that was lost may have been carried out, and must not be sent again.
+      retryDelayOnFailover: 0,
+      // Of one node, while it is being connected. While the whole Cluster is away, Connection sends nothing.
+      enableOfflineQueue: true,
       // A certificate is for a name, which ioredis would make an address of.
       ...(tls && { dnsLookup: (host, found) => found(null, host) }),
     });
