@@ -14,24 +14,20 @@ import type { CallEvent, Caller, CompletionRequest, EndEvent, PretendedFailure, 
 import type { Deployment } from "./config/config.ts";
 import { Continuation } from "./continuation.ts";
 import type { Board } from "./counters/board.ts";
-import { fallbackResolver, namesOf, startFor } from "./destinations.ts";
+import { namesOf, startFor } from "./destinations.ts";
 import { GatewayError, ProviderFailure } from "./errors.ts";
 import { type Runner, race } from "./hedge.ts";
-import type { Grant } from "./keys/authority.ts";
+import { Planner } from "./planner.ts";
 import type { Provider } from "./providers/provider.ts";
-import type { Ask } from "./routing/candidate.ts";
-import { findOverflows } from "./routing/context-window.ts";
 import type { Health } from "./routing/health.ts";
 import { Hedging } from "./routing/hedging.ts";
 import { countInput } from "./routing/input-count.ts";
-import { type Destination, Itinerary, type Timeouts } from "./routing/itinerary.ts";
+import type { Timeouts } from "./routing/itinerary.ts";
 import { nowhere } from "./routing/nowhere.ts";
-import { rulesFor } from "./routing/own-rules.ts";
-import type { Route, Router } from "./routing/router.ts";
+import type { Router } from "./routing/router.ts";
 import type { Snapshots } from "./routing/snapshots.ts";
 import type { TokenCounter } from "./routing/token-counter.ts";
 import type { AttemptFacts, Telemetry } from "./telemetry/telemetry.ts";
-import { withOverrides } from "./wires/overrides.ts";
 
 const quicker = new GatewayError("client_closed_request", "Another attempt was quicker.");
 const abandoned = new GatewayError("client_closed_request", "The caller went away.");
@@ -61,7 +57,7 @@ export class Gateway {
   readonly #cache: AnswerCache | undefined;
   readonly #telemetry: Telemetry;
   readonly #clock: Clock;
-  readonly #random: Random;
+  readonly #planner: Planner;
   readonly #hedging = new Hedging();
   readonly #newCallId: () => string;
 
@@ -89,7 +85,7 @@ export class Gateway {
     this.#cache = parts.cache;
     this.#telemetry = parts.telemetry;
     this.#clock = parts.clock;
-    this.#random = parts.random;
+    this.#planner = new Planner(parts);
     this.#newCallId = parts.newCallId;
   }
 
@@ -119,12 +115,9 @@ export class Gateway {
       const continuation = continuationFor(request, router);
       const terms = this.#cache?.termsOf(request, caller, grant.allowedCacheControls);
       trace.identify({ modelGroup: start.route.modelGroup });
-      const tags = [...new Set([...grant.tags, ...caller.tags, ...request.tags])];
       // Bytes cannot be gone on with by another model.
       const sent = continuation === undefined ? request : { ...request, wire: undefined, raw: undefined };
-      const asked = { request: sent, tags, keyId: grant.keyId, sessionId: caller.sessionId };
-      const ask = await this.#askFor(asked, router, start.route);
-      const itinerary = this.#itineraryFor(caller, grant, router, start, ask);
+      const itinerary = await this.#planner.plan({ request: sent, caller, grant, router, start });
       call = new Call({
         caller,
         callId: this.#newCallId(),
@@ -172,24 +165,6 @@ export class Gateway {
     return countInput({ request, route, candidates, providerOf, tokens, signal });
   }
 
-  /** What a call asks for in a group. Waits only where the length of the input has to be counted. */
-  async #askFor(asked: Omit<Ask, "nowMs" | "overflows">, router: Router, route: Route): Promise<Ask> {
-    const ask = { ...asked, nowMs: this.#clock.nowMs() };
-    if (router.config.checksCalls !== true) return ask;
-    return { ...ask, overflows: await findOverflows(ask.request, route.deployments, this.#tokenCounter) };
-  }
-
-  #itineraryFor(caller: Caller, grant: Grant, router: Router, start: Destination, ask: Ask): Itinerary {
-    const wishes = { ...ask.request.repeat, ...caller.repeat };
-    const { config } = router;
-    const resolve = fallbackResolver(router, grant, wishes.fallbacks);
-    const [clock, random] = [this.#clock, this.#random];
-    const timeoutMs = wishes.timeoutMs ?? grant.repeat?.timeoutMs;
-    const deadlineMs = timeoutMs === undefined ? undefined : clock.monotonicMs() + timeoutMs;
-    const rules = rulesFor(config, grant.repeat);
-    return new Itinerary({ router, rules, config, wishes, resolve, deadlineMs, clock, random }, start, ask);
-  }
-
   /** The answer that is kept, if there is one, once the call is let through; what was not used of its ticket goes back as ever. */
   async *#cached(call: Call, cache: AnswerCache, terms: CacheTerms): AsyncGenerator<CallEvent, void, undefined> {
     try {
@@ -232,7 +207,7 @@ export class Gateway {
       const step = itinerary.after(failure);
       if (step.kind === "stop") throw call.told(begun ? failure : (call.failure ?? failure));
       if (begun && continuation !== undefined) itinerary.goOnWith(continuation.request(call.request));
-      if (step.kind === "fallback") await this.#enter(call, step.destination);
+      if (step.kind === "fallback") await this.#planner.enter(itinerary, call.router, step.destination);
       else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
     }
   }
@@ -272,14 +247,6 @@ export class Gateway {
       // The attempt that is under way is not worse for it.
       return undefined;
     }
-  }
-
-  /** The call goes on at another group, as the fallback says. */
-  async #enter({ itinerary, router }: Call, destination: Destination): Promise<void> {
-    const { overflows: _, ...before } = itinerary.ask;
-    const { overrides, route } = destination;
-    const request = overrides === undefined ? before.request : withOverrides(before.request, overrides);
-    itinerary.enter(destination, await this.#askFor({ ...before, request }, router, route));
   }
 
   /** Step 4, and for a group that was not asked before, step 3. */
