@@ -142,6 +142,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   shipper.start();
   decisions.start();
   observe(metrics, { journal, leases, decisions, redis });
+  metrics.gauge("tollgate_queue_length", "Calls that wait for a deployment with room.", () => gateway.waiting);
   if (overdraft !== undefined) {
     metrics.gauge("tollgate_overdraft_used_usd", "Spent or held without a lease and not in the books yet.", () =>
       usdNumber(overdraft.used),

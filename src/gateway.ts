@@ -2,6 +2,7 @@ import type { Admission } from "./admission/admission.ts";
 import type { Option } from "./admission/option.ts";
 import { neededOf, type Place } from "./admission/place.ts";
 import type { Ticket } from "./admission/ticket.ts";
+import { WaitingRoom } from "./admission/waiting-room.ts";
 import { mayUse } from "./admission/whitelist.ts";
 import { Attempt } from "./attempt.ts";
 import { AttemptSignal } from "./attempt-signal.ts";
@@ -59,6 +60,7 @@ export class Gateway {
   readonly #clock: Clock;
   readonly #planner: Planner;
   readonly #hedging = new Hedging();
+  readonly #waitingRoom: WaitingRoom;
   readonly #newCallId: () => string;
 
   constructor(parts: {
@@ -86,6 +88,7 @@ export class Gateway {
     this.#telemetry = parts.telemetry;
     this.#clock = parts.clock;
     this.#planner = new Planner(parts);
+    this.#waitingRoom = new WaitingRoom(parts);
     this.#newCallId = parts.newCallId;
   }
 
@@ -140,6 +143,11 @@ export class Gateway {
     }
   }
 
+  /** Calls of this pod that wait for a deployment with room. */
+  get waiting(): number {
+    return this.#waitingRoom.size;
+  }
+
   /** Names of the models a key may use, sorted. */
   async listModels(token: string | undefined): Promise<string[]> {
     const { router } = this.#snapshots.current;
@@ -168,7 +176,7 @@ export class Gateway {
   /** The answer that is kept, if there is one, once the call is let through; what was not used of its ticket goes back as ever. */
   async *#cached(call: Call, cache: AnswerCache, terms: CacheTerms): AsyncGenerator<CallEvent, void, undefined> {
     try {
-      await this.#admit(call);
+      await this.#inTurn(call, () => this.#admit(call));
     } catch (refused) {
       // Another group may take it; that has other answers.
       yield* this.#attempts(call, refused);
@@ -237,7 +245,8 @@ export class Gateway {
   /** A place where the call has not been, if there is one and second attempts are not too many already. */
   async #otherPlace(call: Call): Promise<Place | undefined> {
     const candidates = call.itinerary.others();
-    if (candidates.length === 0 || !this.#hedging.spend()) return undefined;
+    // Who waits for a first attempt goes before second ones.
+    if (candidates.length === 0 || this.waiting > 0 || !this.#hedging.spend()) return undefined;
     try {
       return await this.#admission.takePlace(
         call.admitted,
@@ -250,9 +259,20 @@ export class Gateway {
   }
 
   /** Step 4, and for a group that was not asked before, step 3. */
-  async #place(call: Call): Promise<Place> {
-    const options = await this.#admit(call);
-    return call.ticket?.takePlace() ?? (await this.#admission.takePlace(call.admitted, options));
+  #place(call: Call): Promise<Place> {
+    return this.#inTurn(call, async () => {
+      const options = await this.#admit(call);
+      return call.ticket?.takePlace() ?? (await this.#admission.takePlace(call.admitted, options));
+    });
+  }
+
+  /** Something that needs room at a deployment: where calls wait for it, when it is this one's turn. */
+  #inTurn<Result>({ router, itinerary, ticket, caller }: Call, work: () => Promise<Result>): Promise<Result> {
+    const { queue: rules } = router.config;
+    if (rules === undefined || ticket?.hasPlace === true) return work();
+    const { leftMs, ask, route } = itinerary;
+    const { priority } = ask.request.repeat ?? {};
+    return this.#waitingRoom.inTurn({ group: route.modelGroup, priority, rules, leftMs, signal: caller.signal }, work);
   }
 
   /** Step 3, unless the group was asked before. @returns where the next attempt can go, the best first. */
@@ -325,6 +345,7 @@ export class Gateway {
       limit?.release();
       control?.release();
       attempt.abandon();
+      this.#waitingRoom.wake(deployment.modelGroup);
     }
   }
 
