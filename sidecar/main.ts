@@ -9,6 +9,7 @@ const usage = `tollgate: a per-pod LLM gateway whose budgets and limits hold exa
   tollgate sidecar [--config FILE]     the gateway of one pod (KEYSERVICE_URL)
   tollgate reencrypt [--config FILE]   puts stored secrets under the newest of TOLLGATE_ENCRYPTION_KEYS
   tollgate check FILE [--json]         what a configuration compiles to; exits 0 or 64
+  tollgate explain MODEL               where a sidecar would try a call, and why not elsewhere; \`tollgate explain --help\`
   tollgate version
 
   tollgate keys|teams|users|organizations|customers|tags|budgets|models|credentials VERB, tollgate spend VERB, tollgate audit list
@@ -50,6 +51,11 @@ async function main(argv: readonly string[]): Promise<number> {
     const { administer } = await import("./cli/administer.ts");
     const settings = () => readSettings(process.env, hostname());
     return administer(argv, { stdout: process.stdout, stderr: process.stderr, settings });
+  }
+  if (command === "explain") {
+    const { explain } = await import("./cli/explain.ts");
+    const settings = () => readSettings(process.env, hostname());
+    return explain(args, { stdout: process.stdout, stderr: process.stderr, settings });
   }
   if (command === "version" || command === "--version") {
     process.stdout.write(`tollgate ${(await import("./version.ts")).version}\n`);

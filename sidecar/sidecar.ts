@@ -76,12 +76,12 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
     closers.add("admin port", () => admin.close());
     const data = await openDataPort({
       ...settings,
-      gateway: running.gateway,
+      ...{ gateway: running.gateway, explainer: running.explainer, answers: running.answers },
+      masterKey: config.masterKey,
       clock: systemClock,
       random: systemRandom,
       version,
       ready: running.ready,
-      answers: running.answers && { store: running.answers, masterKey: config.masterKey },
       managementUrl: parts.management ? settings.keyserviceUrl : undefined,
       onBug: (error, facts) => logger.error({ ...facts, error }, "bug"),
     });

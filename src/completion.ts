@@ -45,6 +45,8 @@ export interface RepeatWishes {
   /** Go before the configured ones. */
   readonly fallbacks?: readonly FallbackTarget[] | undefined;
   readonly disablesFallbacks?: boolean | undefined;
+  /** Where calls wait for room, lower goes first. */
+  readonly priority?: number | undefined;
   /** The first attempt is to fail so without being made: applications try their fallbacks with it. */
   readonly pretends?: PretendedFailure | undefined;
 }

@@ -18,6 +18,7 @@ import type { Counters } from "./counters/counters.ts";
 import { createMemoryCounters } from "./counters/memory.ts";
 import { createRedisCounters, type RedisCounters } from "./counters/redis.ts";
 import { StandbyCounters } from "./counters/standby.ts";
+import { Explainer } from "./explainer.ts";
 import { Gateway } from "./gateway.ts";
 import type { SpendRecord } from "./keys/authority.ts";
 import { Decisions, decisionDefaults } from "./keys/decisions.ts";
@@ -61,6 +62,7 @@ export interface GatewayOptions {
 /** A gateway, and what its process needs to know of it. */
 export interface RunningGateway {
   readonly gateway: Gateway;
+  readonly explainer: Explainer;
   /** Undefined: no answers are kept. */
   readonly answers: AnswerStore | undefined;
   /** Whether the KeyService has been heard since the start, and asked for its models: before that no call can be decided. */
@@ -123,15 +125,15 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   const http = new ProviderHttp({ clock });
   const providers = new ProviderSet({ http, clock });
   const cache = createAnswerCache(options);
+  const admission = new Admission({
+    ...{ decisions, leases, overdraft, journal, counters, clock },
+    isClosedAlone: alone.mode === "closed",
+    unpricedModels: config.unpricedModels,
+    countedTokens: config.countedTokens,
+    countUnpriced: (model) => metrics.unpriced.inc({ model }),
+  });
   const gateway = new Gateway({
-    admission: new Admission({
-      ...{ decisions, leases, overdraft, journal, counters, clock },
-      isClosedAlone: alone.mode === "closed",
-      unpricedModels: config.unpricedModels,
-      countedTokens: config.countedTokens,
-      countUnpriced: (model) => metrics.unpriced.inc({ model }),
-    }),
-    ...{ snapshots, health, board, tokenCounter },
+    ...{ admission, snapshots, health, board, tokenCounter },
     providerOf: (deployment) => providers.of(deployment),
     newCallId: newId,
     ...{ cache, telemetry, clock, random },
@@ -140,6 +142,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   shipper.start();
   decisions.start();
   observe(metrics, { journal, leases, decisions, redis });
+  metrics.gauge("tollgate_queue_length", "Calls that wait for a deployment with room.", () => gateway.waiting);
   if (overdraft !== undefined) {
     metrics.gauge("tollgate_overdraft_used_usd", "Spent or held without a lease and not in the books yet.", () =>
       usdNumber(overdraft.used),
@@ -147,6 +150,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   }
   return {
     gateway,
+    explainer: new Explainer({ admission, snapshots, tokenCounter, clock, random }),
     answers: cache?.store,
     ready: () => decisions.ready && models.isSettled,
     reload: (reading) => live.reload(reading),

@@ -2,6 +2,7 @@ import type { Admission } from "./admission/admission.ts";
 import type { Option } from "./admission/option.ts";
 import { neededOf, type Place } from "./admission/place.ts";
 import type { Ticket } from "./admission/ticket.ts";
+import { WaitingRoom } from "./admission/waiting-room.ts";
 import { mayUse } from "./admission/whitelist.ts";
 import { Attempt } from "./attempt.ts";
 import { AttemptSignal } from "./attempt-signal.ts";
@@ -14,24 +15,20 @@ import type { CallEvent, Caller, CompletionRequest, EndEvent, PretendedFailure, 
 import type { Deployment } from "./config/config.ts";
 import { Continuation } from "./continuation.ts";
 import type { Board } from "./counters/board.ts";
-import { fallbackResolver, namesOf, startFor } from "./destinations.ts";
+import { namesOf, startFor } from "./destinations.ts";
 import { GatewayError, ProviderFailure } from "./errors.ts";
 import { type Runner, race } from "./hedge.ts";
-import type { Grant } from "./keys/authority.ts";
+import { Planner } from "./planner.ts";
 import type { Provider } from "./providers/provider.ts";
-import type { Ask } from "./routing/candidate.ts";
-import { findOverflows } from "./routing/context-window.ts";
 import type { Health } from "./routing/health.ts";
 import { Hedging } from "./routing/hedging.ts";
 import { countInput } from "./routing/input-count.ts";
-import { type Destination, Itinerary, type Timeouts } from "./routing/itinerary.ts";
+import type { Timeouts } from "./routing/itinerary.ts";
 import { nowhere } from "./routing/nowhere.ts";
-import { rulesFor } from "./routing/own-rules.ts";
-import type { Route, Router } from "./routing/router.ts";
+import type { Router } from "./routing/router.ts";
 import type { Snapshots } from "./routing/snapshots.ts";
 import type { TokenCounter } from "./routing/token-counter.ts";
 import type { AttemptFacts, Telemetry } from "./telemetry/telemetry.ts";
-import { withOverrides } from "./wires/overrides.ts";
 
 const quicker = new GatewayError("client_closed_request", "Another attempt was quicker.");
 const abandoned = new GatewayError("client_closed_request", "The caller went away.");
@@ -61,8 +58,9 @@ export class Gateway {
   readonly #cache: AnswerCache | undefined;
   readonly #telemetry: Telemetry;
   readonly #clock: Clock;
-  readonly #random: Random;
+  readonly #planner: Planner;
   readonly #hedging = new Hedging();
+  readonly #waitingRoom: WaitingRoom;
   readonly #newCallId: () => string;
 
   constructor(parts: {
@@ -89,7 +87,8 @@ export class Gateway {
     this.#cache = parts.cache;
     this.#telemetry = parts.telemetry;
     this.#clock = parts.clock;
-    this.#random = parts.random;
+    this.#planner = new Planner(parts);
+    this.#waitingRoom = new WaitingRoom(parts);
     this.#newCallId = parts.newCallId;
   }
 
@@ -119,12 +118,9 @@ export class Gateway {
       const continuation = continuationFor(request, router);
       const terms = this.#cache?.termsOf(request, caller, grant.allowedCacheControls);
       trace.identify({ modelGroup: start.route.modelGroup });
-      const tags = [...new Set([...grant.tags, ...caller.tags, ...request.tags])];
       // Bytes cannot be gone on with by another model.
       const sent = continuation === undefined ? request : { ...request, wire: undefined, raw: undefined };
-      const asked = { request: sent, tags, keyId: grant.keyId, sessionId: caller.sessionId };
-      const ask = await this.#askFor(asked, router, start.route);
-      const itinerary = this.#itineraryFor(caller, grant, router, start, ask);
+      const itinerary = await this.#planner.plan({ request: sent, caller, grant, router, start });
       call = new Call({
         caller,
         callId: this.#newCallId(),
@@ -145,6 +141,11 @@ export class Gateway {
       call?.ticket?.close();
       trace.end(failure);
     }
+  }
+
+  /** Calls of this pod that wait for a deployment with room. */
+  get waiting(): number {
+    return this.#waitingRoom.size;
   }
 
   /** Names of the models a key may use, sorted. */
@@ -172,28 +173,10 @@ export class Gateway {
     return countInput({ request, route, candidates, providerOf, tokens, signal });
   }
 
-  /** What a call asks for in a group. Waits only where the length of the input has to be counted. */
-  async #askFor(asked: Omit<Ask, "nowMs" | "overflows">, router: Router, route: Route): Promise<Ask> {
-    const ask = { ...asked, nowMs: this.#clock.nowMs() };
-    if (router.config.checksCalls !== true) return ask;
-    return { ...ask, overflows: await findOverflows(ask.request, route.deployments, this.#tokenCounter) };
-  }
-
-  #itineraryFor(caller: Caller, grant: Grant, router: Router, start: Destination, ask: Ask): Itinerary {
-    const wishes = { ...ask.request.repeat, ...caller.repeat };
-    const { config } = router;
-    const resolve = fallbackResolver(router, grant, wishes.fallbacks);
-    const [clock, random] = [this.#clock, this.#random];
-    const timeoutMs = wishes.timeoutMs ?? grant.repeat?.timeoutMs;
-    const deadlineMs = timeoutMs === undefined ? undefined : clock.monotonicMs() + timeoutMs;
-    const rules = rulesFor(config, grant.repeat);
-    return new Itinerary({ router, rules, config, wishes, resolve, deadlineMs, clock, random }, start, ask);
-  }
-
   /** The answer that is kept, if there is one, once the call is let through; what was not used of its ticket goes back as ever. */
   async *#cached(call: Call, cache: AnswerCache, terms: CacheTerms): AsyncGenerator<CallEvent, void, undefined> {
     try {
-      await this.#admit(call);
+      await this.#inTurn(call, () => this.#admit(call));
     } catch (refused) {
       // Another group may take it; that has other answers.
       yield* this.#attempts(call, refused);
@@ -232,7 +215,7 @@ export class Gateway {
       const step = itinerary.after(failure);
       if (step.kind === "stop") throw call.told(begun ? failure : (call.failure ?? failure));
       if (begun && continuation !== undefined) itinerary.goOnWith(continuation.request(call.request));
-      if (step.kind === "fallback") await this.#enter(call, step.destination);
+      if (step.kind === "fallback") await this.#planner.enter(itinerary, call.router, step.destination);
       else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
     }
   }
@@ -262,7 +245,8 @@ export class Gateway {
   /** A place where the call has not been, if there is one and second attempts are not too many already. */
   async #otherPlace(call: Call): Promise<Place | undefined> {
     const candidates = call.itinerary.others();
-    if (candidates.length === 0 || !this.#hedging.spend()) return undefined;
+    // Who waits for a first attempt goes before second ones.
+    if (candidates.length === 0 || this.waiting > 0 || !this.#hedging.spend()) return undefined;
     try {
       return await this.#admission.takePlace(
         call.admitted,
@@ -274,18 +258,21 @@ export class Gateway {
     }
   }
 
-  /** The call goes on at another group, as the fallback says. */
-  async #enter({ itinerary, router }: Call, destination: Destination): Promise<void> {
-    const { overflows: _, ...before } = itinerary.ask;
-    const { overrides, route } = destination;
-    const request = overrides === undefined ? before.request : withOverrides(before.request, overrides);
-    itinerary.enter(destination, await this.#askFor({ ...before, request }, router, route));
+  /** Step 4, and for a group that was not asked before, step 3. */
+  #place(call: Call): Promise<Place> {
+    return this.#inTurn(call, async () => {
+      const options = await this.#admit(call);
+      return call.ticket?.takePlace() ?? (await this.#admission.takePlace(call.admitted, options));
+    });
   }
 
-  /** Step 4, and for a group that was not asked before, step 3. */
-  async #place(call: Call): Promise<Place> {
-    const options = await this.#admit(call);
-    return call.ticket?.takePlace() ?? (await this.#admission.takePlace(call.admitted, options));
+  /** Something that needs room at a deployment: where calls wait for it, when it is this one's turn. */
+  #inTurn<Result>({ router, itinerary, ticket, caller }: Call, work: () => Promise<Result>): Promise<Result> {
+    const { queue: rules } = router.config;
+    if (rules === undefined || ticket?.hasPlace === true) return work();
+    const { leftMs, ask, route } = itinerary;
+    const { priority } = ask.request.repeat ?? {};
+    return this.#waitingRoom.inTurn({ group: route.modelGroup, priority, rules, leftMs, signal: caller.signal }, work);
   }
 
   /** Step 3, unless the group was asked before. @returns where the next attempt can go, the best first. */
@@ -358,6 +345,7 @@ export class Gateway {
       limit?.release();
       control?.release();
       attempt.abandon();
+      this.#waitingRoom.wake(deployment.modelGroup);
     }
   }
 

@@ -34,7 +34,9 @@ const annexes: Readonly<Record<string, string>> = Object.fromEntries(
     "call.ts",
     "continuation.ts",
     "destinations.ts",
+    "explainer.ts",
     "hedge.ts",
+    "planner.ts",
   ].map((file) => [file, "gateway.ts"]),
 );
 

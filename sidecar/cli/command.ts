@@ -2,6 +2,7 @@
 
 import type { DescService, JsonObject } from "@bufbuild/protobuf";
 import type { Client } from "@connectrpc/connect";
+import type { Settings } from "../settings.ts";
 
 /** A flag of a command. */
 export interface Flag {
@@ -21,7 +22,7 @@ export interface Call {
   readonly args: readonly string[];
   /** Of each flag that was written: its values, none for one without a value. */
   readonly flags: ReadonlyMap<string, readonly string[]>;
-  /** A client of one of the KeyService's services. */
+  /** A client of one of the server's services. */
   connect<Service extends DescService>(service: Service): Client<Service>;
 }
 
@@ -48,7 +49,7 @@ export interface Verb {
   /** Names of what is written after the verb, in capitals; one in brackets may be left out, and a last one with dots be several. */
   readonly args: readonly string[];
   readonly flags: Flags;
-  /** @throws UsageError, or ConnectError as the KeyService answers. */
+  /** @throws UsageError, or ConnectError as the server answers. */
   run(call: Call): Promise<Answer>;
 }
 
@@ -56,6 +57,18 @@ export interface Verb {
 export interface Resource {
   readonly summary: string;
   readonly verbs: Readonly<Record<string, Verb>>;
+}
+
+/** Whom a command asks. */
+export interface Server {
+  /** What it is called in messages. */
+  readonly name: string;
+  /** What says where it is: a variable, or a flag. */
+  readonly setting: string;
+  /** Whether its resources have a `list` that helps whoever looks for a name. */
+  readonly lists: boolean;
+  /** @throws UsageError */
+  url(settings: Settings, flags: ReadonlyMap<string, readonly string[]>): string;
 }
 
 /** The command line is wrong; the message says how. */

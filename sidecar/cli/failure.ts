@@ -1,7 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema } from "../../src/gen/google/rpc/error_details_pb.ts";
 import { errorInfo } from "../../src/index.ts";
-import { UsageError } from "./command.ts";
+import { type Server, UsageError } from "./command.ts";
 
 /** Exit codes, as sysexits.h has them. */
 const exitCodes = { failed: 1, usage: 64, unavailable: 69, permission: 77 } as const;
@@ -14,11 +14,17 @@ export interface Failure {
   readonly hint: string;
 }
 
-/** `where`: the KeyService's address; `command`: the words before the arguments, "tollgate keys info" for instance. */
-export function failureOf(
-  thrown: unknown,
-  { where, command }: { readonly where: string; readonly command: string },
-): Failure {
+/** Who was asked for what. */
+interface Asked {
+  /** The server's address. */
+  readonly where: string;
+  /** The words before the arguments, "tollgate keys info" for instance. */
+  readonly command: string;
+  readonly server: Pick<Server, "name" | "setting" | "lists">;
+}
+
+export function failureOf(thrown: unknown, asked: Asked): Failure {
+  const { command } = asked;
   if (thrown instanceof UsageError) {
     const hint = `\`${command} --help\` shows how it is used.`;
     return { exitCode: exitCodes.usage, code: "usage", message: thrown.message, hint };
@@ -33,7 +39,7 @@ export function failureOf(
     .map(({ field }) => field)
     .filter((field) => field !== "" && !error.rawMessage.includes(field));
   const message = fields.length === 0 ? error.rawMessage : `${fields.join(", ")}: ${error.rawMessage}`;
-  return { exitCode: exitCodeOf(error.code), code, message, hint: hintOf(error.code, reason, { where, command }) };
+  return { exitCode: exitCodeOf(error.code), code, message, hint: hintOf(error.code, reason, asked) };
 }
 
 function exitCodeOf(code: Code): number {
@@ -43,11 +49,8 @@ function exitCodeOf(code: Code): number {
   return exitCodes.failed;
 }
 
-function hintOf(
-  code: Code,
-  reason: string | undefined,
-  { where, command }: { where: string; command: string },
-): string {
+function hintOf(code: Code, reason: string | undefined, { where, command, server }: Asked): string {
+  const { name, setting } = server;
   const resource = command.split(" ").slice(0, 2).join(" ");
   switch (code) {
     case Code.PermissionDenied:
@@ -57,19 +60,20 @@ function hintOf(
     case Code.Unavailable:
     case Code.DeadlineExceeded:
       return reason === undefined
-        ? `Is a KeyService running at ${where}? KEYSERVICE_URL says where to look.`
-        : `The KeyService at ${where} cannot work just now. Try again soon, or look into its log.`;
+        ? `Is a ${name} running at ${where}? ${setting} says where to look.`
+        : `The ${name} at ${where} cannot work just now. Try again soon, or look into its log.`;
     case Code.NotFound:
-      return `\`${resource} list\` shows what there is.`;
+      if (server.lists) return `\`${resource} list\` shows what there is.`;
+      return `The configuration of the ${name} at ${where} says what there is.`;
     case Code.AlreadyExists:
       return `Choose another name, or change the one there is: \`${resource} update\`.`;
     case Code.Aborted:
       return `Somebody changed it meanwhile. Look at it again (\`${resource} info\`), then repeat.`;
     case Code.Unimplemented:
-      return `What answers at ${where} is no KeyService, or an older one. KEYSERVICE_URL says where to look.`;
+      return `What answers at ${where} is no ${name}, or an older one. ${setting} says where to look.`;
     case Code.InvalidArgument:
       return `\`${command} --help\` shows how it is used.`;
     default:
-      return `The log of the KeyService at ${where} says more.`;
+      return `The log of the ${name} at ${where} says more.`;
   }
 }

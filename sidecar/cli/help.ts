@@ -1,4 +1,4 @@
-import type { Flags, Resource, Verb } from "./command.ts";
+import type { Flags, Resource, Server, Verb } from "./command.ts";
 
 /** The flags of every command. */
 export const everywhere: Flags = {
@@ -7,9 +7,9 @@ export const everywhere: Flags = {
   help: { meaning: "This" },
 };
 
-/** How a verb is written. */
-export function usageOf(resource: string, name: string, verb: Verb): string {
-  return ["tollgate", resource, name, ...verb.args, "[flags]"].join(" ");
+/** How a command is written. @param words it is called by. */
+export function usageOf(words: string, verb: Verb): string {
+  return [words, ...verb.args, "[flags]"].join(" ");
 }
 
 export function resourceHelp(name: string, { summary, verbs }: Resource): string {
@@ -20,13 +20,13 @@ export function resourceHelp(name: string, { summary, verbs }: Resource): string
   return `tollgate ${name}: ${summary}\n\n${listed(lines)}\n\`tollgate ${name} VERB --help\` shows its flags.\n`;
 }
 
-export function verbHelp(resource: string, name: string, verb: Verb): string {
+export function verbHelp(words: string, verb: Verb, { name, setting }: Pick<Server, "name" | "setting">): string {
   const all = { ...verb.flags, ...everywhere };
   const lines = Object.entries(all).map(([flag, { value, meaning, multiple }]): [string, string] => [
     `--${flag}${value === undefined ? "" : ` ${value}`}`,
     multiple ? `${meaning}; may be repeated` : meaning,
   ]);
-  return `${usageOf(resource, name, verb)}: ${verb.summary}\n\n${listed(lines)}\nKEYSERVICE_URL says where the KeyService is.\n`;
+  return `${usageOf(words, verb)}: ${verb.summary}\n\n${listed(lines)}\n${setting} says where the ${name} is.\n`;
 }
 
 function listed(lines: readonly (readonly [string, string])[]): string {

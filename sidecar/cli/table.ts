@@ -15,7 +15,8 @@ export function jsonTextOf(answer: Answer): string {
   return `${JSON.stringify(document, null, 2)}\n`;
 }
 
-function tableText(rows: readonly JsonObject[], columns: readonly Column[]): string {
+/** Rows under their heads. */
+export function tableText(rows: readonly JsonObject[], columns: readonly Column[]): string {
   const cells = [columns.map(([head]) => head), ...rows.map((row) => columns.map(([, field]) => cellOf(row[field])))];
   const isFigures = columns.map((_, index) => cells.slice(1).every((row) => /^-?[\d.]*$|^-$/.test(row[index] ?? "")));
   const widths = columns.map((_, index) => Math.max(...cells.map((row) => row[index]?.length ?? 0)));
@@ -44,6 +45,6 @@ function cellOf(value: JsonValue | undefined): string {
 }
 
 /** A name that somebody chose must not move the cursor of whoever reads it. */
-function visible(text: string): string {
+export function visible(text: string): string {
   return text.replace(/\p{Cc}|\p{Cf}|\p{Zl}|\p{Zp}/gu, "?");
 }

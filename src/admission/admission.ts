@@ -1,7 +1,7 @@
 import type { Clock } from "../clock.ts";
 import type { Caller, CompletionRequest } from "../completion.ts";
 import type { CountedTokens, Deployment, UnpricedModels } from "../config/config.ts";
-import { type Counters, CountersUnavailable } from "../counters/counters.ts";
+import { type Counters, CountersUnavailable, type Shortage } from "../counters/counters.ts";
 import { GatewayError } from "../errors.ts";
 import {
   AuthorityUnavailable,
@@ -18,7 +18,7 @@ import type { Leases } from "../keys/leases.ts";
 import type { Overdraft } from "../keys/overdraft.ts";
 import type { Nanos } from "../money.ts";
 import { boundsOf } from "./estimate.ts";
-import { type LimitAsk, type LimitHold, takeLimits, tokensOf } from "./limits.ts";
+import { foreseeLimits, type LimitAsk, type LimitHold, takeLimits, tokensOf } from "./limits.ts";
 import { Need } from "./need.ts";
 import type { Option } from "./option.ts";
 import { partiesOf, payerOf } from "./payer.ts";
@@ -52,6 +52,14 @@ interface LegAsk {
   readonly deployments: readonly Deployment[];
   /** Where the first attempt may be made, the best first; at least one. */
   readonly options: readonly Option[];
+}
+
+/** What would become of a call. */
+export interface Foresight {
+  /** Why it would be refused; undefined: it would be let through. */
+  readonly refusal: GatewayError | undefined;
+  /** What each of the options lacks, in their order; undefined: nothing. */
+  readonly shortages: readonly (Shortage | undefined)[];
 }
 
 /** May this call go ahead? Who asks, and whether limits and money have room. */
@@ -175,19 +183,40 @@ export class Admission {
     }
   }
 
+  /**
+   * What `admit` would come to. Shares of limits are looked at and not taken; money is set aside, for only so is it known to be
+   * there, and is free again at once.
+   */
+  async foresee(ask: LegAsk & { grant: Grant; tags: readonly string[] }): Promise<Foresight> {
+    const { request, deployments, options } = ask;
+    let shortages: Foresight["shortages"] = options.map(() => undefined);
+    try {
+      const payer = await this.#payerFor(ask, ask.tags);
+      const counted = this.#countedTokens;
+      const { bounds, need, capIsOurs } = needOf({ ...ask, payer, counted, pricedAtMs: this.#clock.nowMs() });
+      const limits = await foreseeLimits(this.#counters, { limits: payer.limits, request, bounds, counted, options });
+      shortages = limits.shortages;
+      this.#checkPriced(payer, deployments);
+      if (limits.refusal !== undefined) throw limits.refusal;
+      (await this.#reserve(payer, need, bounds.outputTokensMax, capIsOurs)).reservation.release();
+      return { refusal: undefined, shortages };
+    } catch (thrown) {
+      const refusal = unavailable(thrown);
+      if (refusal.code === "internal_error") throw refusal;
+      return { refusal, shortages };
+    }
+  }
+
   async #enter(
     ask: LegAsk & { grant: Grant; tags: readonly string[]; pricedAtMs: number },
     idempotencyKey: string | undefined,
     taken: readonly Limit[],
   ): Promise<{ leg: Leg; hold: LimitHold; reservation: Reservation; place: Place }> {
-    const { request, deployments, modelGroup, options, pricedAtMs } = ask;
+    const { request, deployments, modelGroup, options } = ask;
     const payer = await this.#payerFor(ask, ask.tags);
     const counted = this.#countedTokens;
-    const bounds = boundsOf(request, deployments, payer.limits, counted);
-    const metered = isMetered(payer, counted);
     this.#checkPriced(payer, deployments);
-    const capIsOurs = request.outputTokensMax === undefined;
-    const need = new Need(bounds, deployments, capIsOurs && metered, pricedAtMs);
+    const { bounds, need, capIsOurs, metered } = needOf({ ...ask, payer, counted });
     const once = idempotencyKey === undefined ? undefined : { keyId: payer.keyId, idempotencyKey };
     const limits = taken.length === 0 ? payer.limits : payer.limits.filter((limit) => !taken.includes(limit));
     const { hold, place } = await this.#takeLimits({ limits, request, bounds, counted, once, options });
@@ -289,6 +318,17 @@ export class Admission {
       { param: "model", metadata: { model: modelGroup } },
     );
   }
+}
+
+/** What a call may use and cost. */
+function needOf(
+  ask: Pick<LegAsk, "request" | "deployments"> & { payer: Payer; counted: CountedTokens; pricedAtMs: number },
+) {
+  const { request, deployments, payer, counted, pricedAtMs } = ask;
+  const bounds = boundsOf(request, deployments, payer.limits, counted);
+  const metered = isMetered(payer, counted);
+  const capIsOurs = request.outputTokensMax === undefined;
+  return { bounds, capIsOurs, metered, need: new Need(bounds, deployments, capIsOurs && metered, pricedAtMs) };
 }
 
 function isLimited({ budgets }: Payer): boolean {

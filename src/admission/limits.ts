@@ -1,12 +1,14 @@
 import { hash } from "node:crypto";
 import type { CompletionRequest, LimitState } from "../completion.ts";
 import type { CountedTokens } from "../config/config.ts";
-import type { Claim, Counters, Granted } from "../counters/counters.ts";
+import type { Claim, Counters, Granted, Shortage } from "../counters/counters.ts";
+import { peek } from "../counters/peek.ts";
+import type { GatewayError } from "../errors.ts";
 import type { Limit } from "../keys/authority.ts";
 import type { Bounds } from "../spend/cost.ts";
 import { countTokens, likelyInputTokens } from "./estimate.ts";
 import type { Option } from "./option.ts";
-import { alternativesOf, type Place, placeAt } from "./place.ts";
+import { alternativesOf, claimsAt, type Place, placeAt } from "./place.ts";
 import { deploymentsFull, duplicateRequest, idempotencyKeyReused, rateLimited } from "./refusals.ts";
 
 const limitWindowMs = 60_000;
@@ -73,6 +75,31 @@ export async function takeLimits(counters: Counters, ask: LimitAsk): Promise<{ h
     : idempotencyKeyReused();
 }
 
+/**
+ * What `takeLimits` would come to, without taking anything: which of the payer's limits has no room, and what each option lacks.
+ *
+ * @throws CountersUnavailable.
+ */
+export async function foreseeLimits(
+  counters: Counters,
+  ask: Omit<LimitAsk, "once">,
+): Promise<{ refusal: GatewayError | undefined; shortages: readonly (Shortage | undefined)[] }> {
+  const { limits, options } = ask;
+  const tokens = tokensOf(ask, ask.counted);
+  const lists = [...claimsOf(ask).map((claim) => [claim]), ...options.map((option) => claimsAt(option, tokens))];
+  const shortages = await peek(counters, lists);
+  const refused = shortages.findIndex((shortage, index) => index < limits.length && shortage !== undefined);
+  const [limit, shortage] = [limits[refused], shortages[refused]];
+  const places = shortages.slice(limits.length);
+  if (limit !== undefined && shortage !== undefined) {
+    return { refusal: rateLimited(limit, shortage.retryAfterMs), shortages: places };
+  }
+  const full = places.filter((place) => place !== undefined);
+  if (full.length < places.length || full.length === 0) return { refusal: undefined, shortages: places };
+  const retryAfterMs = Math.min(...full.map((place) => place.retryAfterMs));
+  return { refusal: deploymentsFull(options, { full, retryAfterMs }), shortages: places };
+}
+
 function firstPlace([first]: readonly Option[]): Place {
   if (first === undefined) throw new RangeError("a call is admitted to at least one deployment");
   return placeAt(first, undefined);
@@ -84,7 +111,7 @@ export function tokensOf({ request, bounds }: Pick<LimitAsk, "request" | "bounds
   return countTokens({ inputTokens: likelyInputTokens(request), outputTokens }, counted);
 }
 
-function claimsOf(ask: LimitAsk): Claim[] {
+function claimsOf(ask: Omit<LimitAsk, "once">): Claim[] {
   if (ask.limits.length === 0) return [];
   const tokens = tokensOf(ask, ask.counted);
   return ask.limits.map((limit): Claim => {

@@ -41,7 +41,8 @@ export function alternativesOf(options: readonly Option[], tokens: number): read
   return options.map((option) => claimsAt(option, tokens));
 }
 
-function claimsAt({ deployment, isProbe }: Option, tokens: number): Claim[] {
+/** What an attempt takes of one deployment's limits. */
+export function claimsAt({ deployment, isProbe }: Option, tokens: number): Claim[] {
   const { id, rpm, tpm, parallelMax } = deployment;
   const claims: Claim[] = [];
   const group = `deployment:${id}`;

@@ -124,6 +124,11 @@ export class Ticket {
     return others.length === 0 ? (first?.limits ?? []) : this.#holds.flatMap((hold) => hold.limits);
   }
 
+  /** Whether it has a place that no attempt was begun at. */
+  get hasPlace(): boolean {
+    return this.#place !== undefined;
+  }
+
   /** The place that came with the last admission; undefined once it was asked for. */
   takePlace(): Place | undefined {
     const place = this.#place;

@@ -49,7 +49,7 @@ export async function compile(parts: Compilation): Promise<Config> {
   return {
     modelGroups,
     aliases,
-    router: { ...compileReliability(file, { modelGroups, aliases }, remarks), ...compileChoice(router, remarks) },
+    router: { ...compileReliability(file, { modelGroups, aliases }, remarks), ...compileChoice(file, remarks) },
     redis: redis.counters,
     answerCache: compileAnswerCache(file, redis.answers, remarks),
     redisUnavailable: file.tollgate?.redis_unavailable ?? "local_share",

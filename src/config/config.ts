@@ -319,8 +319,22 @@ export interface RouterConfig extends RepeatRules {
   readonly cooldown: CooldownRules;
   /** Undefined: no attempt is made beside another. */
   readonly hedge?: HedgeRules | undefined;
+  /** Absent: a call that finds all deployments full is refused at once. */
+  readonly queue?: QueueRules;
   /** Whether another model goes on with a stream that broke off. */
   readonly continuesStreams?: boolean;
+}
+
+/** How calls wait for a deployment that has room. */
+export interface QueueRules {
+  /** The longest wait, in milliseconds. */
+  readonly waitMs: number;
+  /** So many calls may wait for one model on each pod. */
+  readonly lengthMax: number;
+  /** The first in line tries so often, in milliseconds, besides whenever an attempt of its pod has ended. */
+  readonly pollMs: number;
+  /** Of calls that do not say theirs; lower goes first. */
+  readonly defaultPriority: number;
 }
 
 /** When a second attempt is made beside one whose answer is late. */

@@ -93,7 +93,7 @@ export const routerKeys = sectionKeys(
   "router_settings",
   routerSettings,
   `routing_groups
-   provider_budget_config default_max_parallel_requests default_priority polling_interval
+   provider_budget_config default_max_parallel_requests
    caching_groups cache_responses client_ttl assistants_config search_tools guardrail_list alerting_config
    router_general_settings set_verbose debug_level ignore_invalid_deployments enable_health_check_routing
    health_check_staleness_threshold health_check_ignore_transient_errors background_health_check_model_groups

@@ -6,6 +6,13 @@ import { nearest } from "./strangers.ts";
 /** LiteLLM's own: an hour. */
 const defaultTtlMs = 3_600_000;
 
+/** How long calls wait for room, if the file says only that they do. */
+const defaultWaitMs = 10_000;
+const defaultQueueLength = 100;
+const defaultPollMs = 100;
+/** LiteLLM's own 3 ms would make a Redis of many pods busy with nothing else. */
+const shortestPollMs = 10;
+
 const affinityChecks: readonly AffinityCheck[] = ["session_affinity", "prompt_caching", "deployment_affinity"];
 
 /** LiteLLM's other checks of this list. */
@@ -18,17 +25,44 @@ const otherChecks = [
 ];
 
 type RouterSettings = NonNullable<ConfigFile["router_settings"]>;
-type Choice = Pick<RouterConfig, "strategy" | "latency" | "affinity" | "tagRouting" | "checksCalls">;
+type Choice = Pick<RouterConfig, "strategy" | "latency" | "affinity" | "tagRouting" | "checksCalls" | "queue">;
 
 /** How the router chooses among the deployments of a model. */
-export function compileChoice(router: RouterSettings = {}, remarks: Remarks): Choice {
+export function compileChoice(
+  { router_settings: router = {}, tollgate = {} }: Pick<ConfigFile, "router_settings" | "tollgate">,
+  remarks: Remarks,
+): Choice {
   return {
+    ...compileQueue(router, tollgate, remarks),
     ...compileStrategy(router, remarks),
     ...compileAffinity(router, remarks),
     ...(router.enable_tag_filtering === true && {
       tagRouting: { matchAny: router.tag_filtering_match_any ?? true },
     }),
     checksCalls: router.enable_pre_call_checks ?? false,
+  };
+}
+
+/** Calls wait if the file says for how long, or in which order; LiteLLM has only the order. */
+function compileQueue(
+  router: RouterSettings,
+  { queue_timeout: waitMs, queue_length: lengthMax }: NonNullable<ConfigFile["tollgate"]>,
+  remarks: Remarks,
+): Pick<RouterConfig, "queue"> {
+  const { default_priority: defaultPriority, polling_interval: pollMs } = router;
+  if (waitMs === undefined && defaultPriority === undefined) {
+    const without = "acts only with tollgate.queue_timeout or router_settings.default_priority";
+    if (lengthMax !== undefined) remarks.notice(["tollgate", "queue_length"], without);
+    if (pollMs !== undefined) remarks.notice(["router_settings", "polling_interval"], without);
+    return {};
+  }
+  return {
+    queue: {
+      waitMs: waitMs ?? defaultWaitMs,
+      lengthMax: lengthMax ?? defaultQueueLength,
+      pollMs: Math.max(shortestPollMs, pollMs ?? defaultPollMs),
+      defaultPriority: defaultPriority ?? 0,
+    },
   };
 }
 

@@ -72,6 +72,8 @@ export const routerSettings = section({
   enable_pre_call_checks: flag.optional(),
   optional_pre_call_checks: list(text).optional(),
   enable_weighted_failover: flag.optional(),
+  default_priority: whole(0, 10).optional(),
+  polling_interval: seconds.optional(),
   default_litellm_params: defaultParams.optional(),
   model_group_affinity_config: map(list(text)).optional(),
   deployment_affinity_ttl_seconds: number(0, 3600).optional(),
@@ -152,6 +154,8 @@ export const tollgateSettings = section({
     max_ratio: ratio(0.1).optional(),
   }).optional(),
   continue_streams: flag.optional(),
+  queue_timeout: seconds.optional(),
+  queue_length: whole(1, 100).optional(),
   cache_sharing: choice(["all", "team", "key"]).optional(),
 });
 

@@ -1,29 +1,22 @@
 /** LiteLLM's paths for kept answers: `/cache/ping`, `/cache/delete` and `/cache/flushall`, for the master key alone. */
 
-import { hash, timingSafeEqual } from "node:crypto";
 import type { AnswerStore } from "../cache/answer-store.ts";
 import type { Json, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
-import type { Secret } from "../secret.ts";
 import { arrayOf, objectOf, parseJson } from "../wires/json.ts";
+import type { MasterKey } from "./master-key.ts";
 
 const keysMax = 1_000;
 const keyCharsMax = 256;
 
-export interface CacheAdminParts {
-  readonly store: AnswerStore;
-  /** Undefined: nobody may. */
-  readonly masterKey: Secret | undefined;
-}
-
 /** Answers what an operator asks of the cache. */
 export class CacheAdmin {
   readonly #store: AnswerStore;
-  readonly #masterDigest: Buffer | undefined;
+  readonly #masterKey: MasterKey;
 
-  constructor({ store, masterKey }: CacheAdminParts) {
+  constructor({ store, masterKey }: { store: AnswerStore; masterKey: MasterKey }) {
     this.#store = store;
-    this.#masterDigest = masterKey && digestOf(masterKey.reveal());
+    this.#masterKey = masterKey;
   }
 
   /** "local" or "redis". */
@@ -33,14 +26,14 @@ export class CacheAdmin {
 
   /** @throws GatewayError missing_api_key, permission_denied, counters_unavailable. */
   async ping(token: string | undefined): Promise<JsonObject> {
-    this.#checkMaster(token);
+    this.#masterKey.check(token);
     if (!(await this.#store.ping())) throw unavailable(undefined);
     return { status: "healthy", cache_type: this.type, ping_response: true, set_cache_response: "success" };
   }
 
   /** @throws GatewayError as `ping`, and invalid_request. */
   async delete(token: string | undefined, body: Buffer): Promise<JsonObject> {
-    this.#checkMaster(token);
+    this.#masterKey.check(token);
     const keys = arrayOf(objectOf(parseJson(body.toString()) as Json | undefined)?.keys);
     const isKey = (key: Json) => typeof key === "string" && key !== "" && key.length <= keyCharsMax;
     if (keys.length === 0 || keys.length > keysMax || !keys.every(isKey)) {
@@ -53,7 +46,7 @@ export class CacheAdmin {
 
   /** @throws GatewayError as `ping`. */
   async flush(token: string | undefined): Promise<JsonObject> {
-    this.#checkMaster(token);
+    this.#masterKey.check(token);
     await this.#inTime(this.#store.clear());
     return { status: "success" };
   }
@@ -65,17 +58,6 @@ export class CacheAdmin {
       throw unavailable(thrown);
     }
   }
-
-  #checkMaster(token: string | undefined): void {
-    if (token === undefined) throw new GatewayError("missing_api_key", "Send the master key.");
-    if (this.#masterDigest === undefined || !timingSafeEqual(this.#masterDigest, digestOf(token))) {
-      throw new GatewayError("permission_denied", "Only the master key may do this.");
-    }
-  }
-}
-
-function digestOf(text: string): Buffer {
-  return hash("sha256", text, "buffer");
 }
 
 function unavailable(cause: unknown): GatewayError {

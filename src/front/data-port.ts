@@ -1,25 +1,33 @@
+import type { AnswerStore } from "../cache/answer-store.ts";
 import type { Clock, Random } from "../clock.ts";
 import { CompletionService } from "../gen/tollgate/completion/v1/completion_pb.ts";
+import { RoutingService } from "../gen/tollgate/completion/v1/routing_pb.ts";
+import type { Secret } from "../secret.ts";
 import { Health } from "../server/health.ts";
 import { listen } from "../server/listen.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
-import { CacheAdmin, type CacheAdminParts } from "./cache-admin.ts";
+import { CacheAdmin } from "./cache-admin.ts";
 import { completionRoutes } from "./connect.ts";
+import { type ExplainGateway, explainRoutes } from "./connect-explain.ts";
 import type { CompletionGateway } from "./doors.ts";
 import { ManagementForwarder } from "./management.ts";
+import { MasterKey } from "./master-key.ts";
 import { createOpenAiDoor } from "./openai.ts";
 
 /** What the data port serves, and where. */
 export interface DataPortOptions {
   readonly gateway: CompletionGateway;
+  readonly explainer: ExplainGateway;
+  /** Who may ask what is nobody else's business; undefined: nobody. */
+  readonly masterKey: Secret | undefined;
   readonly host: string;
   readonly port: number;
   readonly socketPath: string | undefined;
   readonly bodyBytesMax: number;
   /** The KeyService's HTTP address, if LiteLLM's management paths are to be served here too. */
   readonly managementUrl: string | undefined;
-  /** Kept answers, and who may administer them; undefined: none are kept. */
-  readonly answers: CacheAdminParts | undefined;
+  /** Kept answers; undefined: none are kept. */
+  readonly answers: AnswerStore | undefined;
   readonly version: string;
   readonly ready: () => boolean;
   readonly clock: Clock;
@@ -37,15 +45,19 @@ export interface DataPort {
 
 /** Opens the one port applications talk to: OpenAI's HTTP, and gRPC, gRPC-Web and Connect. */
 export async function openDataPort(options: DataPortOptions): Promise<DataPort> {
-  const { gateway, managementUrl, answers, random, bodyBytesMax } = options;
+  const { gateway, explainer, managementUrl, answers, random, bodyBytesMax } = options;
   const management = managementUrl === undefined ? undefined : new ManagementForwarder({ url: managementUrl, random });
-  const cacheAdmin = answers && new CacheAdmin(answers);
-  const health = new Health([CompletionService.typeName]);
+  const masterKey = new MasterKey(options.masterKey);
+  const cacheAdmin = answers && new CacheAdmin({ store: answers, masterKey });
+  const health = new Health([CompletionService.typeName, RoutingService.typeName]);
   const listener = await listen({
     ...options,
     health,
-    services: [CompletionService],
-    routes: (router) => completionRoutes(router, gateway),
+    services: [CompletionService, RoutingService],
+    routes: (router) => {
+      completionRoutes(router, gateway);
+      explainRoutes(router, explainer, masterKey);
+    },
     fallback: createOpenAiDoor({ ...options, management, cacheAdmin, limits: { bodyBytes: bodyBytesMax } }),
     readMaxBytes: bodyBytesMax,
   });

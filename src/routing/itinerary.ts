@@ -160,10 +160,15 @@ export class Itinerary {
     return this.#retry(failure) ?? this.#failover(failure) ?? this.#fallback(failure) ?? stop;
   }
 
+  /** How long the caller waits yet, in milliseconds. */
+  get leftMs(): number {
+    const { deadlineMs, clock } = this.#parts;
+    return deadlineMs === undefined ? Number.POSITIVE_INFINITY : Math.max(1, deadlineMs - clock.monotonicMs());
+  }
+
   /** How long an attempt may take: as configured, but never past the call's deadline. */
   timeoutsAt(deployment: Deployment, isStream: boolean): Timeouts {
-    const { deadlineMs, clock } = this.#parts;
-    const leftMs = deadlineMs === undefined ? Number.POSITIVE_INFINITY : Math.max(1, deadlineMs - clock.monotonicMs());
+    const { leftMs } = this;
     const ownMs = isStream ? deployment.streamTimeoutMs : deployment.timeoutMs;
     const idleMs = isStream ? (deployment.streamIdleTimeoutMs ?? deployment.streamTimeoutMs) : deployment.timeoutMs;
     const timeoutMs = Math.min(ownMs, leftMs);

@@ -21,6 +21,7 @@ const fields = [
   "request_timeout",
   "fallbacks",
   "disable_fallbacks",
+  "priority",
   ...pretended.map(([name]) => name),
 ];
 
@@ -41,8 +42,11 @@ export function readRepeatWishes(body: JsonObject): RepeatWishes | GatewayError 
   if (fallbacks === null) {
     return fault("fallbacks", `a list of at most ${fallbacksMax} models, each its name or an object with \`model\``);
   }
+  const { priority } = body;
+  const isPriority = typeof priority === "number" && Number.isSafeInteger(priority) && priority >= 0;
+  if (priority !== undefined && priority !== null && !isPriority) return fault("priority", "a whole number from 0");
   return {
-    ...{ retries, timeoutMs, fallbacks },
+    ...{ retries, timeoutMs, fallbacks, ...(isPriority && { priority }) },
     disablesFallbacks: body.disable_fallbacks === true,
     pretends: pretended.find(([name]) => body[name] === true)?.[1],
   };

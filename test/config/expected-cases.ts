@@ -112,7 +112,7 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
   "not-served-yet.yaml": {
     ok: true,
     remarks: [
-      "not-served-yet.yaml:5: router_settings.polling_interval: understood, but not served yet: it has no effect",
+      "not-served-yet.yaml:5: router_settings.client_ttl: understood, but not served yet: it has no effect",
       "not-served-yet.yaml:8: litellm_settings.success_callback: understood, but not served yet: it has no effect",
     ],
   },

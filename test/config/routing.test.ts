@@ -118,3 +118,20 @@ test("deployments have the defaults they do not say themselves, and keep their i
   assert.ok(before.modelGroups.has("remote"));
   assert.ok(!after.modelGroups.has("remote"), "a key that is meant and not there is not replaced by another");
 });
+
+test("calls wait for room where the file says for how long, or in which order; what says only how often does nothing", async (context) => {
+  const queueOf = async (router_settings: object, tollgate: object = {}) => {
+    const model_list = [{ model_name: "m", litellm_params }];
+    return configOf(context, JSON.stringify({ model_list, router_settings, tollgate }));
+  };
+  const without = await queueOf({ polling_interval: 0.003 }, { queue_length: 5 });
+  assert.equal(without.router.queue, undefined);
+  assert.deepEqual(without.notices.flatMap(({ path }) => (/polling|queue/.test(path) ? [path] : [])).toSorted(), [
+    "router_settings.polling_interval",
+    "tollgate.queue_length",
+  ]);
+  const litellm = await queueOf({ default_priority: 7, polling_interval: 0.003 });
+  assert.deepEqual(litellm.router.queue, { waitMs: 10_000, lengthMax: 100, pollMs: 10, defaultPriority: 7 });
+  const own = await queueOf({}, { queue_timeout: 2.5, queue_length: 5 });
+  assert.deepEqual(own.router.queue, { waitMs: 2_500, lengthMax: 5, pollMs: 100, defaultPriority: 0 });
+});

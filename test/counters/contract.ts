@@ -3,6 +3,7 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { systemRandom } from "../../src/clock.ts";
 import type { Counters, WindowClaim } from "../../src/counters/counters.ts";
+import { peek } from "../../src/counters/peek.ts";
 import { choosesAmongAlternatives } from "./alternatives.ts";
 import { granted, type Pods, refused, slotClaim, windowClaim } from "./sample-claims.ts";
 
@@ -33,6 +34,30 @@ export function keepsThePromises(name: string, open: () => Promise<Pods>): void 
       const refusal = await refused(a, claim);
       assert.equal(refusal.refused, claim);
       assert.deepEqual(refusal.remaining, [0]);
+    });
+
+    test("a peek tells what lists of claims lack and until when, and takes nothing of any", async () => {
+      const [window, slot] = [windowClaim({ ceiling: 2 }), slotClaim({ group: "user:contract" })];
+      const [tokens, spare] = [windowClaim({ ceiling: 100, amount: 60 }), slotClaim()];
+      assert.deepEqual(await peek(a, [[window], [slot], [tokens, spare], []]), Array(4).fill(undefined));
+      const hold = await granted(a, slot);
+      await granted(b, window);
+      await granted(b, window);
+      await granted(a, tokens);
+      for (let look = 0; look < 3; look += 1) {
+        const lacks = await peek(b, [[window], [slot], [spare, tokens], [spare], []]);
+        assert.deepEqual(
+          lacks.map((lack) => lack?.refused),
+          [window, slot, tokens, undefined, undefined],
+        );
+        const waits = lacks.map((lack) => lack?.retryAfterMs ?? 0);
+        assert.ok((waits[0] ?? 0) > 55_000 && (waits[0] ?? 0) <= 62_000, `the window is waited for: ${waits}`);
+        assert.ok((waits[1] ?? 0) >= 1 && (waits[1] ?? 0) <= 1_000, `the slot is waited for: ${waits}`);
+      }
+      await hold.release([]);
+      assert.deepEqual(await peek(b, [[slot]]), [undefined]);
+      await (await granted(b, spare)).release([]);
+      assert.equal(await left(a, window), 0, "as much is left as before");
     });
 
     test("of 400 takes at the same time over three pods exactly 100 fit into 100", async () => {

@@ -26,7 +26,7 @@ async function run(argv: readonly string[]) {
 
 test("a wrong command line is told of before anything is asked, with 64", async () => {
   const wrong: [string[], RegExp][] = [
-    [["keys", "explode"], /"explode" is none of create, list, info/],
+    [["keys", "explode"], /"explode" is none of create, list, aliases, info/],
     [["keys", "info"], /it is written: tollgate keys info KEY/],
     [["keys", "info", ""], /it is written/],
     [["keys", "info", "a", "b"], /it is written/],
