@@ -6,7 +6,7 @@ import type { Limit } from "../keys/authority.ts";
 import type { Bounds } from "../spend/cost.ts";
 import { countTokens, likelyInputTokens } from "./estimate.ts";
 import type { Option } from "./option.ts";
-import { alternativesOf, type Place, placeAt } from "./place.ts";
+import { alternativesOf, type FreePlace, placeAt } from "./place.ts";
 import { deploymentsFull, duplicateRequest, idempotencyKeyReused, rateLimited } from "./refusals.ts";
 
 const limitWindowMs = 60_000;
@@ -53,7 +53,7 @@ export interface LimitAsk {
  *
  * @throws GatewayError rate_limit_exceeded, duplicate_request, idempotency_key_reused, deployments_full; CountersUnavailable.
  */
-export async function takeLimits(counters: Counters, ask: LimitAsk): Promise<{ hold: LimitHold; place: Place }> {
+export async function takeLimits(counters: Counters, ask: LimitAsk): Promise<{ hold: LimitHold; place: FreePlace }> {
   const { limits, options } = ask;
   const claims = [...claimsOf(ask), ...onceClaims(ask)];
   const alternatives = alternativesOf(options, tokensOf(ask, "total"));
@@ -73,7 +73,7 @@ export async function takeLimits(counters: Counters, ask: LimitAsk): Promise<{ h
     : idempotencyKeyReused();
 }
 
-function firstPlace([first]: readonly Option[]): Place {
+function firstPlace([first]: readonly Option[]): FreePlace {
   if (first === undefined) throw new RangeError("a call is admitted to at least one deployment");
   return placeAt(first, undefined);
 }
