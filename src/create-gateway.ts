@@ -28,6 +28,7 @@ import { ModelSync } from "./keys/model-sync.ts";
 import { Overdraft } from "./keys/overdraft.ts";
 import { RemoteAuthority } from "./keys/remote.ts";
 import { Shipper } from "./keys/shipper.ts";
+import { SpentBudgets } from "./keys/spent-budgets.ts";
 import { Closers } from "./lifecycle.ts";
 import { usdNumber } from "./money.ts";
 import { ProviderHttp } from "./providers/http.ts";
@@ -100,12 +101,18 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   };
   const shipper = new Shipper({ journal, authority, clock, random, telemetry, onBooked });
   const health = new Health({ clock, board });
+  const spent = new SpentBudgets({ clock });
   const tokenCounter = new TokenCounter({ clock });
   const snapshots = new Snapshots({
     config,
     routerOf: (current) =>
       new Router({
-        ...{ config: current, random, facts: health },
+        ...{ config: current, random },
+        facts: {
+          loadOf: (deployment) => health.loadOf(deployment),
+          stateOf: (deployment) => health.stateOf(deployment),
+          spentOf: (deployment) => spent.of(deployment),
+        },
         priceOf: (deployment) => priceBehindWildcard(deployment, clock.nowMs()),
       }),
   });
@@ -126,10 +133,10 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   const providers = new ProviderSet({ http, clock });
   const cache = createAnswerCache(options);
   const admission = new Admission({
-    ...{ decisions, leases, overdraft, journal, counters, clock },
+    ...{ decisions, leases, overdraft, spent, journal, counters, clock },
     isClosedAlone: alone.mode === "closed",
     unpricedModels: config.unpricedModels,
-    countedTokens: config.countedTokens,
+    ...{ countedTokens: config.countedTokens, tagBudgets: config.tagBudgets },
     countUnpriced: (model) => metrics.unpriced.inc({ model }),
   });
   const gateway = new Gateway({

@@ -82,7 +82,7 @@ export const errorTable = {
     type: "rate_limit_error",
     retry: true,
     blame: "operator",
-    meaning: "Every deployment of the model is at a limit of its own (`rpm`, `tpm`, `max_parallel_requests`); `retry-after` is true.",
+    meaning: "Every deployment of the model is at a limit of its own (`rpm`, `tpm`, `max_parallel_requests`, a budget of its own or its provider's); `retry-after` is true.",
   },
   provider_rate_limited: { httpStatus: 429, rpcCode: RpcCode.resourceExhausted, type: "rate_limit_error", retry: true, blame: "provider", meaning: "Every deployment tried was rate limited by its provider." },
   provider_auth_failed: { httpStatus: 502, rpcCode: RpcCode.failedPrecondition, type: "provider_error", retry: false, blame: "operator", meaning: "The provider refused the gateway's own credentials." },

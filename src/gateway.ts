@@ -304,7 +304,7 @@ export class Gateway {
     const timeouts = itinerary.timeoutsAt(deployment, request.stream);
     const number = call.begin(deployment, timeouts.timeoutMs);
     itinerary.begin(deployment);
-    const spending = await ticket.begin(number, place);
+    const spending = ticket.begin(number, place);
     const trace = call.trace.attempt(attemptFacts(request, deployment, number));
     const attempt = new Attempt({ spending, trace, clock: this.#clock, board: this.#board, isStream: request.stream });
     const limit = this.#firstEventLimit(caller, timeouts, control);

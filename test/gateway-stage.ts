@@ -17,7 +17,9 @@ import { Decisions, decisionDefaults } from "../src/keys/decisions.ts";
 import { Journal, journalDefaults } from "../src/keys/journal.ts";
 import { Leases } from "../src/keys/leases.ts";
 import { Overdraft } from "../src/keys/overdraft.ts";
+import { SpentBudgets } from "../src/keys/spent-budgets.ts";
 import type { Provider, ProviderCall } from "../src/providers/provider.ts";
+import type { DeploymentFacts } from "../src/routing/candidate.ts";
 import { Health } from "../src/routing/health.ts";
 import { Router } from "../src/routing/router.ts";
 import { Snapshots } from "../src/routing/snapshots.ts";
@@ -82,6 +84,12 @@ export class GatewayStage implements Telemetry {
   readonly counters = createMemoryCounters({ clock: this.clock });
   readonly board = sampleBoard(this.clock);
   readonly health = new Health({ clock: this.clock, board: this.board });
+  readonly facts: DeploymentFacts = {
+    loadOf: (deployment) => this.health.loadOf(deployment),
+    stateOf: (deployment) => this.health.stateOf(deployment),
+    spentOf: (deployment) => this.spent.of(deployment),
+  };
+  readonly spent = new SpentBudgets({ clock: this.clock });
   readonly gateway: Gateway;
   readonly snapshots: Snapshots;
   readonly leases: Leases;
@@ -123,7 +131,7 @@ export class GatewayStage implements Telemetry {
     this.decisions = decisions;
     this.snapshots = new Snapshots({
       config: sampleConfig(options.deployments ?? [sampleDeployment()], options.config),
-      routerOf: (config) => new Router({ config, facts: this.health, random: () => 0, priceOf: () => undefined }),
+      routerOf: (config) => new Router({ config, facts: this.facts, random: () => 0, priceOf: () => undefined }),
     });
     this.gateway = new Gateway({
       admission: new Admission({
@@ -132,6 +140,8 @@ export class GatewayStage implements Telemetry {
         isClosedAlone: alone?.mode === "closed",
         unpricedModels: options.config?.unpricedModels ?? "refuse",
         countedTokens: options.config?.countedTokens ?? "total",
+        tagBudgets: options.config?.tagBudgets ?? new Map(),
+        spent: this.spent,
         countUnpriced: (model) => void this.unpriced.push(model),
       }),
       snapshots: this.snapshots,

@@ -67,6 +67,7 @@ export function sampleConfig(deployments: readonly Deployment[], facts: Partial<
     redisUnavailable: "local_share",
     answerCache: undefined,
     unpricedModels: "refuse",
+    tagBudgets: new Map(),
     countedTokens: "total",
     keyServiceUnavailable: { mode: "lease_only" },
     spendLogRetentionMs: undefined,

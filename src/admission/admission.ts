@@ -1,36 +1,26 @@
 import type { Clock } from "../clock.ts";
 import type { Caller, CompletionRequest } from "../completion.ts";
 import type { CountedTokens, Deployment, UnpricedModels } from "../config/config.ts";
-import { type Counters, CountersUnavailable, type Shortage } from "../counters/counters.ts";
+import type { ConfiguredBudget } from "../config/configured-budget.ts";
+import type { Counters, Shortage } from "../counters/counters.ts";
 import { GatewayError } from "../errors.ts";
-import {
-  AuthorityUnavailable,
-  type BudgetRefusal,
-  type Grant,
-  type Limit,
-  type PartyGrant,
-  type Payer,
-} from "../keys/authority.ts";
+import { AuthorityUnavailable, type Grant, type Limit, type PartyGrant, type Payer } from "../keys/authority.ts";
 import type { Decisions } from "../keys/decisions.ts";
 import type { Journal } from "../keys/journal.ts";
-import type { Reservation } from "../keys/lease.ts";
 import type { Leases } from "../keys/leases.ts";
 import type { Overdraft } from "../keys/overdraft.ts";
-import type { Nanos } from "../money.ts";
+import type { SpentBudgets } from "../keys/spent-budgets.ts";
 import { boundsOf } from "./estimate.ts";
-import { foreseeLimits, type LimitAsk, type LimitHold, takeLimits, tokensOf } from "./limits.ts";
+import { foreseeLimits, freePlace, type LimitAsk, type LimitHold, takeLimits, tokensOf } from "./limits.ts";
+import { isLimited, Money } from "./money.ts";
 import { Need } from "./need.ts";
 import type { Option } from "./option.ts";
 import { partiesOf, payerOf } from "./payer.ts";
-import { type Place, takePlace } from "./place.ts";
-import { blocked, budgetExceeded, modelNotAllowed, partyBlocked } from "./refusals.ts";
+import { type FreePlace, type Place, takePlace } from "./place.ts";
+import { blocked, modelNotAllowed, partyBlocked } from "./refusals.ts";
 import { type Leg, Ticket } from "./ticket.ts";
+import { unavailable } from "./unavailable.ts";
 import { mayBeUsedFor } from "./whitelist.ts";
-
-/** Shorter answers are not worth their input: the call is refused instead of shortened. */
-const outputTokensMin = 16;
-/** So often a call is shortened; others may take what a refusal said was left. */
-const shortenedMax = 2;
 
 /** What is asked for a call. */
 interface CallAsk {
@@ -65,14 +55,14 @@ export interface Foresight {
 /** May this call go ahead? Who asks, and whether limits and money have room. */
 export class Admission {
   readonly #decisions: Decisions;
-  readonly #leases: Leases;
-  readonly #overdraft: Overdraft | undefined;
+  readonly #money: Money;
   readonly #isClosedAlone: boolean;
   readonly #journal: Journal;
   readonly #counters: Counters;
   readonly #clock: Clock;
   readonly #unpricedModels: UnpricedModels;
   readonly #countedTokens: CountedTokens;
+  readonly #tagBudgets: ReadonlyMap<string, ConfiguredBudget>;
   readonly #countUnpriced: (modelGroup: string) => void;
 
   constructor(parts: {
@@ -80,6 +70,8 @@ export class Admission {
     leases: Leases;
     /** What calls are paid from while the KeyService is away; undefined: nothing but what was borrowed. */
     overdraft?: Overdraft | undefined;
+    /** Told of budgets of deployments and providers that have no room. */
+    spent: SpentBudgets;
     /** Whether no call is let through while the KeyService is away. */
     isClosedAlone: boolean;
     journal: Journal;
@@ -89,18 +81,20 @@ export class Admission {
     unpricedModels: UnpricedModels;
     /** What limits on tokens count. */
     countedTokens: CountedTokens;
+    /** The configuration's, by tag. */
+    tagBudgets: ReadonlyMap<string, ConfiguredBudget>;
     /** Told of each call that may reach a deployment without a price. */
     countUnpriced: (modelGroup: string) => void;
   }) {
     this.#decisions = parts.decisions;
-    this.#leases = parts.leases;
-    this.#overdraft = parts.overdraft;
+    this.#money = new Money(parts);
     this.#isClosedAlone = parts.isClosedAlone;
     this.#journal = parts.journal;
     this.#counters = parts.counters;
     this.#clock = parts.clock;
     this.#unpricedModels = parts.unpricedModels;
     this.#countedTokens = parts.countedTokens;
+    this.#tagBudgets = parts.tagBudgets;
     this.#countUnpriced = parts.countUnpriced;
   }
 
@@ -161,23 +155,24 @@ export class Admission {
    */
   async move(ticket: Ticket, grant: Grant, ask: LegAsk): Promise<void> {
     const { tags, pricedAtMs } = ticket;
-    const { leg, hold, reservation, place } = await this.#enter(
-      { ...ask, grant, tags, pricedAtMs },
-      undefined,
-      ticket.limitsTaken,
-    );
-    ticket.move(leg, hold, reservation, place);
+    const { leg, hold, place } = await this.#enter({ ...ask, grant, tags, pricedAtMs }, undefined, ticket.limitsTaken);
+    ticket.move(leg, hold, place);
   }
 
   /**
-   * A place for another attempt.
+   * A place for another attempt, and the money for it.
    *
    * @param options the best first; at least one.
-   * @throws GatewayError deployments_full, counters_unavailable.
+   * @throws GatewayError deployments_full, budget_exceeded, unavailable counters or KeyService.
    */
   async takePlace(ticket: Ticket, options: readonly Option[]): Promise<Place> {
+    const { tokens, payAt } = ticket.leg;
+    return payAt(await this.#takePlace(options, tokens), options);
+  }
+
+  async #takePlace(options: readonly Option[], tokens: number): Promise<FreePlace> {
     try {
-      return await takePlace(this.#counters, options, ticket.leg.tokens);
+      return await takePlace(this.#counters, options, tokens);
     } catch (thrown) {
       throw unavailable(thrown);
     }
@@ -198,7 +193,10 @@ export class Admission {
       shortages = limits.shortages;
       this.#checkPriced(payer, deployments);
       if (limits.refusal !== undefined) throw limits.refusal;
-      (await this.#reserve(payer, need, bounds.outputTokensMax, capIsOurs)).reservation.release();
+      const bill = { payer, need, longest: bounds.outputTokensMax, mayShorten: capIsOurs };
+      // Nothing of a deployment is taken here.
+      const takeNext = async (left: readonly Option[]) => freePlace(left);
+      (await this.#money.payAt(bill, freePlace(options), options, takeNext)).place.giveBack();
       return { refusal: undefined, shortages };
     } catch (thrown) {
       const refusal = unavailable(thrown);
@@ -211,7 +209,7 @@ export class Admission {
     ask: LegAsk & { grant: Grant; tags: readonly string[]; pricedAtMs: number },
     idempotencyKey: string | undefined,
     taken: readonly Limit[],
-  ): Promise<{ leg: Leg; hold: LimitHold; reservation: Reservation; place: Place }> {
+  ): Promise<{ leg: Leg; hold: LimitHold; place: Place }> {
     const { request, deployments, modelGroup, options } = ask;
     const payer = await this.#payerFor(ask, ask.tags);
     const counted = this.#countedTokens;
@@ -219,19 +217,22 @@ export class Admission {
     const { bounds, need, capIsOurs, metered } = needOf({ ...ask, payer, counted });
     const once = idempotencyKey === undefined ? undefined : { keyId: payer.keyId, idempotencyKey };
     const limits = taken.length === 0 ? payer.limits : payer.limits.filter((limit) => !taken.includes(limit));
-    const { hold, place } = await this.#takeLimits({ limits, request, bounds, counted, once, options });
+    const tokens = tokensOf({ request, bounds }, "total");
+    const { hold, place: free } = await this.#takeLimits({ limits, request, bounds, counted, once, options });
+    const takeNext = (left: readonly Option[]) => this.#takePlace(left, tokens);
     try {
-      const { reservation, outputTokensMax } = await this.#reserve(payer, need, bounds.outputTokensMax, capIsOurs);
+      const bill = { payer, need, longest: bounds.outputTokensMax, mayShorten: capIsOurs };
+      const { place, outputTokensMax } = await this.#money.payAt(bill, free, options, takeNext);
+      const further = { payer, need, longest: outputTokensMax, mayShorten: false };
       const leg = {
-        ...{ payer, request, modelGroup },
+        ...{ payer, request, modelGroup, tokens },
         // A caller's own cap is sent as it is; without one, the promises need ours.
         outputTokensMax: capIsOurs && metered ? outputTokensMax : undefined,
-        tokens: tokensOf({ request, bounds }, "total"),
-        reserve: async () => (await this.#reserve(payer, need, outputTokensMax, false)).reservation,
+        payAt: async (at: FreePlace, others: readonly Option[]) =>
+          (await this.#money.payAt(further, at, others, takeNext)).place,
       };
-      return { leg, hold, reservation, place };
+      return { leg, hold, place };
     } catch (thrown) {
-      place.end(0);
       await hold.giveBack();
       throw thrown;
     }
@@ -242,7 +243,7 @@ export class Admission {
     { grant, request, models }: { grant: Grant; request: CompletionRequest; models: readonly string[] },
     tags: readonly string[],
   ): Promise<Payer> {
-    const parties = partiesOf(grant, request.endUser, tags);
+    const parties = partiesOf(grant, request.endUser, tags, this.#tagBudgets);
     if (parties.length === 0) return payerOf(grant, [], models);
     let known: readonly PartyGrant[];
     try {
@@ -257,7 +258,7 @@ export class Admission {
     return payerOf(grant, known, models);
   }
 
-  async #takeLimits(ask: LimitAsk): Promise<{ hold: LimitHold; place: Place }> {
+  async #takeLimits(ask: LimitAsk): Promise<{ hold: LimitHold; place: FreePlace }> {
     try {
       return await takeLimits(this.#counters, ask);
     } catch (thrown) {
@@ -265,52 +266,14 @@ export class Admission {
     }
   }
 
-  /**
-   * Sets aside what an attempt may cost.
-   *
-   * @param mayShorten whether, if that is more than a budget has, choices may become as short as it can pay.
-   * @returns also how long choices may become.
-   */
-  async #reserve(
-    payer: Payer,
-    need: Need,
-    longest: number,
-    mayShorten: boolean,
-  ): Promise<{ reservation: Reservation; outputTokensMax: number }> {
-    let outputTokensMax = longest;
-    for (let shortened = 0; ; shortened++) {
-      const amount = need.amountAt(outputTokensMax);
-      const outcome = await this.#ask(payer, amount);
-      if (!("budget" in outcome)) return { reservation: outcome, outputTokensMax };
-      const { budget, spent, reserved } = outcome;
-      const room = (budget.max ?? 0n) - spent - reserved + this.#leases.roomFor(payer);
-      const affordable = mayShorten && shortened < shortenedMax ? need.outputTokensFor(room) : 0;
-      if (affordable < outputTokensMin || affordable >= outputTokensMax) throw budgetExceeded(outcome, amount);
-      outputTokensMax = affordable;
-    }
-  }
-
-  async #ask(payer: Payer, amount: Nanos): Promise<Reservation | BudgetRefusal> {
-    if (this.#overdraft !== undefined && !this.#decisions.connected && isLimited(payer)) {
-      // Nobody waits for an answer that is not to be expected.
-      const here = this.#leases.reserveHere(payer, amount) ?? this.#overdraft.take(payer, amount);
-      if (here !== undefined) return here;
-    }
-    try {
-      return await this.#leases.reserve(payer, amount);
-    } catch (thrown) {
-      const overdrawn = thrown instanceof AuthorityUnavailable ? this.#overdraft?.take(payer, amount) : undefined;
-      if (overdrawn !== undefined) return overdrawn;
-      throw unavailable(thrown);
-    }
-  }
-
   #checkPriced(payer: Payer, deployments: readonly Deployment[]): void {
-    const unpriced = deployments.find(({ price }) => price === undefined);
-    if (unpriced === undefined) return;
-    const { modelGroup } = unpriced;
+    const unpriced = deployments.filter(({ price }) => price === undefined);
+    const [first] = unpriced;
+    if (first === undefined) return;
+    const { modelGroup } = first;
     this.#countUnpriced(modelGroup);
-    if (this.#unpricedModels === "flag" || !isLimited(payer)) return;
+    const isHeld = isLimited(payer) || unpriced.some(({ budgets }) => budgets !== undefined);
+    if (this.#unpricedModels === "flag" || !isHeld) return;
     throw new GatewayError(
       "unpriced_model",
       `Model "${modelGroup}" has no price, so a budget cannot be held. Set input_cost_per_token and output_cost_per_token ` +
@@ -326,32 +289,12 @@ function needOf(
 ) {
   const { request, deployments, payer, counted, pricedAtMs } = ask;
   const bounds = boundsOf(request, deployments, payer.limits, counted);
-  const metered = isMetered(payer, counted);
+  const metered = isMetered(payer, counted) || deployments.some(({ budgets }) => budgets !== undefined);
   const capIsOurs = request.outputTokensMax === undefined;
   return { bounds, capIsOurs, metered, need: new Need(bounds, deployments, capIsOurs && metered, pricedAtMs) };
-}
-
-function isLimited({ budgets }: Payer): boolean {
-  return budgets.some((budget) => budget.max !== undefined);
 }
 
 /** Whether anything about the payer depends on how long answers become. */
 function isMetered(payer: Payer, counted: CountedTokens): boolean {
   return isLimited(payer) || (counted !== "input" && payer.limits.some((limit) => limit.kind === "tokens"));
-}
-
-function unavailable(thrown: unknown): GatewayError {
-  if (thrown instanceof AuthorityUnavailable) {
-    return new GatewayError("keyservice_unavailable", "The key service cannot be reached. Try again shortly.", {
-      retryAfterMs: 1000,
-      cause: thrown,
-    });
-  }
-  if (thrown instanceof CountersUnavailable) {
-    return new GatewayError("counters_unavailable", "The rate limit store cannot be reached. Try again shortly.", {
-      retryAfterMs: 1000,
-      cause: thrown,
-    });
-  }
-  return GatewayError.from(thrown);
 }

@@ -8,7 +8,7 @@ import type { Limit } from "../keys/authority.ts";
 import type { Bounds } from "../spend/cost.ts";
 import { countTokens, likelyInputTokens } from "./estimate.ts";
 import type { Option } from "./option.ts";
-import { alternativesOf, claimsAt, type Place, placeAt } from "./place.ts";
+import { alternativesOf, claimsAt, type FreePlace, placeAt } from "./place.ts";
 import { deploymentsFull, duplicateRequest, idempotencyKeyReused, rateLimited } from "./refusals.ts";
 
 const limitWindowMs = 60_000;
@@ -55,11 +55,11 @@ export interface LimitAsk {
  *
  * @throws GatewayError rate_limit_exceeded, duplicate_request, idempotency_key_reused, deployments_full; CountersUnavailable.
  */
-export async function takeLimits(counters: Counters, ask: LimitAsk): Promise<{ hold: LimitHold; place: Place }> {
+export async function takeLimits(counters: Counters, ask: LimitAsk): Promise<{ hold: LimitHold; place: FreePlace }> {
   const { limits, options } = ask;
   const claims = [...claimsOf(ask), ...onceClaims(ask)];
   const alternatives = alternativesOf(options, tokensOf(ask, "total"));
-  if (claims.length === 0 && alternatives === undefined) return { hold: nothingHeld, place: firstPlace(options) };
+  if (claims.length === 0 && alternatives === undefined) return { hold: nothingHeld, place: freePlace(options) };
   const verdict = await counters.take(claims, alternatives);
   if (verdict.ok) {
     const option = options[verdict.chosen ?? 0];
@@ -100,7 +100,8 @@ export async function foreseeLimits(
   return { refusal: deploymentsFull(options, { full, retryAfterMs }), shortages: places };
 }
 
-function firstPlace([first]: readonly Option[]): Place {
+/** A place at the best option, of whose limits nothing is taken. */
+export function freePlace([first]: readonly Option[]): FreePlace {
   if (first === undefined) throw new RangeError("a call is admitted to at least one deployment");
   return placeAt(first, undefined);
 }

@@ -1,18 +1,25 @@
+import type { ConfiguredBudget } from "../config/configured-budget.ts";
 import type { Grant, Party, PartyGrant, Payer } from "../keys/authority.ts";
 import { matchWildcard } from "../wildcard.ts";
 
-/** What a call names besides its key, as far as the books know any such things. */
+/**
+ * What a call names besides its key, as far as the books know any such things.
+ *
+ * @param tagBudgets the configuration's, by tag.
+ */
 export function partiesOf(
-  { partyScopes }: Grant,
+  { partyScopes }: Pick<Grant, "partyScopes">,
   endUser: string | undefined,
   tags: readonly string[],
+  tagBudgets: ReadonlyMap<string, ConfiguredBudget>,
 ): readonly Party[] {
-  if (partyScopes.length === 0) return [];
+  if (partyScopes.length === 0 && tagBudgets.size === 0) return [];
   const parties: Party[] = [];
   if (endUser !== undefined && endUser !== "" && partyScopes.includes("end_user")) {
     parties.push({ scope: "end_user", id: endUser });
   }
   if (partyScopes.includes("tag")) for (const id of tags) parties.push({ scope: "tag", id });
+  if (tagBudgets.size > 0) parties.push(...tags.flatMap((id) => tagBudgets.get(id) ?? []));
   return parties;
 }
 
@@ -40,6 +47,18 @@ export function payerOf(grant: Grant, parties: readonly PartyGrant[], models: re
     id: [payer.keyId, ...extraBudgetIds].join(" "),
     keyId: payer.keyId,
     limits: [...payer.limits, ...limits],
+    budgets: [...payer.budgets, ...extra],
+    extraBudgetIds,
+  };
+}
+
+/** Who pays for attempts where a deployment or its provider has budgets too. */
+export function payerAt(payer: Payer, parties: readonly PartyGrant[]): Payer {
+  const extra = parties.flatMap(({ budgets }) => budgets);
+  const extraBudgetIds = [...payer.extraBudgetIds, ...extra.map(({ budgetId }) => budgetId)].sort();
+  return {
+    ...payer,
+    id: [payer.keyId, ...extraBudgetIds].join(" "),
     budgets: [...payer.budgets, ...extra],
     extraBudgetIds,
   };

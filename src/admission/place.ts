@@ -1,4 +1,6 @@
 import type { Claim, Counters, Hold } from "../counters/counters.ts";
+import type { Payer } from "../keys/authority.ts";
+import type { Reservation } from "../keys/lease.ts";
 import type { Option } from "./option.ts";
 import { deploymentsFull } from "./refusals.ts";
 
@@ -6,20 +8,32 @@ const limitWindowMs = 60_000;
 /** How long a slot outlives a pod that died with it. */
 const slotTtlMs = 30_000;
 
+/** Money for one attempt. */
+interface Paid {
+  /** With the budgets of where it is made. */
+  readonly payer: Payer;
+  readonly reservation: Reservation;
+}
+
 /** A deployment with room for one attempt, which is taken. */
-export interface Place extends Option {
+export interface FreePlace extends Option {
   /** The attempt is over. Acts once. @param tokens what it really used. */
   end(tokens: number): void;
   /** No attempt is made there: as if it had never been taken. Acts once. */
   giveBack(): void;
 }
 
-/** As many of the options as may be needed: up to the first that takes nothing, which always fits. */
+/** The same, and what pays for the attempt. */
+export interface Place extends FreePlace {
+  readonly paid: Paid;
+}
+
+/** As many of the options as may be needed: up to the first that takes nothing and has no budget, which always fits. */
 export function neededOf(ranked: Iterable<Option>): Option[] {
   const options: Option[] = [];
   for (const option of ranked) {
     options.push(option);
-    if (!isLimited(option)) break;
+    if (!isLimited(option) && option.deployment.budgets === undefined) break;
   }
   return options;
 }
@@ -60,7 +74,7 @@ export function claimsAt({ deployment, isProbe }: Option, tokens: number): Claim
 }
 
 /** @param hold of what was taken there; undefined: nothing was. */
-export function placeAt(option: Option, hold: Hold | undefined): Place {
+export function placeAt(option: Option, hold: Hold | undefined): FreePlace {
   const { deployment, isProbe } = option;
   if (hold === undefined) return { deployment, isProbe, end: () => {}, giveBack: () => {} };
   const used = (tokens: number) => claimsAt(option, 0).map(({ name }) => (name === "tokens" ? tokens : undefined));
@@ -71,12 +85,22 @@ export function placeAt(option: Option, hold: Hold | undefined): Place {
   };
 }
 
+/** A place, and money for an attempt there. */
+export function paidPlace(place: FreePlace, paid: Paid): Place {
+  const { deployment, isProbe } = place;
+  const giveBack = () => {
+    paid.reservation.release();
+    place.giveBack();
+  };
+  return { deployment, isProbe, end: (tokens) => place.end(tokens), giveBack, paid };
+}
+
 /**
  * Takes a place at the first option that has room.
  *
  * @throws GatewayError deployments_full; CountersUnavailable.
  */
-export async function takePlace(counters: Counters, options: readonly Option[], tokens: number): Promise<Place> {
+export async function takePlace(counters: Counters, options: readonly Option[], tokens: number): Promise<FreePlace> {
   const alternatives = alternativesOf(options, tokens);
   if (alternatives === undefined) return placeAt(firstOf(options), undefined);
   const verdict = await counters.take([], alternatives);

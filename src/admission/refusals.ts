@@ -39,6 +39,25 @@ export function budgetExceeded(refusal: BudgetRefusal, needed: bigint): GatewayE
   );
 }
 
+/** Of every deployment that was left a budget has no room: its own or its provider's. @param needed by the call. */
+export function deploymentsSpent(
+  modelGroup: string,
+  { budget, spent, reserved, resetsAtMs }: BudgetRefusal,
+  needed: bigint,
+): GatewayError {
+  const { scope, scopeId, window } = budget;
+  const max = formatUsd(budget.max ?? 0n);
+  const period = window === undefined ? "" : ` (${window} window)`;
+  const inFlight = reserved > 0n ? ` and $${formatUsd(reserved)} reserved by calls in flight` : "";
+  const resets = resetsAtMs === undefined ? "" : ` It resets at ${new Date(resetsAtMs).toISOString()}.`;
+  return new GatewayError(
+    "deployments_full",
+    `No deployments available - crossed budget: ${scopeName(scope)}=${scopeId}${period} Current cost: $${formatUsd(spent)}${inFlight}, ` +
+      `Max budget: $${max}; this call may cost up to $${formatUsd(needed)}.${resets}`,
+    { retry: false, metadata: { model: modelGroup, scope, scopeId, maxUsd: max, spentUsd: formatUsd(spent) } },
+  );
+}
+
 /** A limit without room. `retryAfterMs` is when it will have some. */
 export function rateLimited(limit: Limit, retryAfterMs: number): GatewayError {
   const never = limit.ceiling <= 0;

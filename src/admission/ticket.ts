@@ -9,7 +9,8 @@ import type { Nanos } from "../money.ts";
 import { costOf, priceAt } from "../spend/cost.ts";
 import { billedUsage, countTokens, estimatedUsage } from "./estimate.ts";
 import type { LimitHold } from "./limits.ts";
-import type { Place } from "./place.ts";
+import type { Option } from "./option.ts";
+import type { FreePlace, Place } from "./place.ts";
 
 /** What a call may do in one group of deployments. */
 export interface Leg {
@@ -21,8 +22,8 @@ export interface Leg {
   readonly outputTokensMax: number | undefined;
   /** What an attempt may use, as limits count it. */
   readonly tokens: number;
-  /** Money for another attempt. */
-  readonly reserve: () => Promise<Reservation>;
+  /** Pays for another attempt at a place; or at the next of the options, where budgets of a deployment or provider have no room. */
+  readonly payAt: (free: FreePlace, options: readonly Option[]) => Promise<Place>;
 }
 
 interface TicketParts {
@@ -33,8 +34,7 @@ interface TicketParts {
   readonly callId: string;
   readonly traceId: string;
   readonly hold: LimitHold;
-  readonly reservation: Reservation;
-  /** Where the first attempt is made. */
+  /** Where the first attempt is made, paid for. */
   readonly place: Place;
   /** Unix time, milliseconds: the prices of this moment apply to the whole call, as they did to its reservation. */
   readonly pricedAtMs: number;
@@ -86,7 +86,6 @@ export class Ticket {
   readonly #holds: LimitHold[];
   #leg: Leg;
   /** Taken, and no attempt begun with it yet. */
-  #reservation: Reservation | undefined;
   #place: Place | undefined;
   #limitsTaken: readonly Limit[];
   #tokensUsed = 0;
@@ -98,7 +97,6 @@ export class Ticket {
     this.#holds = [parts.hold];
     this.#leg = parts.leg;
     this.#limitsTaken = parts.leg.payer.limits;
-    this.#reservation = parts.reservation;
     this.#place = parts.place;
   }
 
@@ -143,36 +141,32 @@ export class Ticket {
   }
 
   /** The call goes on in another group: with a place there, and with shares of the limits that hold only there. */
-  move(leg: Leg, hold: LimitHold, reservation: Reservation, place: Place): void {
+  move(leg: Leg, hold: LimitHold, place: Place): void {
     this.#giveBackUnused();
     this.#leg = leg;
     this.#limitsTaken = [...new Set([...this.#limitsTaken, ...leg.payer.limits])];
     this.#holds.push(hold);
-    this.#reservation = reservation;
     this.#place = place;
   }
 
   /**
    * Begins an attempt: from here on a crash finds it in the journal. If it throws, the place is given back.
    *
-   * @throws GatewayError journal_unavailable: it cannot be recorded, so it must not be made; budget_exceeded when an earlier
-   * attempt used the money up; the reason of the caller's signal, if it has aborted: what is not begun costs nothing.
+   * @throws GatewayError journal_unavailable: it cannot be recorded, so it must not be made; the reason of the caller's signal, if it has aborted: what is not begun costs nothing.
    */
-  async begin(number: number, place: Place): Promise<Spending> {
+  begin(number: number, place: Place): Spending {
     const { journal, clock, caller } = this.#parts;
-    const { request, reserve } = this.#leg;
-    let reservation = this.#reservation;
-    this.#reservation = undefined;
+    const { request } = this.#leg;
+    const { payer, reservation } = place.paid;
     try {
-      reservation ??= await reserve();
       caller.signal.throwIfAborted();
       const { deployment } = place;
-      const record = this.#openRecord(number, deployment, reservation);
+      const record = this.#openRecord(number, deployment, payer, reservation);
       journal.appendOpen(record);
       const price = deployment.price && priceAt(deployment.price, this.#parts.pricedAtMs);
       return new Spending({ ticket: this, place, reservation, record, price, request, journal, clock });
     } catch (thrown) {
-      reservation?.release();
+      reservation.release();
       place.end(0);
       throw thrown;
     }
@@ -193,7 +187,7 @@ export class Ticket {
   }): void {
     const { deployment, usage, status, startedAtMs } = again;
     this.#giveBackUnused();
-    const record = { ...this.#openRecord(1, deployment, nothingReserved), startedAtMs };
+    const record = { ...this.#openRecord(1, deployment, this.#leg.payer, nothingReserved), startedAtMs };
     const result = { status, responseId: undefined, firstOutputAtMs: startedAtMs };
     const settled = settledRecord(record, result, usage, 0n, this.#parts.clock.nowMs());
     this.#parts.journal.appendSettled({ ...settled, cacheHit: true });
@@ -209,18 +203,17 @@ export class Ticket {
   }
 
   #giveBackUnused(): void {
-    this.#reservation?.release();
-    this.#reservation = undefined;
     this.takePlace()?.giveBack();
   }
 
   #openRecord(
     number: number,
     deployment: AnsweringDeployment,
+    payer: Payer,
     reservation: Pick<Reservation, "leaseId" | "amount">,
   ): OpenRecord {
     const { tags, callId, traceId, clock } = this.#parts;
-    const { payer, request, modelGroup } = this.#leg;
+    const { request, modelGroup } = this.#leg;
     return {
       callId,
       attempt: number,

@@ -3,6 +3,7 @@ import { Secret } from "../secret.ts";
 import { matchWildcard } from "../wildcard.ts";
 import { compileAlerting } from "./alerting.ts";
 import { compileAnswerCache } from "./answer-cache.ts";
+import { compileBudgets } from "./budget-config.ts";
 import type { Config, Deployment, UnpricedModels } from "./config.ts";
 import { compileEntry, unsetText } from "./deployments.ts";
 import { compileKeyRules } from "./key-rules.ts";
@@ -55,6 +56,7 @@ export async function compile(parts: Compilation): Promise<Config> {
     redisUnavailable: file.tollgate?.redis_unavailable ?? "local_share",
     keyServiceUnavailable: keyServiceUnavailableOf(file, remarks),
     unpricedModels: unpricedModelsOf(file),
+    tagBudgets: compileBudgets("tag", settings?.tag_budget_config),
     countedTokens: general?.token_rate_limit_type ?? "total",
     storesModels: general?.store_model_in_db,
     masterKey: general?.master_key ?? secretOf(resolved.lookup("LITELLM_MASTER_KEY")),
@@ -110,6 +112,7 @@ async function compileGroups(parts: Compilation, environment: string | undefined
     streamTimeoutMs: file.router_settings?.stream_timeout,
     environment,
     unpricedModels: unpricedModelsOf(file),
+    providerBudgets: compileBudgets("provider", file.router_settings?.provider_budget_config),
     checksCalls: file.router_settings?.enable_pre_call_checks ?? false,
     dropParams: file.litellm_settings?.drop_params ?? false,
     modifyParams: file.litellm_settings?.modify_params ?? false,

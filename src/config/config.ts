@@ -4,6 +4,7 @@ import type { FallbackTarget, Wire } from "../completion.ts";
 import type { Secret } from "../secret.ts";
 import type { AlertRouting } from "./alert-routing.ts";
 import type { AwsAccess, AzureAccess, GoogleAccess } from "./cloud-access.ts";
+import type { ConfiguredBudget } from "./configured-budget.ts";
 import type { KeyRules } from "./creation-rules.ts";
 import type { RedisAddress } from "./redis-address.ts";
 
@@ -152,6 +153,8 @@ export interface Deployment {
   readonly order: number;
   /** So many attempts at once; undefined: any number. */
   readonly parallelMax?: number | undefined;
+  /** What attempts at it are charged to besides: its own and its provider's. Absent: nothing. */
+  readonly budgets?: readonly ConfiguredBudget[];
   /** Repetitions of a call after it failed here, instead of the router's. */
   readonly retries?: number | undefined;
   /** What differs here from the router's rules. */
@@ -359,6 +362,8 @@ export interface Config {
   /** Undefined: no answers are kept. */
   readonly answerCache: AnswerCacheConfig | undefined;
   readonly unpricedModels: UnpricedModels;
+  /** By the tag (`litellm_settings.tag_budget_config`). */
+  readonly tagBudgets: ReadonlyMap<string, ConfiguredBudget>;
   readonly countedTokens: CountedTokens;
   readonly keyServiceUnavailable: KeyServiceUnavailable;
   readonly masterKey: Secret | undefined;

@@ -3,8 +3,10 @@ import { Secret } from "../secret.ts";
 import { abilitiesOf } from "./abilities.ts";
 import { readApiBase, writeApiBase } from "./api-base.ts";
 import { findAzure } from "./azure-address.ts";
+import { budgetsOf } from "./budget-config.ts";
 import { findAws, findGoogle } from "./cloud-address.ts";
 import type { Deployment, MockAnswer, ParamPolicy, PriceEntry, UnpricedModels } from "./config.ts";
+import type { ConfiguredBudget } from "./configured-budget.ts";
 import { canonical, isTree, type Tree } from "./document.ts";
 import { byClass } from "./failure-policy.ts";
 import { contextTokensOf, findPrice, type PriceFinding } from "./prices.ts";
@@ -33,6 +35,7 @@ export interface DeploymentContext {
   readonly streamTimeoutMs: number | undefined;
   readonly environment: string | undefined;
   readonly unpricedModels: UnpricedModels;
+  readonly providerBudgets: ReadonlyMap<string, ConfiguredBudget>;
   /** Whether it matters how much a model takes (`enable_pre_call_checks`). */
   readonly checksCalls: boolean;
   /** `litellm_settings.drop_params` and `modify_params`. */
@@ -79,8 +82,11 @@ export async function compileEntry(
   }
   const { organization } = entry.litellm_params;
   const organizations = typeof organization === "string" || organization === undefined ? [organization] : organization;
+  const idFor = (name: string | undefined) =>
+    idOf(entryAt(context.resolved.tree, index), organizations.length > 1 ? name : undefined);
   return organizations.map((name) => ({
-    id: idOf(entryAt(context.resolved.tree, index), organizations.length > 1 ? name : undefined),
+    id: idFor(name),
+    ...budgetsOf({ id: idFor(name), provider: address.provider }, entry.litellm_params, context.providerBudgets),
     modelGroup: entry.model_name,
     ...address,
     headers: {

@@ -68,7 +68,6 @@ export const paramKeys = sectionKeys(
   "litellm_params",
   litellmParams,
   `region_name max_retries
-   max_budget budget_duration
    configurable_clientside_auth_params silent_model use_in_pass_through use_litellm_proxy
    merge_reasoning_content_in_choices max_file_size_mb bucket_name  keepalive_seconds
    allow_client_keepalive_override mock_timeout max_completion_tokens temperature top_p top_k n stop seed logprobs
@@ -93,7 +92,7 @@ export const routerKeys = sectionKeys(
   "router_settings",
   routerSettings,
   `routing_groups
-   provider_budget_config default_max_parallel_requests
+   default_max_parallel_requests
    caching_groups cache_responses client_ttl assistants_config search_tools guardrail_list alerting_config
    router_general_settings set_verbose debug_level ignore_invalid_deployments enable_health_check_routing
    health_check_staleness_threshold health_check_ignore_transient_errors background_health_check_model_groups
@@ -107,7 +106,7 @@ export const settingKeys = sectionKeys(
   litellmSettings,
   `callbacks success_callback failure_callback service_callback input_callback set_verbose
    json_logs max_budget budget_duration max_user_budget max_internal_user_budget internal_user_budget_duration max_end_user_budget
-   max_end_user_budget_id default_max_internal_user_budget max_ui_session_budget default_soft_budget tag_budget_config
+   max_end_user_budget_id default_max_internal_user_budget max_ui_session_budget default_soft_budget
    key_generation_settings default_team_settings priority_reservation priority_reservation_settings cost_discount_config
    cost_margin_config turn_off_message_logging redact_user_api_key_info redact_messages_in_exceptions
    langfuse_default_tags disable_end_user_cost_tracking disable_end_user_cost_tracking_prometheus_only

@@ -1,6 +1,7 @@
 /** The schema of LiteLLM's configuration file, as far as its values have types that matter here. */
 
 import { z } from "zod";
+import { budgetTable } from "./budget-config.ts";
 import { failurePolicy } from "./failure-policy.ts";
 import {
   anything,
@@ -80,6 +81,7 @@ export const routerSettings = section({
   enable_tag_filtering: flag.optional(),
   tag_filtering_match_any: flag.optional(),
   model_group_alias: map(aliasTarget).optional(),
+  provider_budget_config: budgetTable.optional(),
   redis_url: redisUrl.optional(),
   redis_host: text.optional(),
   redis_port: port.optional(),
@@ -118,6 +120,7 @@ export const litellmSettings = section({
   default_key_generate_params: keyDefaults.nullish(),
   upperbound_key_generate_params: keyBounds.nullish(),
   default_team_params: teamDefaults.nullish(),
+  tag_budget_config: budgetTable.optional(),
   default_internal_user_params: userDefaults.nullish(),
 });
 

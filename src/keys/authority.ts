@@ -15,7 +15,9 @@ export type Scope =
   | "tag"
   | "model"
   | "model_per_key"
-  | "model_per_team";
+  | "model_per_team"
+  | "provider"
+  | "deployment";
 
 /** A limit on how fast a key may be used. */
 export interface Limit {
@@ -26,7 +28,7 @@ export interface Limit {
 }
 
 /** What may be named besides a key, and has budgets and limits of its own. */
-export type PartyScope = "end_user" | "tag";
+export type PartyScope = "end_user" | "tag" | "provider" | "deployment";
 
 /** What holds for a key because of something it belongs to. */
 export interface Rule {
@@ -93,10 +95,14 @@ export interface Grant {
   readonly tags: readonly string[];
 }
 
-/** What a call names besides its key. */
+/** What a call names besides its key, or is made at. */
 export interface Party {
   readonly scope: PartyScope;
   readonly id: string;
+  /** A budget the configuration gives it; absent: none. */
+  readonly max?: Nanos;
+  /** That budget's period, "1d" for instance; absent: it never resets. */
+  readonly window?: string | undefined;
 }
 
 /** What holds for calls that name a party. */

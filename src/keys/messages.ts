@@ -48,12 +48,18 @@ const scopes: ReadonlyMap<ScopeMessage, Scope> = new Map([
   [ScopeMessage.MODEL, "model"],
   [ScopeMessage.MODEL_PER_KEY, "model_per_key"],
   [ScopeMessage.MODEL_PER_TEAM, "model_per_team"],
+  [ScopeMessage.PROVIDER, "provider"],
+  [ScopeMessage.DEPLOYMENT, "deployment"],
 ]);
 
 const partyScopes: ReadonlyMap<ScopeMessage, PartyScope> = new Map([
   [ScopeMessage.END_USER, "end_user"],
   [ScopeMessage.TAG, "tag"],
+  [ScopeMessage.PROVIDER, "provider"],
+  [ScopeMessage.DEPLOYMENT, "deployment"],
 ]);
+
+const partyMessages = new Map([...partyScopes].map(([message, scope]) => [scope, message]));
 
 const limitKinds: ReadonlyMap<LimitKind, Limit["kind"]> = new Map([
   [LimitKind.REQUESTS_PER_MINUTE, "requests"],
@@ -122,8 +128,9 @@ export function readPartyGrant(message: PartyGrantMessage): PartyGrant {
 }
 
 /** A party, for the KeyService. */
-export function writeParty({ scope, id }: Party): MessageInitShape<typeof PartySchema> {
-  return { scope: scope === "tag" ? ScopeMessage.TAG : ScopeMessage.END_USER, id };
+export function writeParty({ scope, id, max, window = "" }: Party): MessageInitShape<typeof PartySchema> {
+  const budget = max === undefined ? {} : { maxNanos: max, window };
+  return { scope: partyMessages.get(scope) ?? ScopeMessage.UNSPECIFIED, id, ...budget };
 }
 
 function readLimit(message: LimitMessage): Limit {

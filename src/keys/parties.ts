@@ -41,7 +41,7 @@ export class Parties {
    * @throws AuthorityUnavailable (as a rejection) if the KeyService has to be asked and cannot be.
    */
   resolve(parties: readonly Party[]): readonly PartyGrant[] | Promise<readonly PartyGrant[]> {
-    const found = parties.map((party) => this.#known(nameOf(party)) ?? party);
+    const found = parties.map((party) => this.#known(questionOf(party)) ?? party);
     if (found.every(isGrant)) return found;
     return Promise.all(found.map((each) => (isGrant(each) ? each : this.#fetch(each))));
   }
@@ -64,7 +64,7 @@ export class Parties {
   }
 
   #fetch(party: Party): Promise<PartyGrant> {
-    const name = nameOf(party);
+    const name = questionOf(party);
     const flying = this.#flights.get(name);
     if (flying !== undefined) return flying;
     const flight = this.#ask(party, name).finally(() => this.#flights.delete(name));
@@ -87,8 +87,13 @@ export class Parties {
   }
 }
 
-function nameOf({ scope, id }: Party): string {
+function nameOf({ scope, id }: Pick<Party, "scope" | "id">): string {
   return `${scope} ${id}`;
+}
+
+/** Another budget of the configuration is another question. */
+function questionOf(party: Party): string {
+  return party.max === undefined ? nameOf(party) : `${nameOf(party)} ${party.max} ${party.window}`;
 }
 
 function isGrant(party: Party | PartyGrant): party is PartyGrant {

@@ -220,8 +220,8 @@ export function spendAdmin(parts: AdminParts): ServiceImpl<typeof SpendAdminServ
       const found = await parts.providerBudgets.list();
       return {
         budgets: found.map(({ provider, max, duration, spent, resetsAtMs }) => ({
-          ...{ provider, maxBudgetUsd: formatUsd(max), budgetDuration: duration, spentUsd: formatUsd(spent) },
-          budgetResetTime: timestampFromMs(resetsAtMs),
+          ...{ provider, maxBudgetUsd: formatUsd(max), budgetDuration: duration ?? "", spentUsd: formatUsd(spent) },
+          ...(resetsAtMs !== undefined && { budgetResetTime: timestampFromMs(resetsAtMs) }),
         })),
       };
     },

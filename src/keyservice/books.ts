@@ -178,7 +178,7 @@ const postSql = `
       CASE WHEN b.attempt = 0 THEN 'unconfirmed' ELSE 'correction' END, $14, $14,
       coalesce(k.team_id, ''), coalesce(k.user_id, ''), coalesce(k.organization_id, t.organization_id, ''),
       ARRAY(SELECT budget_id FROM lease_periods p JOIN budgets g USING (budget_id)
-            WHERE p.lease_id = b.lease_id AND g.scope IN ('model', 'end_user', 'tag') ORDER BY budget_id)
+            WHERE p.lease_id = b.lease_id AND g.scope IN ('model', 'end_user', 'tag', 'provider', 'deployment', 'configured_tag') ORDER BY budget_id)
     FROM unnest($9::uuid[], $10::int[], $11::text[], $12::text[], $13::bigint[])
         AS b (lease_id, attempt, key_id, pod_id, cost)
       LEFT JOIN keys k ON k.key_id = b.key_id

@@ -2,6 +2,7 @@
 
 import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromDate, timestampMs } from "@bufbuild/protobuf/wkt";
+import { parseDuration } from "../duration.ts";
 import { GatewayError } from "../errors.ts";
 import {
   type AcquireLeaseResponse,
@@ -22,6 +23,7 @@ import {
   type WatchResponse,
   WatchResponseSchema,
 } from "../gen/tollgate/keys/v1/keys_pb.ts";
+import { type ConfiguredGrant, type ConfiguredParty, configuredTag } from "./configured-budgets.ts";
 import type { Grant, GrantedBudget, GrantedLimit, Party, PartyGrant } from "./grants.ts";
 import type { LeaseAnswer } from "./loan.ts";
 import type { SpendRecord, SpendStatus } from "./settlements.ts";
@@ -38,6 +40,9 @@ const scopes: ReadonlyMap<string, Scope> = new Map([
   ["model", Scope.MODEL],
   ["model_per_key", Scope.MODEL_PER_KEY],
   ["model_per_team", Scope.MODEL_PER_TEAM],
+  ["provider", Scope.PROVIDER],
+  ["deployment", Scope.DEPLOYMENT],
+  [configuredTag, Scope.TAG],
 ]);
 
 const limitKinds: Readonly<Record<GrantedLimit["kind"], LimitKind>> = {
@@ -104,14 +109,33 @@ function writeBudget({ budgetId, scope, scopeId, max, duration, model }: Granted
 }
 
 /** @throws GatewayError invalid_request for what is no party. */
-export function readParty({ scope, id }: PartyMessage): Party {
-  if (scope === Scope.END_USER) return { scope: "end_user", id };
-  if (scope === Scope.TAG) return { scope: "tag", id };
-  throw new GatewayError("invalid_request", "`parties` must be end users and tags.", { param: "parties" });
+export function readParty({ scope, id, maxNanos: max, window }: PartyMessage): Party | ConfiguredParty {
+  const budget = max === undefined ? undefined : { max, duration: window === "" ? null : window };
+  if (window !== "" && (budget === undefined || parseDuration(window) === undefined)) {
+    throw new GatewayError("invalid_request", "`window` must be a duration, and come with `max_nanos`.", {
+      param: "parties",
+    });
+  }
+  if (scope === Scope.TAG) return budget === undefined ? { scope: "tag", id } : { scope: "tag", id, budget };
+  if (scope === Scope.END_USER && budget === undefined) return { scope: "end_user", id };
+  if (scope === Scope.PROVIDER && budget !== undefined) return { scope: "provider", id, budget };
+  if (scope === Scope.DEPLOYMENT && budget !== undefined) return { scope: "deployment", id, budget };
+  throw new GatewayError(
+    "invalid_request",
+    "`parties` must be end users and tags, or providers, deployments and tags with `max_nanos`.",
+    { param: "parties" },
+  );
 }
 
 /** What holds for calls that name a party. */
-export function writePartyGrant({ scope, id, limits, budgets, models, blocked }: PartyGrant): PartyGrantMessage {
+export function writePartyGrant({
+  scope,
+  id,
+  limits,
+  budgets,
+  models,
+  blocked,
+}: PartyGrant | ConfiguredGrant): PartyGrantMessage {
   return create(PartyGrantSchema, {
     party: { scope: scopeOf(scope), id },
     limits: limits.map(writeLimit),

@@ -4,11 +4,11 @@ import type { Nanos } from "../money.ts";
 export interface ProviderBudget {
   readonly provider: string;
   readonly max: Nanos;
-  /** "1d", for instance. */
-  readonly duration: string;
+  /** "1d", for instance; null: it never resets. */
+  readonly duration: string | null;
   readonly spent: Nanos;
-  /** When the period ends, in Unix time, milliseconds. */
-  readonly resetsAtMs: number;
+  /** When the period ends, in Unix time, milliseconds; undefined: never. */
+  readonly resetsAtMs: number | undefined;
 }
 
 /** Whoever knows the budgets of providers. */

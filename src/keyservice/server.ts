@@ -14,6 +14,7 @@ import { AlertForecast } from "./alerts/forecast.ts";
 import { ProviderWatch } from "./alerts/provider-watch.ts";
 import { type AlertTargets, createAlertSinks } from "./alerts/sinks.ts";
 import { ChangeFeed } from "./change-feed.ts";
+import { ConfiguredProviderBudgets } from "./configured-budgets.ts";
 import { createManagementHandler } from "./http.ts";
 import { KeyRotations, type RotationTarget } from "./key-rotations.ts";
 import { noKeyRules } from "./key-rules.ts";
@@ -169,6 +170,10 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
     ...{ postgres, pepper, masterKey, clock, timeZone },
     ...{ vault, storesModels, fileModels, keyRules: options.keyRules ?? noKeyRules },
     deliversSecrets: options.rotationTarget !== undefined,
+    providerBudgets: new ConfiguredProviderBudgets({
+      books: postgres,
+      asOf: () => ({ nowMs: clock.nowMs(), timeZone }),
+    }),
   });
   openRotations(options, { books: postgres, vault, administration }, closers);
   const listener = await listen({

@@ -5,6 +5,7 @@ import { GatewayError } from "../errors.ts";
 import type { KeyService, WatchRequest, WatchResponse } from "../gen/tollgate/keys/v1/keys_pb.ts";
 import type { Secret } from "../secret.ts";
 import type { ChangeFeed } from "./change-feed.ts";
+import { holdConfigured, isConfigured } from "./configured-budgets.ts";
 import { findGrant, findParties } from "./grants.ts";
 import type { Leases } from "./leases.ts";
 import type { Lender } from "./lender.ts";
@@ -50,8 +51,16 @@ export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof Ke
     },
     async resolveParties(request, context) {
       authorize(context, parts);
-      const { parties, version } = await findParties(books, request.parties.map(readParty));
-      return { parties: parties.map(writePartyGrant), version };
+      const asked = request.parties.map(readParty);
+      const held = await holdConfigured(books, asked.filter(isConfigured));
+      const { parties, version } = await findParties(
+        books,
+        asked.flatMap((party) => (isConfigured(party) ? [] : party)),
+      );
+      const [configured, named] = [held.values(), parties.values()];
+      // Each of the two is in the order of the request.
+      const grants = asked.flatMap((party) => (isConfigured(party) ? configured : named).next().value ?? []);
+      return { parties: grants.map(writePartyGrant), version };
     },
     async acquireLease(request, context) {
       authorize(context, parts);

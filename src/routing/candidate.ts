@@ -1,6 +1,7 @@
 import type { Random } from "../clock.ts";
 import type { CompletionRequest } from "../completion.ts";
 import type { Deployment } from "../config/config.ts";
+import type { ConfiguredBudget } from "../config/configured-budget.ts";
 import type { ErrorCode } from "../errors.ts";
 
 /** How busy and how quick a deployment is, over all pods, as far as this one knows. */
@@ -33,6 +34,8 @@ export type HealthState = "up" | "probing" | { readonly coolingForMs: number; re
 export interface DeploymentFacts {
   loadOf(deployment: Deployment): Load;
   stateOf(deployment: Deployment): HealthState;
+  /** The budget that had no room for attempts at it a moment ago; undefined: none. Absent: nobody notes that. */
+  spentOf?(deployment: Deployment): ConfiguredBudget | undefined;
 }
 
 /** A deployment a call may be tried at. */

@@ -2,6 +2,7 @@
 
 import type { Random } from "../clock.ts";
 import type { Deployment, RouterConfig } from "../config/config.ts";
+import type { ConfiguredBudget } from "../config/configured-budget.ts";
 import { abilityCheck } from "./abilities.ts";
 import type {
   Ask,
@@ -51,13 +52,32 @@ export function candidatesOf(
     left = left.filter((deployment) => !out.some((exclusion) => exclusion.deployment === deployment));
   }
   const candidates: Candidate[] = [];
+  const spent: { candidate: Candidate; budget: ConfiguredBudget }[] = [];
   for (const deployment of left) {
     if (!isOpen(deployment)) continue;
     const health = facts.stateOf(deployment);
-    if (typeof health === "object") excluded.push(cooling(deployment, health, ask.nowMs));
-    else candidates.push({ deployment, load: facts.loadOf(deployment), isProbe: health === "probing" });
+    if (typeof health === "object") {
+      excluded.push(cooling(deployment, health, ask.nowMs));
+      continue;
+    }
+    const candidate = { deployment, load: facts.loadOf(deployment), isProbe: health === "probing" };
+    const budget = facts.spentOf?.(deployment);
+    if (budget === undefined) candidates.push(candidate);
+    else spent.push({ candidate, budget });
   }
-  return { candidates, excluded };
+  // Where nothing else is left its budget is asked again: a shorter call may have room.
+  if (candidates.length === 0) return { candidates: spent.map(({ candidate }) => candidate), excluded };
+  return { candidates, excluded: [...excluded, ...spent.map(overBudget)] };
+}
+
+function overBudget({ candidate, budget }: { candidate: Candidate; budget: ConfiguredBudget }): Exclusion {
+  const { scope, id, window } = budget;
+  const period = window === undefined ? "" : ` of ${window}`;
+  return {
+    deployment: candidate.deployment,
+    reason: "budget",
+    detail: `the budget${period} of the ${scope} ${id} has no room`,
+  };
 }
 
 function cooling(

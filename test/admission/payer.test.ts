@@ -66,11 +66,12 @@ describe("who pays for a call", () => {
   });
 
   it("only kinds of parties the books know any of are asked for", () => {
-    const asked = (partyScopes: readonly PartyScope[]) => partiesOf({ ...grant, partyScopes }, "anna", ["red", "blue"]);
+    const asked = (partyScopes: readonly PartyScope[]) =>
+      partiesOf({ ...grant, partyScopes }, "anna", ["red", "blue"], new Map());
     assert.deepEqual(asked([]), []);
     assert.deepEqual(asked(["end_user"]), [{ scope: "end_user", id: "anna" }]);
     assert.equal(asked(["end_user", "tag"]).length, 3);
-    assert.deepEqual(partiesOf({ ...grant, partyScopes: ["end_user"] }, undefined, []), []);
+    assert.deepEqual(partiesOf({ ...grant, partyScopes: ["end_user"] }, undefined, [], new Map()), []);
   });
 });
 

@@ -26,6 +26,32 @@ test("every strategy of LiteLLM's router is served; what measures latency has Li
   assert.deepEqual(latency, { ttlMs: 600_000, bufferRatio: 0.5 });
 });
 
+test("providers, deployments and tags get budgets, and what is none is a fault", async (context) => {
+  const own = {
+    litellm_params: { ...litellm_params, max_budget: "2.5", budget_duration: "1d" },
+    model_info: { id: "d" },
+  };
+  const provider_budget_config = { mock: { budget_limit: 100, time_period: "30d" }, other: { max_budget: 1 } };
+  const config = await configWith(context, { provider_budget_config }, own);
+  assert.deepEqual(config.modelGroups.get("m")?.[0]?.budgets, [
+    { scope: "deployment", id: "d", max: 2_500_000_000n, window: "1d" },
+    { scope: "provider", id: "mock", max: 100_000_000_000n, window: "30d" },
+  ]);
+  assert.equal((await configWith(context, {})).modelGroups.get("m")?.[0]?.budgets, undefined);
+  const litellm_settings = { tag_budget_config: { red: { max_budget: 3, budget_duration: "1d" } } };
+  const tagged = await configOf(context, JSON.stringify({ litellm_settings }));
+  assert.deepEqual([...tagged.tagBudgets.values()], [{ scope: "tag", id: "red", max: 3_000_000_000n, window: "1d" }]);
+  for (const wrong of [
+    { time_period: "1d" },
+    { budget_limit: "much" },
+    { budget_limit: 1, time_period: "soon" },
+    { budget: 1 },
+    5,
+  ]) {
+    await assert.rejects(configWith(context, { provider_budget_config: { mock: wrong } }), JSON.stringify(wrong));
+  }
+});
+
 test("tags decide only where they are told to, by one or by all", async (context) => {
   const tagRoutingOf = async (settings: object) => (await configWith(context, settings)).router.tagRouting;
   assert.equal(await tagRoutingOf({}), undefined);

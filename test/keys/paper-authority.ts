@@ -39,6 +39,8 @@ export class PaperAuthority implements Authority {
   readonly budgets = new Map<string, { max: Nanos | undefined; spent: Nanos; reserved: Nanos }>();
   /** By scope and id. */
   readonly parties = new Map<string, Partial<PartyGrant>>();
+  /** Budgets without any room, by id. */
+  readonly exhausted = new Map<string, Budget>();
   partyCount = 0;
   readonly leases = new Map<string, PaperLease>();
   /** By call and attempt. */
@@ -113,6 +115,11 @@ export class PaperAuthority implements Authority {
     if (known !== undefined && known.state !== "open") return { outcome: "ended" };
     if (repeated !== undefined) {
       return { outcome: "granted", lease: { granted: repeated, ttlMs: this.ttlMs, periodEndsMs } };
+    }
+    const empty = ask.budgetIds.map((id) => this.exhausted.get(id)).find((found) => found !== undefined);
+    if (empty !== undefined) {
+      const refusal = { budget: empty, spent: empty.max ?? 0n, reserved: 0n, resetsAtMs: undefined };
+      return { outcome: "refused", refusal };
     }
     let granted = ask.want;
     if (budget.max !== undefined && budget.max - budget.spent - budget.reserved < granted) {

@@ -26,6 +26,7 @@ import {
   writeParty,
   writeSpendRecord,
 } from "../../src/keys/messages.ts";
+import { isConfigured } from "../../src/keyservice/configured-budgets.ts";
 import {
   readParty,
   readSpendRecord,
@@ -106,7 +107,10 @@ export class SimAuthority implements Authority {
 
   async resolveParties(parties: readonly Party[]): Promise<{ parties: readonly PartyGrant[]; version: bigint }> {
     const answer = await this.#call("parties", callerWaitsMs, async () => {
-      const sent = parties.map((party) => readParty(create(PartySchema, writeParty(party))));
+      const sent = parties.flatMap((party) => {
+        const read = readParty(create(PartySchema, writeParty(party)));
+        return isConfigured(read) ? [] : read;
+      });
       const found = this.#tables.findParties(sent);
       return { parties: found.parties.map(writePartyGrant), version: found.version };
     });

@@ -11,6 +11,7 @@ import { Journal } from "../../src/keys/journal.ts";
 import { Leases } from "../../src/keys/leases.ts";
 import { Overdraft } from "../../src/keys/overdraft.ts";
 import { Shipper } from "../../src/keys/shipper.ts";
+import { SpentBudgets } from "../../src/keys/spent-budgets.ts";
 import { Closers } from "../../src/lifecycle.ts";
 import { Health } from "../../src/routing/health.ts";
 import { Router } from "../../src/routing/router.ts";
@@ -135,6 +136,8 @@ export class PodProcess implements Telemetry {
         isClosedAlone: parts.alone.mode === "closed",
         unpricedModels: "refuse",
         countedTokens: "total",
+        tagBudgets: new Map(),
+        spent: new SpentBudgets({ clock }),
         countUnpriced: () => {},
       }),
       snapshots: {

@@ -64,7 +64,7 @@ const outagesSql = `
   SELECT 'provider_up', 'deployment', d.deployment_id, latest.period_start, d.model, jsonb_build_object('provider', d.provider), $1, $1
   FROM deployments d CROSS JOIN LATERAL (
     SELECT kind, period_start, created_at FROM alerts a
-    WHERE a.scope = 'deployment' AND a.scope_id = d.deployment_id ORDER BY created_at DESC, alert_id DESC LIMIT 1
+    WHERE a.scope = 'deployment' AND a.budget_id = '' AND a.scope_id = d.deployment_id ORDER BY created_at DESC, alert_id DESC LIMIT 1
   ) AS latest
   WHERE latest.kind = 'provider_down' AND d.succeeded_at > latest.created_at
   ON CONFLICT DO NOTHING`;

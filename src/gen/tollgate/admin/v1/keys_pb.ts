@@ -1556,7 +1556,7 @@ export type ProviderBudget = Message<"tollgate.admin.v1.ProviderBudget"> & {
   maxBudgetUsd: string;
 
   /**
-   * The period: "1d".
+   * The period: "1d". Empty: it never resets.
    *
    * @generated from field: string budget_duration = 3;
    */
@@ -1570,7 +1570,7 @@ export type ProviderBudget = Message<"tollgate.admin.v1.ProviderBudget"> & {
   spentUsd: string;
 
   /**
-   * When the period ends.
+   * When the period ends. Unset: never.
    *
    * @generated from field: google.protobuf.Timestamp budget_reset_time = 5;
    */
