@@ -268,7 +268,8 @@ ${options.config ?? ""}
 }
 
 async function waitFor(name: string, url: string, process: Process): Promise<void> {
-  for (let tries = 0; tries < 200; tries++) {
+  // Several programs start at once, on two cores that do other things too.
+  for (let tries = 0; tries < 600; tries++) {
     if (process.ended) break;
     const answer = await fetch(url).catch(() => undefined);
     if (answer?.ok) return;
