@@ -85,7 +85,7 @@ const visible: readonly Case[] = [
     [
       ["busy", "provider_rate_limited", {}],
       ["busyForAMoment", "provider_rate_limited", { retryAfterMs: 300 }],
-      ["busyForAMinute", "provider_rate_limited", { retryAfterMs: 30_000 }],
+      ["busyForAMinute", "provider_rate_limited", { retryAfterMs: 60_000 }],
       ["broken", "provider_error", {}],
       ["away", "provider_unavailable", {}],
       ["badKey", "provider_auth_failed", {}],
@@ -194,7 +194,7 @@ const repeated: readonly Case[] = [
   {
     what: "not if the provider asks for too long",
     groups: { m: { a: first("busyForAMinute") } },
-    whole: { tried: "a", end: "provider_rate_limited", retryAfterMs: 30_000 },
+    whole: { tried: "a", end: "provider_rate_limited", retryAfterMs: 60_000 },
   },
   {
     what: "when all are busy for a moment, as soon as one is free",

@@ -63,7 +63,7 @@ describe("the limits of deployments, over five sidecars with one Redis", () => {
         const { error } = (await answer.json()) as { error: { code: string } };
         assert.equal(error.code, "deployments_full");
         const retryAfterMs = Number(answer.headers.get("retry-after-ms"));
-        assert.ok(retryAfterMs > 0 && retryAfterMs <= 30_000, `${retryAfterMs}`);
+        assert.ok(retryAfterMs > 0 && retryAfterMs <= 60_000, `${retryAfterMs}`);
         assert.equal(answer.headers.get("x-litellm-attempted-retries"), null, "nobody was called");
       }
       // Within the minute there is no room for any other, at no sidecar.

@@ -139,7 +139,7 @@ describe("deployments that die and come back, at two sidecars", () => {
       const other = await stack.chat(1, key, { model, num_retries: 0 });
       assert.equal(other.status, 429);
       const retryAfterMs = Number(other.headers.get("retry-after-ms"));
-      assert.ok(retryAfterMs > 25_000 && retryAfterMs <= 30_000, `retry-after-ms: ${retryAfterMs}`);
+      assert.ok(retryAfterMs > 50_000 && retryAfterMs <= 60_000, `retry-after-ms: ${retryAfterMs}`);
       if (callsOf(model, "a") > 1) late++;
     }
     await stop();
