@@ -334,8 +334,9 @@ const deadlines: readonly Case[] = [
   {
     what: "no attempt is begun after the call's time",
     groups: { m: { a: first("broken") } },
-    headers: { "x-litellm-timeout": "0.4" },
-    whole: { tried: "a", end: "provider_error" },
+    // The second pause would be a second long.
+    headers: { "x-litellm-timeout": "1.4" },
+    whole: { tried: "a a", end: "provider_error", retries: 1, shouldRetry: false },
   },
   {
     what: "no fallback is tried after the call's time",
