@@ -7,6 +7,8 @@ const errorBodyBytesMax = 64 * 1024;
 const errorBodyTimeoutMs = 5_000;
 /** How long an answer's connection may take to end it after its last word; then it is closed instead of kept. */
 const lingerMs = 1_000;
+/** undici's time limits are looked at in steps of this length, and may act one step early. */
+const stepMs = 500;
 
 /** One request to a provider. */
 export interface ProviderRequest {
@@ -61,8 +63,8 @@ export class ProviderHttp {
         headers,
         body: body.length === 0 ? null : body,
         signal,
-        headersTimeout: request.headTimeoutMs,
-        bodyTimeout: request.idleTimeoutMs,
+        headersTimeout: request.headTimeoutMs + stepMs,
+        bodyTimeout: request.idleTimeoutMs + stepMs,
       });
       return new ProviderAnswer({
         status: answer.statusCode,

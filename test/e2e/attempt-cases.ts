@@ -85,7 +85,7 @@ const visible: readonly Case[] = [
     [
       ["busy", "provider_rate_limited", {}],
       ["busyForAMoment", "provider_rate_limited", { retryAfterMs: 300 }],
-      ["busyForAMinute", "provider_rate_limited", { retryAfterMs: 30_000 }],
+      ["busyForAMinute", "provider_rate_limited", { retryAfterMs: 60_000 }],
       ["broken", "provider_error", {}],
       ["away", "provider_unavailable", {}],
       ["badKey", "provider_auth_failed", {}],
@@ -194,7 +194,7 @@ const repeated: readonly Case[] = [
   {
     what: "not if the provider asks for too long",
     groups: { m: { a: first("busyForAMinute") } },
-    whole: { tried: "a", end: "provider_rate_limited", retryAfterMs: 30_000 },
+    whole: { tried: "a", end: "provider_rate_limited", retryAfterMs: 60_000 },
   },
   {
     what: "when all are busy for a moment, as soon as one is free",
@@ -265,7 +265,6 @@ const elsewhere: readonly Case[] = [
     groups: { m: { a: first("busyForASecond") }, n: { b: first("ok") } },
     fallbacks: { m: ["n"] },
     ...both({ tried: "a b", end: "ok", fallbacks: 1 }),
-    takesMs: [0, 900],
   },
   {
     what: "a longer model",
@@ -328,15 +327,16 @@ const deadlines: readonly Case[] = [
   {
     what: "an attempt gets what is left of the call's time",
     groups: { m: { a: { ...first("silent"), timeout: 0.4, stream_timeout: 0.4 }, b: then("silent") } },
-    fields: { timeout: 0.7 },
+    fields: { timeout: 1.4 },
     ...both({ tried: "a b", end: "provider_timeout", retries: 1, shouldRetry: false, charged: [1, 2] }),
-    takesMs: [700, 3_500],
+    takesMs: [1_400, 2_600],
   },
   {
     what: "no attempt is begun after the call's time",
     groups: { m: { a: first("broken") } },
-    headers: { "x-litellm-timeout": "0.4" },
-    whole: { tried: "a", end: "provider_error" },
+    // The second pause would be a second long.
+    headers: { "x-litellm-timeout": "1.4" },
+    whole: { tried: "a a", end: "provider_error", retries: 1, shouldRetry: false },
   },
   {
     what: "no fallback is tried after the call's time",
@@ -344,7 +344,7 @@ const deadlines: readonly Case[] = [
     fallbacks: { m: ["n"] },
     fields: { timeout: 0.3 },
     ...both({ tried: "a", end: "provider_timeout", charged: [1] }),
-    takesMs: [300, 3_500],
+    takesMs: [300, 1_900],
   },
 ];
 

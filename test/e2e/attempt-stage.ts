@@ -105,7 +105,7 @@ export function configOf(stories: readonly Story[], upstream: PlannedUpstream): 
       if (one.retryPolicy !== undefined) policies[`${id}-${group}`] = one.retryPolicy;
       for (const [name, { does, ...params }] of Object.entries(deployments)) {
         upstream.plan(id, name, does);
-        models.push(`  - ${JSON.stringify(deploymentOf(`${id}-${group}`, `${id}-${name}`, upstream.baseUrl, params))}`);
+        models.push(upstream.deployment(id, name, { group: `${id}-${group}`, params }));
       }
     }
   }
@@ -113,18 +113,6 @@ export function configOf(stories: readonly Story[], upstream: PlannedUpstream): 
   return {
     models: models.join("\n"),
     config: lines.map(([name, value]) => `  ${name}: ${JSON.stringify(value)}`).join("\n"),
-  };
-}
-
-function deploymentOf(group: string, model: string, baseUrl: string, params: object): object {
-  return {
-    model_name: group,
-    litellm_params: {
-      ...{ model: `openai/${model}`, api_base: baseUrl, api_key: "sk-upstream-secret", max_tokens: 100 },
-      ...{ input_cost_per_token: 0.000001, output_cost_per_token: 0.000002, timeout: 5, stream_timeout: 5 },
-      ...params,
-    },
-    model_info: { id: model },
   };
 }
 

@@ -24,8 +24,8 @@ function tell(what: string, stories: readonly Story[], more?: string): void {
       stage = await setUp(stories, more);
     });
     after(async () => {
-      await stage.stack.close();
       await stage.upstream.close();
+      await stage.stack.close();
     });
     for (const story of stories) test(story.title, () => play(story, stage.stack, stage.upstream));
   });

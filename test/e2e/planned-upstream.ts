@@ -74,7 +74,7 @@ export type Act = keyof typeof acts | "ok";
 /** Deployments by the names their models have upstream, and which of them was called when. */
 export class PlannedUpstream {
   readonly #upstream: Upstream;
-  readonly #calls = new Map<string, { readonly name: string; readonly call: UpstreamCall }[]>();
+  readonly #calls = new Map<string, string[]>();
 
   private constructor(upstream: Upstream) {
     this.#upstream = upstream;
@@ -93,30 +93,49 @@ export class PlannedUpstream {
   }
 
   /**
-   * A deployment does one thing after the other, and then the last again and again.
+   * A line of `model_list`. What the deployment does is to be said before it is called.
    *
    * @param story whose calls are told together.
    */
+  deployment(story: string, name: string, as: { readonly group: string; readonly params?: object }): string {
+    const model = `${story}-${name}`;
+    return `  - ${JSON.stringify({
+      model_name: as.group,
+      litellm_params: {
+        ...{ model: `openai/${model}`, api_base: this.baseUrl, api_key: "sk-upstream-secret", max_tokens: 100 },
+        ...{ input_cost_per_token: 0.000001, output_cost_per_token: 0.000002, timeout: 5, stream_timeout: 5 },
+        ...as.params,
+      },
+      model_info: { id: model },
+    })}`;
+  }
+
+  /** A deployment does one thing after the other, and then the last again and again. */
   plan(story: string, name: string, plan: readonly Act[]): void {
+    let step = 0;
+    this.script(story, name, (call, res, request) => {
+      const act = plan[Math.min(step++, plan.length - 1)] ?? "ok";
+      return this.act(act)(call, res, request);
+    });
+  }
+
+  act(act: Act): Script {
+    return act === "ok" ? (this.#upstream.scripts.get("ok") ?? acts.broken) : acts[act];
+  }
+
+  /** From now on a deployment does this. */
+  script(story: string, name: string, script: Script): void {
     const calls = this.#calls.get(story) ?? [];
     this.#calls.set(story, calls);
-    let step = 0;
-    const ok = this.#upstream.scripts.get("ok");
     this.#upstream.scripts.set(`${story}-${name}`, (call, res, request) => {
-      calls.push({ name, call });
-      const act = plan[Math.min(step++, plan.length - 1)] ?? "ok";
-      return act === "ok" ? ok?.(call, res, request) : acts[act](call, res, request);
+      calls.push(name);
+      return script(call, res, request);
     });
   }
 
   /** Which deployments a story's calls came to, in their order. */
-  tried(story: string): string[] {
-    return (this.#calls.get(story) ?? []).map(({ name }) => name);
-  }
-
-  /** The last call of a story. */
-  lastCall(story: string): UpstreamCall | undefined {
-    return this.#calls.get(story)?.at(-1)?.call;
+  tried(story: string): readonly string[] {
+    return this.#calls.get(story) ?? [];
   }
 }
 

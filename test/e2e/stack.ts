@@ -82,6 +82,8 @@ export interface StackOptions {
   readonly config?: string;
   /** More deployments: lines of `model_list`. */
   readonly models?: string;
+  /** Where Redis is: lines of `router_settings`. Default: a database of the run's own. */
+  readonly redis?: string;
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -260,15 +262,14 @@ model_list:${deployments.join("")}
 ${options.models ?? ""}
 router_settings:
   num_retries: ${options.retries ?? 0}
-  redis_host: ${redis.host}
-  redis_port: ${redis.port}
-  redis_db: ${redis.db}
+${options.redis ?? `  redis_host: ${redis.host}\n  redis_port: ${redis.port}\n  redis_db: ${redis.db}`}
 ${options.config ?? ""}
 `;
 }
 
 async function waitFor(name: string, url: string, process: Process): Promise<void> {
-  for (let tries = 0; tries < 200; tries++) {
+  // Several programs start at once, on two cores that do other things too.
+  for (let tries = 0; tries < 600; tries++) {
     if (process.ended) break;
     const answer = await fetch(url).catch(() => undefined);
     if (answer?.ok) return;
