@@ -119,11 +119,7 @@ export function messageFor(
   } else if (format.type === "json_schema") {
     content.push({ type: "text", text: '{"city":"Zürich","days":3}' });
   } else {
-    content.push({
-      type: "text",
-      text: `Hello wörld.${shown(last?.content)}\n\ndata: [DONE]\n\n "x" 🚀`,
-      citations: null,
-    });
+    content.push({ type: "text", text: `Hello wörld.${shown(last?.content)}\n\ndata: [DONE]\n\n "x" 🚀` });
   }
   const isCached = JSON.stringify(body).includes('"cache_control":{');
   return {

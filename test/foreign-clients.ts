@@ -17,20 +17,41 @@ export function skipWithout(tool: "python3" | "go"): string | false {
   return status === 0 ? false : `there is no ${tool} on this machine: the ${tool} client is NOT tested`;
 }
 
+/** The packages of a client could not be fetched: whoever wants it says so and goes without. */
+export class PackagesMissing extends Error {}
+
+/** Runs one of our programs and gives the JSON it prints. */
+type RunProgram = (program: string, args: readonly string[], env?: NodeJS.ProcessEnv) => Promise<unknown>;
+
+/**
+ * A Node with the packages of `test/clients/node`: clients too heavy to be installed with the rest, kept in `.cache/`.
+ *
+ * @throws PackagesMissing
+ */
+export async function nodeClient(): Promise<RunProgram> {
+  const home = join(cache, "node");
+  await prepareOnce(home, join(sources, "node/package-lock.json"), async () => {
+    for (const file of ["package.json", "package-lock.json"]) await cp(join(sources, "node", file), join(home, file));
+    await fetched("npm", ["ci", "--no-audit", "--no-fund", "--ignore-scripts"], { cwd: home });
+  });
+  // Packages are looked for from where the program stands.
+  await cp(join(sources, "node"), home, { recursive: true });
+  return async (program, args, env) =>
+    JSON.parse(await run(process.execPath, [join(home, program), ...args], { env: { ...process.env, ...env } }));
+}
+
 /**
  * A Python with the openai and grpcio packages, and with a client generated from our protos: the recipe of proto/README.md,
  * carried out once and kept in `.cache/`.
  *
- * @returns runs one of our Python programs and gives the JSON it prints.
+ * @throws PackagesMissing
  */
-export async function pythonClient(): Promise<
-  (program: string, args: readonly string[], env?: NodeJS.ProcessEnv) => Promise<unknown>
-> {
+export async function pythonClient(): Promise<RunProgram> {
   const home = join(cache, "python");
   const python = join(home, "venv/bin/python");
   await prepareOnce(home, join(sources, "python/requirements.txt"), async () => {
     await run("python3", ["-m", "venv", join(home, "venv")]);
-    await run(python, ["-m", "pip", "install", "--quiet", "-r", join(sources, "python/requirements.txt")]);
+    await fetched(python, ["-m", "pip", "install", "--quiet", "-r", join(sources, "python/requirements.txt")]);
     const output = join(home, "generated");
     await mkdir(output);
     await run(python, [
@@ -110,6 +131,14 @@ async function claim(directory: string): Promise<() => void> {
       if (!String(error).includes("in use by process")) throw error;
       await sleep(500);
     }
+  }
+}
+
+async function fetched(...command: Parameters<typeof run>): Promise<void> {
+  try {
+    await run(...command);
+  } catch (error) {
+    throw new PackagesMissing(`its packages cannot be had: ${error}`);
   }
 }
 

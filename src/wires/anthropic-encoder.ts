@@ -15,13 +15,23 @@ const stopReasons: ReadonlyMap<string, string> = new Map([
   ["content_filter", "refusal"],
 ]);
 
+/** A tool call as it is streamed. */
+interface StreamedCall {
+  readonly id: string;
+  readonly name: string;
+  /** The arguments so far. */
+  json: string;
+  /** The block it is written in; undefined while it waits. */
+  block: number | undefined;
+}
+
 /** Writes a stream of Anthropic's events. A message has one choice; of an answer with more the first is written. */
 export class MessageStreamEncoder {
   /** The block under way: its kind, or a tool call's index. */
   #open: "text" | "thinking" | number | undefined;
   #blocks = 0;
-  /** Blocks of tool calls, by the call's index. */
-  readonly #calls = new Map<number, number>();
+  /** By the provider's index, in the order they began. */
+  readonly #calls = new Map<number, StreamedCall>();
   #reason = "stop";
 
   /** @returns the frames for an event; undefined if there are none. */
@@ -39,7 +49,9 @@ export class MessageStreamEncoder {
   end(usage: Usage): Buffer {
     const delta = { stop_reason: stopReasonOf(this.#reason, this.#calls.size > 0), stop_sequence: null };
     const last = frame({ type: "message_delta", delta, usage: usageFields(usage) });
-    return Buffer.from(this.#close() + last + frame({ type: "message_stop" }));
+    let waiting = "";
+    for (const [index, call] of this.#calls) if (call.block === undefined) waiting += this.#beginCall(index, call);
+    return Buffer.from(waiting + this.#close() + last + frame({ type: "message_stop" }));
   }
 
   #deltaFrames(event: DeltaEvent): string {
@@ -73,19 +85,43 @@ export class MessageStreamEncoder {
     return begin + this.#piece(delta);
   }
 
-  #callFrames(call: ToolCallDelta): string {
-    let frames = "";
-    let block = this.#calls.get(call.index);
-    if (block === undefined) {
-      const id = textOf(call.id) ?? `toolu_${call.index}`;
-      frames += this.#begin(call.index, { type: "tool_use", id, name: call.name ?? "", input: {} });
-      block = this.#blocks - 1;
-      this.#calls.set(call.index, block);
+  /**
+   * Anthropic's clients take a block for whole when the next one begins, but other providers may write several calls by
+   * turns: a call waits until the one before it has all its arguments.
+   */
+  #callFrames({ index, id, name = "", arguments: json = "" }: ToolCallDelta): string {
+    let call = this.#calls.get(index);
+    if (call === undefined) {
+      call = { id: textOf(id) ?? `toolu_${index}`, name, json: "", block: undefined };
+      this.#calls.set(index, call);
     }
-    const json = textOf(call.arguments);
-    // Providers write one call after the other. A late piece of an earlier one still finds its block by the index.
-    if (json !== undefined) frames += this.#piece({ type: "input_json_delta", partial_json: json }, block);
+    call.json += json;
+    let frames = "";
+    if (call.block !== undefined && json !== "") frames += this.#json(json, call.block);
+    for (const [next, waiting] of this.#calls) {
+      if (waiting.block !== undefined) continue;
+      if (this.#isCalling()) break;
+      frames += this.#beginCall(next, waiting);
+    }
     return frames;
+  }
+
+  /** Whether the block under way is a call whose arguments are to be gone on with. */
+  #isCalling(): boolean {
+    if (typeof this.#open !== "number") return false;
+    const json = this.#calls.get(this.#open)?.json ?? "";
+    return !json.trimEnd().endsWith("}") || parseJson(json) === undefined;
+  }
+
+  #beginCall(index: number, call: StreamedCall): string {
+    const { id, name, json } = call;
+    const begin = this.#begin(index, { type: "tool_use", id, name, input: {} });
+    call.block = this.#blocks - 1;
+    return json === "" ? begin : begin + this.#json(json, call.block);
+  }
+
+  #json(partial_json: string, block: number): string {
+    return this.#piece({ type: "input_json_delta", partial_json }, block);
   }
 
   #begin(kind: "text" | "thinking" | number, block: JsonObject): string {

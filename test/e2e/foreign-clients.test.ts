@@ -18,20 +18,6 @@ describe("clients in other languages", () => {
   const sidecar = () => stack.sidecars[0]?.url ?? "";
   const address = () => new URL(sidecar()).host;
 
-  test("an unchanged OpenAI client for Python completes and streams", {
-    skip: skipWithout("python3"),
-    timeout,
-  }, async () => {
-    const run = await pythonClient();
-    const key = await stack.generateKey({});
-    const env = { OPENAI_BASE_URL: `${sidecar()}/v1`, OPENAI_API_KEY: key };
-    const answer = (await run("openai_client.py", ["ok", "Hello"], env)) as Record<string, unknown>;
-    assert.equal(answer.text, text);
-    assert.equal(answer.streamed, text);
-    assert.equal(answer.streamedTokens, answer.tokens);
-    assert.equal((await stack.booked(key, 2)).length, 2);
-  });
-
   test("a client generated for Python streams, and is told when its key is wrong", {
     skip: skipWithout("python3"),
     timeout,
