@@ -1,9 +1,11 @@
 import type { Clock } from "../clock.ts";
+import { GatewayError } from "../errors.ts";
 import type { Nanos } from "../money.ts";
 import { type Booked, inBooks, lockLeases, post } from "./books.ts";
 import { type BookedFor, bookedFor } from "./daily-spend.ts";
 import type { Postgres, Queryable } from "./postgres.ts";
 import { type ChargedBudget, type LockedLease, postSpend, type SpendTotal } from "./posting.ts";
+import { Together } from "./together.ts";
 
 /** How a provider attempt ended, in the books' words. */
 export type SpendStatus = "success" | "failure" | "cancelled" | "unconfirmed";
@@ -91,8 +93,8 @@ const parameters = columns.map(([, type], index) => `$${index + 4}::${type}[]`).
  */
 const bookSql = `
   INSERT INTO spend_log (pod_id, booked_at, team_id, user_id, organization_id, ${names})
-  SELECT $1, $2, coalesce(k.team_id, ''), coalesce(k.user_id, ''), coalesce(k.organization_id, t.organization_id, ''), ${selected}
-  FROM unnest(${parameters}) AS r (${names})
+  SELECT r.pod_id, $2, coalesce(k.team_id, ''), coalesce(k.user_id, ''), coalesce(k.organization_id, t.organization_id, ''), ${selected}
+  FROM unnest($1::text[], ${parameters}) AS r (pod_id, ${names})
     LEFT JOIN keys k ON k.key_id = r.key_id
     LEFT JOIN entities t ON t.scope = 'team' AND t.entity_id = k.team_id
   ORDER BY r.call_id, r.attempt
@@ -118,11 +120,30 @@ interface BudgetRow {
   readonly removed_at: Date | null;
 }
 
+/** What one pod settles at once. */
+interface Batch {
+  readonly podId: string;
+  readonly records: readonly SpendRecord[];
+}
+
+/** Records that are booked in one transaction: more make it no cheaper, and every row's lock is held longer. */
+const togetherMax = 2_000;
+/** Transactions at once: while one waits for the rows of another, or for the disk, it does not hold up the next. */
+const transactionsAtOnce = 2;
+
 /** Books what calls cost. */
 export class Settlements {
   readonly #postgres: Postgres;
   readonly #clock: Clock;
   readonly #timeZone: string;
+  /** Pods' batches that come at once move the same teams' budgets, wait for the same disk, and so share a transaction. */
+  readonly #together = new Together<Batch, number>({
+    work: (batches) => this.#book(batches),
+    weigh: ({ records }) => records.length,
+    weightMax: togetherMax,
+    atOnce: transactionsAtOnce,
+    failsAll: (error) => error instanceof GatewayError && error.code === "keyservice_unavailable",
+  });
 
   constructor(parts: { readonly postgres: Postgres; readonly clock: Clock; readonly timeZone: string }) {
     this.#postgres = parts.postgres;
@@ -137,31 +158,46 @@ export class Settlements {
    * @returns how many of them were in the books before.
    * @throws whatever Postgres throws.
    */
-  async settle(podId: string, records: readonly SpendRecord[]): Promise<number> {
+  settle(podId: string, records: readonly SpendRecord[]): Promise<number> {
+    return this.#together.run({ podId, records });
+  }
+
+  /** @returns for each batch how many of its records were in the books before. */
+  #book(batches: readonly Batch[]): Promise<number[]> {
     const timeZone = this.#timeZone;
-    const unique = uniqueOf(records);
-    const batch = [...unique.values()];
+    const unique = uniqueOf(batches);
+    const records = [...unique.values()].map(({ record }) => record);
+    const podIds = [...unique.values()].map(({ batch }) => batch.podId);
     return inBooks(this.#postgres, async (client) => {
       const at = new Date(this.#clock.nowMs());
-      const values = columns.map(([, , value]) => batch.map(value));
-      const rows = await client.query<BookedRow>(bookSql, [podId, at, timeZone, ...values], "book");
+      const values = columns.map(([, , value]) => records.map(value));
+      const rows = await client.query<BookedRow>(bookSql, [podIds, at, timeZone, ...values], "book");
+      const known = new Map(batches.map((batch) => [batch, batch.records.length]));
       const before = rows.map(({ call_id, attempt, ...owner }) => {
-        const spend = unique.get(`${call_id} ${attempt}`);
-        if (spend === undefined) throw new Error(`${call_id} is not how the database writes a call's id.`);
-        return { owner, spend };
+        const found = unique.get(`${call_id} ${attempt}`);
+        if (found === undefined) throw new Error(`${call_id} is not how the database writes a call's id.`);
+        known.set(found.batch, (known.get(found.batch) ?? 0) - 1);
+        return { owner, spend: found.record };
       });
       if (before.length > 0) await charge(client, before, { at, timeZone });
-      return records.length - before.length;
+      return [...known.values()];
     });
   }
 }
 
+interface Unique {
+  readonly record: SpendRecord;
+  readonly batch: Batch;
+}
+
 /** Of records of the same attempt the first, by the attempt's name as the database writes it. */
-function uniqueOf(records: readonly SpendRecord[]): Map<string, SpendRecord> {
-  const unique = new Map<string, SpendRecord>();
-  for (const record of records) {
-    const name = `${record.callId.toLowerCase()} ${record.attempt}`;
-    if (!unique.has(name)) unique.set(name, record);
+function uniqueOf(batches: readonly Batch[]): Map<string, Unique> {
+  const unique = new Map<string, Unique>();
+  for (const batch of batches) {
+    for (const record of batch.records) {
+      const name = `${record.callId.toLowerCase()} ${record.attempt}`;
+      if (!unique.has(name)) unique.set(name, { record, batch });
+    }
   }
   return unique;
 }
