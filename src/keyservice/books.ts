@@ -8,7 +8,7 @@
  */
 
 import type { Nanos } from "../money.ts";
-import { addToDays, type DailySums, summedColumns, sumsOf } from "./daily-spend.ts";
+import { addToDays, type BookedFor, type BookedSpend, bookedFor } from "./daily-spend.ts";
 import type { LentMoney } from "./ledger.ts";
 import type { Database, Queryable } from "./postgres.ts";
 import { always, bookedRow, type LockedLease, nameOf, type PeriodKey, type Posting } from "./posting.ts";
@@ -86,14 +86,21 @@ interface LeaseRow {
  * Locks leases.
  *
  * @param where which, and if they are many, in which order; `l` is the table leases.
+ * @param name see Queryable.
  */
-export async function lockLeases(client: Queryable, where: string, values: readonly unknown[]): Promise<LockedLease[]> {
+export async function lockLeases(
+  client: Queryable,
+  where: string,
+  values: readonly unknown[],
+  name?: string,
+): Promise<LockedLease[]> {
   const rows = await client.query<LeaseRow>(
     `SELECT l.*,
        ARRAY(SELECT budget_id FROM lease_periods p WHERE p.lease_id = l.lease_id ORDER BY budget_id) AS budget_ids,
        ARRAY(SELECT period_start FROM lease_periods p WHERE p.lease_id = l.lease_id ORDER BY budget_id) AS period_starts
      FROM leases l WHERE ${where}`,
     values,
+    name,
   );
   return rows.map((row) => ({
     leaseId: row.lease_id,
@@ -112,18 +119,38 @@ export async function lockLeases(client: Queryable, where: string, values: reado
   }));
 }
 
-/** Writes movements of money. The leases must be locked. `timeZone`: whose days the rows of the spend log that this makes belong to. */
+/**
+ * Writes movements of money. The leases must be locked.
+ *
+ * @param booking `timeZone`: whose days the rows of the spend log that this makes belong to; `before`: those the transaction has made.
+ */
 export async function post(
   client: Queryable,
   posting: Posting,
-  { at, timeZone }: { readonly at: Date; readonly timeZone: string },
+  booking: { readonly at: Date; readonly timeZone: string; readonly before?: readonly Booked[] },
 ): Promise<void> {
+  const booked = await write(client, posting, booking);
+  await addToDays(client, [...(booking.before ?? []), ...booked]);
+}
+
+/** A row of the spend log. */
+export interface Booked {
+  readonly owner: BookedFor;
+  readonly spend: BookedSpend;
+}
+
+/** @returns the rows of the spend log it made. */
+async function write(
+  client: Queryable,
+  posting: Posting,
+  { at, timeZone }: { readonly at: Date; readonly timeZone: string },
+): Promise<Booked[]> {
   const { moves, steps } = posting;
   const booked = steps.flatMap(({ lease, step }) => {
     const row = bookedRow(lease, step);
     return row === undefined ? [] : [{ ...row, lease }];
   });
-  const [row] = await client.query<{ count: bigint; sums: DailySums }>(postSql, [
+  const values = [
     ...columns(moves.map(({ period }) => period)),
     moves.map(({ spent }) => spent),
     moves.map(({ reserved }) => reserved),
@@ -138,10 +165,27 @@ export async function post(
     booked.map(({ cost }) => cost),
     ...[at, timeZone],
     moves.map(({ forgiven }) => forgiven),
-  ]);
-  if (Number(row?.count) !== moves.length) throw new MissingPeriods(moves.map(({ period }) => period));
-  await addToDays(client, row?.sums ?? null);
+  ];
+  const rows = await client.query<PostRow>(postSql, values, "post");
+  if (Number(rows[0]?.count) !== moves.length) throw new MissingPeriods(moves.map(({ period }) => period));
+  return rows.flatMap(({ lease_id, attempt, cost_nanos: cost, ...owner }) =>
+    lease_id === null ? [] : { owner, spend: { ...noCall, attempt, cost, startedAt: at } },
+  );
 }
+
+/** How many periods were moved, with each row of the spend log that was written; with none if none was. */
+interface PostRow extends BookedFor {
+  readonly count: bigint;
+  readonly lease_id: string | null;
+  readonly attempt: number;
+  readonly cost_nanos: Nanos;
+}
+
+/** What a row of the spend log says that is no provider's attempt. */
+const noCall = {
+  ...{ status: "", modelGroup: "", model: "", provider: "", endUser: "", tags: [], endedAt: undefined },
+  ...{ inputTokens: 0n, outputTokens: 0n, cacheReadInputTokens: 0n, cacheWriteInputTokens: 0n },
+};
 
 const postSql = `
   WITH moves AS (
@@ -183,9 +227,9 @@ const postSql = `
         AS b (lease_id, attempt, key_id, pod_id, cost)
       LEFT JOIN keys k ON k.key_id = b.key_id
       LEFT JOIN entities t ON t.scope = 'team' AND t.entity_id = k.team_id
-    RETURNING ${summedColumns}
+    RETURNING lease_id, attempt, cost_nanos, ${bookedFor("$15")}
   )
-  SELECT (SELECT count(*) FROM moved) AS count, ${sumsOf("booked", "$15")} AS sums`;
+  SELECT m.count, b.* FROM (SELECT count(*) FROM moved) m LEFT JOIN booked b ON true`;
 
 function columns(periods: readonly PeriodKey[]): [string[], Date[]] {
   return [periods.map(({ budgetId }) => budgetId), periods.map(({ start }) => start)];

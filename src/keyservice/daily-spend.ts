@@ -1,70 +1,119 @@
 /** Sums over the spend log by day, kept equal to it: they change in the transactions that write its rows. */
 
+import type { Nanos } from "../money.ts";
 import type { Queryable } from "./postgres.ts";
 
-/** What rows of the spend log add to the sums: a JSON text that one statement makes and another takes. Null: nothing. */
-export type DailySums = string | null;
+/** Whom a row of the spend log was booked for, and its day in the configured time zone, as the database has it: YYYY-MM-DD. */
+export interface BookedFor {
+  readonly key_id: string;
+  readonly team_id: string;
+  readonly user_id: string;
+  readonly organization_id: string;
+  readonly day: string;
+}
 
-const owners = "key_id, team_id, user_id, organization_id";
-const models = "model_group, model, provider";
+/** What else of such a row the sums are made of. */
+export interface BookedSpend {
+  readonly attempt: number;
+  readonly cost: Nanos;
+  readonly status: string;
+  readonly modelGroup: string;
+  readonly model: string;
+  readonly provider: string;
+  readonly inputTokens: bigint;
+  readonly outputTokens: bigint;
+  readonly cacheReadInputTokens: bigint;
+  readonly cacheWriteInputTokens: bigint;
+  readonly startedAt: Date;
+  readonly endedAt: Date | undefined;
+  readonly endUser: string;
+  readonly tags: readonly string[];
+}
+
+/** SQL for the columns of BookedFor, of rows of spend_log. `timeZone`: a parameter, "$1" for instance: the IANA name of the zone. */
+export function bookedFor(timeZone: string): string {
+  return `key_id, team_id, user_id, organization_id, (started_at AT TIME ZONE ${timeZone})::date::text AS day`;
+}
+
+const places = ["day", "key_id", "team_id", "user_id", "organization_id", "model_group", "model", "provider"];
 const amounts = [
   ...["cost_nanos", "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_write_input_tokens"],
   ...["successes", "failures", "answer_ms"],
 ];
-/** Of attempts that wrote tokens: what they took by the tokens they wrote is what a token takes. */
-const answerMs =
-  "coalesce(sum(extract(epoch FROM ended_at - started_at) * 1000) FILTER (WHERE output_tokens > 0 AND ended_at > started_at), 0)::bigint";
-const sums = amounts
-  .map((name) => {
-    if (name === "successes") return "count(*) FILTER (WHERE attempt > 0 AND status = 'success') AS successes";
-    if (name === "failures") return "count(*) FILTER (WHERE attempt > 0 AND status <> 'success') AS failures";
-    if (name === "answer_ms") return `${answerMs} AS answer_ms`;
-    return `sum(${name})::bigint AS ${name}`;
-  })
-  .join(", ");
 
-/** Columns a CTE must give for `sumsOf`. */
-export const summedColumns = `attempt, status, started_at, ended_at, end_user, tags, ${owners}, ${models}, ${amounts.slice(0, 5).join(", ")}`;
+/** Rows of one table of sums: where each is, and its amounts, both in the order of the columns. */
+class Sums {
+  readonly #table: string;
+  readonly #places: readonly string[];
+  readonly #rows = new Map<string, { readonly at: readonly string[]; readonly amounts: bigint[] }>();
 
-/**
- * SQL for a scalar of type text: the DailySums of the rows in a CTE.
- *
- * @param rows the CTE's name; it has `summedColumns`.
- * @param timeZone a parameter, "$1" for instance: the IANA name of the zone whose days are meant.
- */
-export function sumsOf(rows: string, timeZone: string): string {
-  const day = `(started_at AT TIME ZONE ${timeZone})::date AS day`;
-  return `(SELECT json_agg(d)::text FROM (
-    SELECT ${day}, '' AS scope, '' AS scope_id, ${owners}, ${models}, ${sums} FROM ${rows}
-    GROUP BY day, ${owners}, ${models}
-    UNION ALL
-    SELECT ${day}, p.scope, p.scope_id, ${owners}, ${models}, ${sums}
-    FROM ${rows} CROSS JOIN LATERAL (
-      SELECT 'end_user', end_user WHERE end_user <> '' UNION SELECT 'tag', unnest(tags)
-    ) AS p (scope, scope_id)
-    GROUP BY day, p.scope, p.scope_id, ${owners}, ${models}
-  ) d)`;
+  constructor(table: string, columns: readonly string[]) {
+    this.#table = table;
+    this.#places = columns;
+  }
+
+  add(at: readonly string[], added: readonly bigint[]): void {
+    // No text in the database has a NUL.
+    const name = at.join("\0");
+    const row = this.#rows.get(name);
+    if (row === undefined) this.#rows.set(name, { at, amounts: [...added] });
+    else for (const [index, amount] of added.entries()) row.amounts[index] = (row.amounts[index] ?? 0n) + amount;
+  }
+
+  /** Adds to the table. Sorted by the database, so that all take the rows' locks in one order. */
+  async write(client: Queryable): Promise<void> {
+    if (this.#rows.size === 0) return;
+    const rows = [...this.#rows.values()];
+    const values = [
+      ...this.#places.map((_, index) => rows.map(({ at }) => at[index])),
+      ...amounts.map((_, index) => rows.map((row) => row.amounts[index])),
+    ];
+    await client.query(upsert(this.#table, this.#places), values, this.#table);
+  }
 }
 
-const recordset = `json_to_recordset($1::json) AS d (day date, scope text, scope_id text,
-  ${`${owners}, ${models}`
-    .split(", ")
-    .map((name) => `${name} text`)
-    .join(", ")}, ${amounts.map((name) => `${name} bigint`).join(", ")})`;
-
-function upsert(table: string, key: string, rows: string): string {
+function upsert(table: string, columns: readonly string[]): string {
+  const key = columns.join(", ");
+  const all = [...columns, ...amounts].join(", ");
+  const types = [...columns.map((name) => (name === "day" ? "date" : "text")), ...amounts.map(() => "bigint")];
+  const lists = types.map((type, index) => `$${index + 1}::${type}[]`).join(", ");
   const added = amounts.map((name) => `${name} = ${table}.${name} + excluded.${name}`).join(", ");
-  return `INSERT INTO ${table} (${key}, ${amounts.join(", ")}) SELECT ${key}, ${amounts.join(", ")} FROM ${recordset}
-    WHERE ${rows} ORDER BY ${key} ON CONFLICT (${key}) DO UPDATE SET ${added}`;
+  return `INSERT INTO ${table} (${all}) SELECT ${all} FROM unnest(${lists}) AS d (${all})
+    ORDER BY ${key} ON CONFLICT (${key}) DO UPDATE SET ${added}`;
 }
 
-const addSql = `
-  WITH parties AS (
-    ${upsert("daily_party_spend", `scope, scope_id, day, ${owners}, ${models}`, "scope <> ''")}
-  )
-  ${upsert("daily_spend", `day, ${owners}, ${models}`, "scope = ''")}`;
+/** Adds rows of the spend log to the sums. The last thing a transaction does: everybody waits here for everybody. */
+export async function addToDays(
+  client: Queryable,
+  rows: readonly { readonly owner: BookedFor; readonly spend: BookedSpend }[],
+): Promise<void> {
+  const days = new Sums("daily_spend", places);
+  const parties = new Sums("daily_party_spend", ["scope", "scope_id", ...places]);
+  for (const { owner, spend } of rows) {
+    const { day, key_id, team_id, user_id, organization_id } = owner;
+    const at = [day, key_id, team_id, user_id, organization_id, spend.modelGroup, spend.model, spend.provider];
+    const added = amountsOf(spend);
+    days.add(at, added);
+    if (spend.endUser !== "") parties.add(["end_user", spend.endUser, ...at], added);
+    for (const tag of new Set(spend.tags)) parties.add(["tag", tag, ...at], added);
+  }
+  await days.write(client);
+  await parties.write(client);
+}
 
-/** Adds to the sums. The last thing a transaction does: everybody waits here for everybody. */
-export async function addToDays(client: Queryable, sums: DailySums): Promise<void> {
-  if (sums !== null) await client.query(addSql, [sums]);
+/** In the order of `amounts`. */
+function amountsOf(spend: BookedSpend): bigint[] {
+  const { cost, inputTokens, outputTokens, cacheReadInputTokens, cacheWriteInputTokens } = spend;
+  const isAttempt = spend.attempt > 0;
+  const isSuccess = spend.status === "success";
+  return [
+    ...[cost, inputTokens, outputTokens, cacheReadInputTokens, cacheWriteInputTokens],
+    ...[isAttempt && isSuccess ? 1n : 0n, isAttempt && !isSuccess ? 1n : 0n, answerMs(spend)],
+  ];
+}
+
+/** Of an attempt that wrote tokens, what it took: by the tokens it wrote, that is what a token takes. */
+function answerMs({ outputTokens, startedAt, endedAt }: BookedSpend): bigint {
+  if (outputTokens === 0n || endedAt === undefined) return 0n;
+  return BigInt(Math.max(0, endedAt.getTime() - startedAt.getTime()));
 }

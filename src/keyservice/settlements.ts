@@ -1,9 +1,11 @@
 import type { Clock } from "../clock.ts";
+import { GatewayError } from "../errors.ts";
 import type { Nanos } from "../money.ts";
-import { inBooks, lockLeases, post } from "./books.ts";
-import { addToDays, type DailySums, summedColumns, sumsOf } from "./daily-spend.ts";
+import { type Booked, inBooks, lockLeases, post } from "./books.ts";
+import { type BookedFor, bookedFor } from "./daily-spend.ts";
 import type { Postgres, Queryable } from "./postgres.ts";
-import { type LockedLease, postSpend, type SpendTotal } from "./posting.ts";
+import { type ChargedBudget, type LockedLease, postSpend, type SpendTotal } from "./posting.ts";
+import { Together } from "./together.ts";
 
 /** How a provider attempt ended, in the books' words. */
 export type SpendStatus = "success" | "failure" | "cancelled" | "unconfirmed";
@@ -86,54 +88,62 @@ const selected = columns.map(([name]) => (lists.has(name) ? `r.${name}::text[]` 
 const parameters = columns.map(([, type], index) => `$${index + 4}::${type}[]`).join(", ");
 
 /**
- * Only the rows that were not there before come back, summed up for what they have to move. Sorted, so that two batches that share
- * records queue up instead of blocking each other. Whom a row was booked for stays with it, wherever its key belongs later.
+ * Only the rows that were not there before come back. Sorted, so that two batches that share records queue up instead of blocking each
+ * other. Whom a row was booked for stays with it, wherever its key belongs later.
  */
 const bookSql = `
-  WITH booked AS (
-    INSERT INTO spend_log (pod_id, booked_at, team_id, user_id, organization_id, ${names})
-    SELECT $1, $2, coalesce(k.team_id, ''), coalesce(k.user_id, ''), coalesce(k.organization_id, t.organization_id, ''), ${selected}
-    FROM unnest(${parameters}) AS r (${names})
-      LEFT JOIN keys k ON k.key_id = r.key_id
-      LEFT JOIN entities t ON t.scope = 'team' AND t.entity_id = k.team_id
-    ORDER BY r.call_id, r.attempt
-    ON CONFLICT (call_id, attempt) DO NOTHING
-    RETURNING lease_id, budget_ids, ${summedColumns}
-  ), paid AS (
-    SELECT key_id, lease_id, sum(cost_nanos) AS cost, count(*) AS count FROM booked GROUP BY key_id, lease_id
-  ), named AS (
-    SELECT key_id, lease_id, budget_id, sum(cost_nanos) AS cost FROM booked, unnest(budget_ids) AS n (budget_id)
-    GROUP BY key_id, lease_id, budget_id
-  ), charged AS (
-    SELECT p.key_id, p.lease_id, b.budget_id, b.duration, b.removed_at, p.cost FROM paid p JOIN key_budgets b USING (key_id)
-    UNION ALL
-    SELECT n.key_id, n.lease_id, b.budget_id, b.duration, b.removed_at, n.cost FROM named n JOIN effective_budgets b USING (budget_id)
-  )
-  SELECT p.key_id, p.lease_id, p.cost::bigint AS cost, p.count::int AS count,
-    CASE WHEN row_number() OVER () = 1 THEN ${sumsOf("booked", "$3")} END AS sums,
-    b.budget_id, b.duration, b.removed_at, b.cost::bigint AS budget_cost
-  FROM paid p LEFT JOIN charged b ON b.key_id = p.key_id AND b.lease_id IS NOT DISTINCT FROM p.lease_id
-  ORDER BY p.key_id, p.lease_id, b.budget_id`;
+  INSERT INTO spend_log (pod_id, booked_at, team_id, user_id, organization_id, ${names})
+  SELECT r.pod_id, $2, coalesce(k.team_id, ''), coalesce(k.user_id, ''), coalesce(k.organization_id, t.organization_id, ''), ${selected}
+  FROM unnest($1::text[], ${parameters}) AS r (pod_id, ${names})
+    LEFT JOIN keys k ON k.key_id = r.key_id
+    LEFT JOIN entities t ON t.scope = 'team' AND t.entity_id = k.team_id
+  ORDER BY r.call_id, r.attempt
+  ON CONFLICT (call_id, attempt) DO NOTHING
+  RETURNING call_id, attempt, ${bookedFor("$3")}`;
 
-/** What the new records of one key and lease cost together, once for each budget they are charged to. */
-interface ChargeRow {
-  readonly key_id: string;
-  readonly lease_id: string | null;
-  readonly cost: Nanos;
-  readonly count: number;
-  /** In one of the rows. */
-  readonly sums: DailySums;
-  readonly budget_id: string | null;
+interface BookedRow extends BookedFor {
+  readonly call_id: string;
+  readonly attempt: number;
+}
+
+/** The budgets of all calls of keys, and those that calls name. */
+const budgetsSql = `
+  SELECT key_id, budget_id, duration, removed_at FROM key_budgets WHERE key_id = ANY ($1::text[])
+  UNION ALL
+  SELECT NULL, budget_id, duration, removed_at FROM effective_budgets WHERE budget_id = ANY ($2::text[])`;
+
+interface BudgetRow {
+  /** Null: it is not a key's. */
+  readonly key_id: string | null;
+  readonly budget_id: string;
   readonly duration: string | null;
   readonly removed_at: Date | null;
-  readonly budget_cost: Nanos | null;
 }
+
+/** What one pod settles at once. */
+interface Batch {
+  readonly podId: string;
+  readonly records: readonly SpendRecord[];
+}
+
+/** Records that are booked in one transaction: more make it no cheaper, and every row's lock is held longer. */
+const togetherMax = 2_000;
+/** Transactions at once: while one waits for the rows of another, or for the disk, it does not hold up the next. */
+const transactionsAtOnce = 2;
 
 /** Books what calls cost. */
 export class Settlements {
   readonly #postgres: Postgres;
   readonly #clock: Clock;
   readonly #timeZone: string;
+  /** Pods' batches that come at once move the same teams' budgets, wait for the same disk, and so share a transaction. */
+  readonly #together = new Together<Batch, number>({
+    work: (batches) => this.#book(batches),
+    weigh: ({ records }) => records.length,
+    weightMax: togetherMax,
+    atOnce: transactionsAtOnce,
+    failsAll: (error) => error instanceof GatewayError && error.code === "keyservice_unavailable",
+  });
 
   constructor(parts: { readonly postgres: Postgres; readonly clock: Clock; readonly timeZone: string }) {
     this.#postgres = parts.postgres;
@@ -148,43 +158,102 @@ export class Settlements {
    * @returns how many of them were in the books before.
    * @throws whatever Postgres throws.
    */
-  async settle(podId: string, records: readonly SpendRecord[]): Promise<number> {
-    return inBooks(this.#postgres, async (client) => {
-      const now = new Date(this.#clock.nowMs());
-      const values = columns.map(([, , value]) => records.map(value));
-      const rows = await client.query<ChargeRow>(bookSql, [podId, now, this.#timeZone, ...values]);
-      const totals = totalsOf(rows);
-      if (totals.length > 0)
-        await this.#charge(client, totals, rows.find(({ sums }) => sums !== null)?.sums ?? null, now);
-      return records.length - totals.reduce((count, total) => count + total.count, 0);
-    });
+  settle(podId: string, records: readonly SpendRecord[]): Promise<number> {
+    return this.#together.run({ podId, records });
   }
 
-  async #charge(client: Queryable, totals: readonly SpendTotal[], sums: DailySums, now: Date): Promise<void> {
-    const leases = await lockNamed(client, totals);
+  /** @returns for each batch how many of its records were in the books before. */
+  #book(batches: readonly Batch[]): Promise<number[]> {
     const timeZone = this.#timeZone;
-    await post(client, postSpend(totals, leases, now.getTime(), timeZone), { at: now, timeZone });
-    await addToDays(client, sums);
+    const unique = uniqueOf(batches);
+    const records = [...unique.values()].map(({ record }) => record);
+    const podIds = [...unique.values()].map(({ batch }) => batch.podId);
+    return inBooks(this.#postgres, async (client) => {
+      const at = new Date(this.#clock.nowMs());
+      const values = columns.map(([, , value]) => records.map(value));
+      const rows = await client.query<BookedRow>(bookSql, [podIds, at, timeZone, ...values], "book");
+      const known = new Map(batches.map((batch) => [batch, batch.records.length]));
+      const before = rows.map(({ call_id, attempt, ...owner }) => {
+        const found = unique.get(`${call_id} ${attempt}`);
+        if (found === undefined) throw new Error(`${call_id} is not how the database writes a call's id.`);
+        known.set(found.batch, (known.get(found.batch) ?? 0) - 1);
+        return { owner, spend: found.record };
+      });
+      if (before.length > 0) await charge(client, before, { at, timeZone });
+      return [...known.values()];
+    });
   }
 }
 
-function totalsOf(rows: readonly ChargeRow[]): (SpendTotal & { readonly count: number })[] {
-  const groups = Map.groupBy(rows, ({ key_id, lease_id }) => `${key_id} ${lease_id}`);
+interface Unique {
+  readonly record: SpendRecord;
+  readonly batch: Batch;
+}
+
+/** Of records of the same attempt the first, by the attempt's name as the database writes it. */
+function uniqueOf(batches: readonly Batch[]): Map<string, Unique> {
+  const unique = new Map<string, Unique>();
+  for (const batch of batches) {
+    for (const record of batch.records) {
+      const name = `${record.callId.toLowerCase()} ${record.attempt}`;
+      if (!unique.has(name)) unique.set(name, { record, batch });
+    }
+  }
+  return unique;
+}
+
+interface BookedRecord extends Booked {
+  readonly spend: SpendRecord;
+}
+
+async function charge(
+  client: Queryable,
+  before: readonly BookedRecord[],
+  { at, timeZone }: { readonly at: Date; readonly timeZone: string },
+): Promise<void> {
+  const totals = totalsOf(
+    before.map(({ spend }) => spend),
+    await readBudgets(client, before),
+  );
+  const leases = await lockNamed(client, totals);
+  await post(client, postSpend(totals, leases, at.getTime(), timeZone), { at, timeZone, before });
+}
+
+function readBudgets(client: Queryable, booked: readonly BookedRecord[]): Promise<BudgetRow[]> {
+  const keyIds = new Set(booked.map(({ spend }) => spend.keyId));
+  const budgetIds = new Set(booked.flatMap(({ spend }) => spend.budgetIds));
+  return client.query<BudgetRow>(budgetsSql, [[...keyIds], [...budgetIds]], "budgets");
+}
+
+/** What the records of one key and lease cost together, once for each budget they are charged to. */
+function totalsOf(records: readonly SpendRecord[], budgets: readonly BudgetRow[]): SpendTotal[] {
+  const ofKeys = Map.groupBy(budgets, ({ key_id }) => key_id);
+  const named = new Map(ofKeys.get(null)?.map((budget) => [budget.budget_id, budget]));
+  const groups = Map.groupBy(records, ({ keyId, leaseId }) => `${keyId} ${leaseId?.toLowerCase()}`);
   return [...groups.values()].flatMap((group) => {
     const [first] = group;
     if (first === undefined) return [];
-    const budgets = group.flatMap(({ budget_id, duration, removed_at, budget_cost: cost }) =>
-      budget_id === null || cost === null ? [] : { budget_id, duration, removed_at, cost },
-    );
-    const { key_id: keyId, lease_id, cost, count } = first;
-    return { keyId, leaseId: lease_id ?? undefined, cost, count, budgets };
+    const { keyId, leaseId } = first;
+    const cost = costOf(group);
+    const charged: ChargedBudget[] = (ofKeys.get(keyId) ?? []).map((budget) => ({ ...budget, cost }));
+    for (const id of new Set(group.flatMap(({ budgetIds }) => budgetIds))) {
+      const budget = named.get(id);
+      const naming = group.filter(({ budgetIds }) => budgetIds.includes(id));
+      if (budget !== undefined) charged.push({ ...budget, cost: costOf(naming) });
+    }
+    return { keyId, leaseId: leaseId?.toLowerCase(), cost, budgets: charged };
   });
+}
+
+function costOf(records: readonly SpendRecord[]): Nanos {
+  return records.reduce((sum, { cost }) => sum + cost, 0n);
 }
 
 async function lockNamed(client: Queryable, totals: readonly SpendTotal[]): Promise<Map<string, LockedLease>> {
   const ids = totals.flatMap(({ leaseId }) => leaseId ?? []);
   if (ids.length === 0) return new Map();
-  const leases = await lockLeases(client, "l.lease_id = ANY ($1::uuid[]) ORDER BY l.lease_id FOR NO KEY UPDATE", [ids]);
+  const where = "l.lease_id = ANY ($1::uuid[]) ORDER BY l.lease_id FOR NO KEY UPDATE";
+  const leases = await lockLeases(client, where, [ids], "leases");
   return new Map(leases.map((lease) => [lease.leaseId, lease]));
 }
 

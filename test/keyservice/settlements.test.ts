@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, afterEach, before, describe, it } from "node:test";
+import { Settlements } from "../../src/keyservice/settlements.ts";
 import { BooksStage, spend } from "./books-stage.ts";
 
 describe("settling", () => {
@@ -40,11 +41,50 @@ describe("settling", () => {
       return spend(keys[place] ?? "", 3n, { leaseId: n % 4 === 0 ? undefined : leases[place] });
     });
     const shuffled = () => records.toSorted(() => Math.random() - 0.5).slice(0, 100);
-    const duplicates = await Promise.all(Array.from({ length: 30 }, () => stage.settle(...shuffled())));
+    const replicas = Array.from(
+      { length: 10 },
+      () => new Settlements({ postgres: stage.postgres, clock: stage.clock, timeZone: "UTC" }),
+    );
+    const duplicates = await Promise.all(
+      Array.from({ length: 30 }, (_, n) => replicas[n % replicas.length]?.settle("pod-1", shuffled()) ?? 0),
+    );
     const last = await stage.settle(...records);
     const sent = 30 * 100 + 120;
     assert.equal(sent - last - duplicates.reduce((sum, count) => sum + count), 120);
     for (const keyId of keys) assert.equal((await stage.standing(keyId)).spent, 60n);
+  });
+
+  it("books for pods that settle at once what each has sent, and says to each what was there before", async () => {
+    const keyId = await stage.key(1_000n);
+    const records = Array.from({ length: 8 }, (_, n) => spend(keyId, BigInt(n + 1)));
+    const [first = spend(keyId, 0n)] = records;
+    const pods = records.map((record, n) => stage.settlements.settle(`pod-${n}`, [record, first]));
+    assert.deepEqual(
+      await Promise.all(pods),
+      records.map(() => 1),
+    );
+    const rows = await stage.postgres.query<{ pod_id: string; call_id: string }>(
+      "SELECT pod_id, call_id FROM spend_log WHERE key_id = $1 ORDER BY cost_nanos",
+      [keyId],
+    );
+    assert.deepEqual(
+      rows,
+      records.map(({ callId }, n) => ({ pod_id: `pod-${n}`, call_id: callId })),
+    );
+    assert.equal((await stage.standing(keyId)).spent, 36n);
+  });
+
+  it("books for all pods that settle at once but for the one whose records cannot be booked", async () => {
+    const keyId = await stage.key(1_000n);
+    const pods = Array.from({ length: 8 }, (_, n) =>
+      stage.settlements.settle(`pod-${n}`, [spend(keyId, 1n), spend(keyId, 1n, n === 5 ? { model: "a\0b" } : {})]),
+    );
+    const outcomes = (await Promise.allSettled(pods)).map(({ status }) => status);
+    assert.deepEqual(
+      outcomes,
+      pods.map((_, n) => (n === 5 ? "rejected" : "fulfilled")),
+    );
+    assert.equal((await stage.standing(keyId)).spent, 14n);
   });
 
   it("charges a key without a limit in the period of now", async () => {
