@@ -158,6 +158,8 @@ export interface Deployment {
   readonly cooldown?: Partial<CooldownRules> | undefined;
   /** Which calls it is for, where tags decide. Absent: none. */
   readonly tags?: readonly string[];
+  /** What its model is for (`model_info.mode`), in LiteLLM's words. Absent: nobody says. */
+  readonly mode?: string;
   /** What its model is known not to do. Absent: nothing is known. */
   readonly lacks?: ReadonlySet<Ability>;
   /** More input than this does not fit into its model. Absent: nobody knows, or nobody asks. */

@@ -19,6 +19,9 @@ const defaultOutputTokensMax = 4096;
 /** The order of deployments without one, which LiteLLM tries after all that have one. */
 export const lastOrder = Number.MAX_SAFE_INTEGER;
 
+/** Models without an output need no price for it. */
+const outputlessModes: ReadonlySet<string> = new Set(["embedding", "moderation", "rerank"]);
+
 const untilPriced: Readonly<Record<UnpricedModels, string>> = {
   refuse: "callers with a budget are refused",
   flag: "its calls are booked at $0",
@@ -90,6 +93,7 @@ export async function compileEntry(
     },
     ...figuresOf(entry, context),
     ...abilitiesOf(entry.model_info),
+    ...(entry.model_info?.mode !== undefined && { mode: entry.model_info.mode }),
     ...windowOf(entry, address, context),
     ...(entry.litellm_params.tags !== undefined && { tags: entry.litellm_params.tags }),
     price: pricing.price,
@@ -267,7 +271,9 @@ function windowOf(entry: ModelEntry, address: Address, context: DeploymentContex
 }
 
 function ownPricesOf(entry: ModelEntry): readonly PriceEntry[] {
-  return [...(entry.model_info?.prices ?? []), ...entry.litellm_params.prices];
+  const own = [...(entry.model_info?.prices ?? []), ...entry.litellm_params.prices];
+  const isOutputless = outputlessModes.has(entry.model_info?.mode ?? "");
+  return isOutputless && own.length > 0 ? [{ kind: "output", picos: 0n }, ...own] : own;
 }
 
 function mockOf(entry: ModelEntry): MockAnswer | undefined {
