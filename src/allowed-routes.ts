@@ -17,6 +17,17 @@ export const messaging: Operation = {
   groups: [...llm, "anthropic_routes"],
   paths: ["/v1/messages", "/anthropic/v1/messages"],
 };
+/** By the route as the door names it. */
+export const callOperations: ReadonlyMap<string, Operation> = new Map(
+  [completing, messaging]
+    .concat(
+      ["embeddings", "completions", "moderations", "rerank"].map((name) => ({
+        groups: llm,
+        paths: [`/v1/${name}`, `/${name}`],
+      })),
+    )
+    .map((operation) => [operation.paths[0] ?? "", operation]),
+);
 export const listingModels: Operation = { groups: llm, paths: ["/v1/models", "/models"] };
 
 /** Whether an entry has a form that can mean anything: "llm_api_routes", "/v1/chat/completions", "/v1/*". */

@@ -5,6 +5,12 @@ import type { Nanos } from "./money.ts";
 /** A format on the network: how a request and its answer are written. Each has one codec, in `wires/`. */
 export type Wire = "openai-chat" | "anthropic-messages" | "gemini" | "bedrock-converse";
 
+/** What is asked of a model, by its name in OpenTelemetry where it has one there. */
+export type Operation = "chat" | PlainOperation;
+
+/** OpenAI's operations that only servers of its own wire are asked for: their bodies pass as bytes. */
+export type PlainOperation = "embeddings" | "text_completion" | "moderation" | "rerank";
+
 /** A value as JSON has it. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 export type JsonObject = { [key: string]: Json };
@@ -60,10 +66,10 @@ export type PretendedFailure =
 
 /** A request for a completion, as a door has decoded it. */
 export interface CompletionRequest {
-  readonly operation: "chat";
+  readonly operation: Operation;
   /** The wire `raw` is in, and the only one this caller's door can pass on without rebuilding. */
   readonly wire: Wire | undefined;
-  /** The body as it came; absent when the door's messages are typed (gRPC). */
+  /** The body as it came; absent when the door's messages are typed (gRPC). All that a plain operation has. */
   readonly raw: RawBody | undefined;
   /** The model as the caller spelled it. */
   readonly model: string;
@@ -90,7 +96,7 @@ export interface CompletionRequest {
   /** Of the caller's headers those that belong to a wire and may reach a provider that speaks it; names in lower case. */
   readonly wireHeaders?: Readonly<Record<string, string>>;
   /**
-   * The body in OpenAI's chat shape, which is the neutral form; made when a codec first asks. What OpenAI has no word for has
+   * The body in OpenAI's chat shape, which is the neutral form, or as it came where the operation is another; made when a codec first asks. What OpenAI has no word for has
    * LiteLLM's: a message's `thinking_blocks` and `reasoning_content`, `cache_control` at messages, parts and tools, `thinking`
    * beside `reasoning_effort`. Nobody changes it: several attempts read it.
    */

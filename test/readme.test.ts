@@ -6,6 +6,9 @@ import { keyBounds, keyDefaults } from "../src/config/key-rules.ts";
 import { providerRows } from "../src/config/provider-rows.ts";
 import { routingStrategies } from "../src/config/schema-routing.ts";
 import { errorTable, RpcCode } from "../src/errors.ts";
+import { callRoutes } from "../src/front/call-routes.ts";
+import { callTypes } from "../src/keyservice/http-spend.ts";
+import { operationModes } from "../src/routing/operations.ts";
 
 const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
 
@@ -58,6 +61,18 @@ test("the README's table of providers is the code's, row by row", () => {
     return `| \`${name}/\` | ${wire} | ${address} | ${keyVariables.map((variable) => `\`${variable}\``).join(", ")} |`;
   });
   assert.deepEqual(rowsAfter("| prefix | wire |"), rows);
+});
+
+test("the README's table of operations is what the doors, the routing and the spend log call them", () => {
+  const chat = new Set(["/v1/chat/completions", "/v1/messages"]);
+  const routes = [...new Set(callRoutes.map(([, { route }]) => route))].filter((route) => !chat.has(route));
+  const body = Buffer.from(JSON.stringify({ model: "m", input: "x", prompt: "x", query: "x" }));
+  const rows = routes.map((route) => {
+    const request = callRoutes.find(([path]) => path === route)?.[1].decode(body);
+    const operation = request === undefined || request instanceof Error ? "chat" : request.operation;
+    return `| \`${route}\` | \`${operationModes[operation]}\` | \`${callTypes[operation]}\` |`;
+  });
+  assert.deepEqual(rowsAfter("| path | `model_info.mode` |"), rows);
 });
 
 /** The rows of the table with this head. */

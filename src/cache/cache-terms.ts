@@ -53,6 +53,7 @@ export function termsOf(
   allowed: readonly string[] | undefined,
   config: AnswerCacheConfig,
 ): CacheTerms | undefined {
+  if (request.operation !== "chat") return undefined;
   const given = request.chat().cache ?? undefined;
   const ofHeader = cacheControl === undefined ? {} : headerWishes(cacheControl, allowed);
   const wishes = { ...ofHeader, ...(given === undefined ? {} : bodyWishes(given, allowed)) };

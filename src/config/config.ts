@@ -6,6 +6,7 @@ import type { AlertRouting } from "./alert-routing.ts";
 import type { AwsAccess, AzureAccess, GoogleAccess } from "./cloud-access.ts";
 import type { ConfiguredBudget } from "./configured-budget.ts";
 import type { KeyRules } from "./creation-rules.ts";
+import type { ParamPolicy } from "./param-policy.ts";
 import type { RedisAddress } from "./redis-address.ts";
 
 /**
@@ -105,20 +106,6 @@ export type Ability =
   | "reasoning"
   | "system_messages";
 
-/** What becomes of parameters a provider does not take as they come. */
-export interface ParamPolicy {
-  /** OpenAI's parameters the provider has no place for. */
-  readonly lacks: ReadonlySet<string>;
-  /** OpenAI's parameters that the provider calls something else. Absent: none. */
-  readonly renames?: Readonly<Record<string, string>>;
-  /** Whether these are left out (`drop_params`) instead of refused. */
-  readonly drops: boolean;
-  /** What is left out of every request (`additional_drop_params`): names, or paths such as `tools[*].function.strict`. */
-  readonly leavesOut: readonly string[];
-  /** Whether a request may be changed for the provider to take it (`modify_params`). */
-  readonly modifies: boolean;
-}
-
 /** One place a model can be called at. */
 export interface Deployment {
   /** `model_info.id`, or a digest of the deployment's parameters, the same on every pod. */
@@ -161,6 +148,8 @@ export interface Deployment {
   readonly cooldown?: Partial<CooldownRules> | undefined;
   /** Which calls it is for, where tags decide. Absent: none. */
   readonly tags?: readonly string[];
+  /** What its model is for (`model_info.mode`), in LiteLLM's words. Absent: nobody says. */
+  readonly mode?: string;
   /** What its model is known not to do. Absent: nothing is known. */
   readonly lacks?: ReadonlySet<Ability>;
   /** More input than this does not fit into its model. Absent: nobody knows, or nobody asks. */

@@ -5,10 +5,11 @@ import { readApiBase, writeApiBase } from "./api-base.ts";
 import { findAzure } from "./azure-address.ts";
 import { budgetsOf } from "./budget-config.ts";
 import { findAws, findGoogle } from "./cloud-address.ts";
-import type { Deployment, MockAnswer, ParamPolicy, PriceEntry, UnpricedModels } from "./config.ts";
+import type { Deployment, MockAnswer, PriceEntry, UnpricedModels } from "./config.ts";
 import type { ConfiguredBudget } from "./configured-budget.ts";
 import { canonical, isTree, type Tree } from "./document.ts";
 import { byClass } from "./failure-policy.ts";
+import type { ParamPolicy } from "./param-policy.ts";
 import { contextTokensOf, findPrice, type PriceFinding } from "./prices.ts";
 import type { ProviderRow } from "./provider-rows.ts";
 import { findTarget, type Target } from "./providers.ts";
@@ -20,6 +21,9 @@ const defaultOutputTokensMax = 4096;
 
 /** The order of deployments without one, which LiteLLM tries after all that have one. */
 export const lastOrder = Number.MAX_SAFE_INTEGER;
+
+/** Models without an output need no price for it. */
+const outputlessModes: ReadonlySet<string> = new Set(["embedding", "moderation", "rerank"]);
 
 const untilPriced: Readonly<Record<UnpricedModels, string>> = {
   refuse: "callers with a budget are refused",
@@ -96,6 +100,7 @@ export async function compileEntry(
     },
     ...figuresOf(entry, context),
     ...abilitiesOf(entry.model_info),
+    ...(entry.model_info?.mode !== undefined && { mode: entry.model_info.mode }),
     ...windowOf(entry, address, context),
     ...(entry.litellm_params.tags !== undefined && { tags: entry.litellm_params.tags }),
     price: pricing.price,
@@ -273,7 +278,9 @@ function windowOf(entry: ModelEntry, address: Address, context: DeploymentContex
 }
 
 function ownPricesOf(entry: ModelEntry): readonly PriceEntry[] {
-  return [...(entry.model_info?.prices ?? []), ...entry.litellm_params.prices];
+  const own = [...(entry.model_info?.prices ?? []), ...entry.litellm_params.prices];
+  const isOutputless = outputlessModes.has(entry.model_info?.mode ?? "");
+  return isOutputless && own.length > 0 ? [{ kind: "output", picos: 0n }, ...own] : own;
 }
 
 function mockOf(entry: ModelEntry): MockAnswer | undefined {

@@ -7,10 +7,9 @@ import { GatewayError } from "../errors.ts";
 import { requestIdFrom } from "../server/request-id.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
 import { matchWildcard } from "../wildcard.ts";
-import { decodeMessagesRequest } from "../wires/anthropic-body.ts";
-import { decodeChatRequest } from "../wires/openai-chat.ts";
 import { type AnswerFormat, anthropicFormat, openAiFormat } from "./answer-format.ts";
 import type { CacheAdmin } from "./cache-admin.ts";
+import { callRoutes, decodePath, messageCount, routeWithModel, type Wanted } from "./call-routes.ts";
 import { type HeaderLookup, repeatOf, tagsOf, tokenOf, wireHeadersOf } from "./caller.ts";
 import type { CompletionGateway } from "./doors.ts";
 import { endAfterDrain, readBody, refuseHead } from "./http-body.ts";
@@ -59,34 +58,6 @@ interface Route {
   readonly format: AnswerFormat;
   readonly answer: (req: IncomingMessage, res: ServerResponse, requestId: string) => Promise<void> | void;
 }
-
-/** A route by which completions are asked for. */
-interface Wanted {
-  readonly route: string;
-  readonly door: string;
-  readonly format: AnswerFormat;
-  readonly decode: (body: Buffer) => CompletionRequest | GatewayError;
-  /** Headers of the wire that go with the request. */
-  readonly wireHeaders: readonly string[];
-}
-
-const chatCompletion: Wanted = {
-  route: "/v1/chat/completions",
-  door: "openai",
-  format: openAiFormat,
-  decode: decodeChatRequest,
-  wireHeaders: ["anthropic-beta"],
-};
-
-const message: Wanted = {
-  route: "/v1/messages",
-  door: "anthropic",
-  format: anthropicFormat,
-  decode: (body) => decodeMessagesRequest(body, { counts: false }),
-  wireHeaders: ["anthropic-version", "anthropic-beta"],
-};
-
-const messageCount: Wanted = { ...message, decode: (body) => decodeMessagesRequest(body, { counts: true }) };
 
 /** Makes the handler of everything that is no RPC. It never throws and answers everything, with JSON. */
 export function createOpenAiDoor(options: OpenAiDoorOptions): (req: IncomingMessage, res: ServerResponse) => void {
@@ -164,10 +135,6 @@ class OpenAiDoor {
     const post = (name: string, format: AnswerFormat, answer: Route["answer"]): Route => ({
       ...{ name, method: "POST", format, answer },
     });
-    const completing = (wanted: Wanted): Route =>
-      post(wanted.route, wanted.format, (req, res, requestId) => this.#complete(wanted, req, res, requestId));
-    const chat = completing(chatCompletion);
-    const messages = completing(message);
     const count = post("/v1/messages/count_tokens", anthropicFormat, (req, res, requestId) =>
       this.#countTokens(req, res, requestId),
     );
@@ -179,10 +146,7 @@ class OpenAiDoor {
       ["/health/liveliness", alive],
       ["/health/liveness", alive],
       ["/health/readiness", readiness],
-      ["/v1/chat/completions", chat],
-      ["/chat/completions", chat],
-      ["/v1/messages", messages],
-      ["/anthropic/v1/messages", messages],
+      ...callRoutes.map(([path, wanted]): [string, Route] => [path, this.#calling(wanted)]),
       ["/v1/messages/count_tokens", count],
       ["/anthropic/v1/messages/count_tokens", count],
       ["/api/event_logging/batch", events],
@@ -211,9 +175,16 @@ class OpenAiDoor {
     ];
   }
 
+  #calling(wanted: Wanted): Route {
+    const answer: Route["answer"] = (req, res, requestId) => this.#complete(wanted, req, res, requestId);
+    return { name: wanted.route, method: "POST", format: wanted.format, answer };
+  }
+
   #routeFor(path: string): Route | undefined {
     const exact = this.#routes.get(path);
     if (exact !== undefined) return exact;
+    const wanted = routeWithModel(path);
+    if (wanted !== undefined) return this.#calling(wanted);
     const id = /^(?:\/v1)?\/models\/(.+)$/.exec(path)?.[1];
     if (id === undefined) return undefined;
     const answer: Route["answer"] = (req, res) => this.#getModel(id, req, res);
@@ -336,12 +307,4 @@ function pathOf(req: IncomingMessage): string {
   const url = req.url ?? "/";
   const query = url.indexOf("?");
   return query === -1 ? url : url.slice(0, query);
-}
-
-function decodePath(text: string): string | undefined {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -1,5 +1,6 @@
 /** What a pod asks of the KeyService, in the pod's own words. */
 
+import type { Operation } from "../completion.ts";
 import type { OwnRepeatRules } from "../config/config.ts";
 import type { Nanos } from "../money.ts";
 import type { CallPolicy } from "./call-policy.ts";
@@ -188,7 +189,7 @@ export interface SpendRecord {
   readonly tags: readonly string[];
   readonly providerResponseId: string;
   readonly traceId: string;
-  readonly operation: "chat";
+  readonly operation: Operation;
   /** Budgets it is charged to besides the key's. */
   readonly budgetIds: readonly string[];
   /** Whether it is an answer given again, for which no provider was called. */

@@ -1,4 +1,11 @@
-import { allowsOperation, allowsPath, completing, listingModels, messaging } from "../allowed-routes.ts";
+import {
+  allowsOperation,
+  allowsPath,
+  callOperations,
+  completing,
+  listingModels,
+  messaging,
+} from "../allowed-routes.ts";
 import type { Json, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 
@@ -29,7 +36,7 @@ export class CallPolicy {
    * @throws GatewayError permission_denied, invalid_request.
    */
   checkCompletion(route: string, body: () => JsonObject): void {
-    if (!this.#mayComplete && !this.#allows(route)) throw notAllowed(route);
+    if (!this.#allows(route)) throw notAllowed(route);
     if (this.#params.length === 0) return;
     const chat = body();
     for (const { name, path } of this.#params) {
@@ -41,8 +48,10 @@ export class CallPolicy {
   }
 
   #allows(route: string): boolean {
-    if (messaging.paths.includes(route)) return allowsOperation(this.#routes, messaging);
-    return allowsPath(this.#routes, [route]);
+    const operation = callOperations.get(route);
+    const isCompletion = operation === undefined || operation === completing || operation === messaging;
+    if (isCompletion && this.#mayComplete) return true;
+    return operation === undefined ? allowsPath(this.#routes, [route]) : allowsOperation(this.#routes, operation);
   }
 
   /** @throws GatewayError permission_denied. */

@@ -158,11 +158,19 @@ async function table({ books }: AdminParts, filter: SpendFilter, limit: number |
   );
 }
 
+/** What LiteLLM calls the operations besides chat. */
+export const callTypes: Readonly<Record<string, string>> = {
+  embeddings: "aembedding",
+  text_completion: "atext_completion",
+  moderation: "amoderation",
+  rerank: "arerank",
+};
+
 /** A row with LiteLLM's names. What LiteLLM has no name for is in `metadata`. */
 function rowOf(entry: SpendEntry): JsonObject {
   return {
     request_id: entry.callId,
-    call_type: "acompletion",
+    call_type: callTypes[entry.operation] ?? "acompletion",
     api_key: entry.keyId,
     spend: usdNumber(entry.cost),
     total_tokens: Number(entry.inputTokens + entry.outputTokens),

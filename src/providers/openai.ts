@@ -4,6 +4,7 @@ import type { Secret } from "../secret.ts";
 import { encodeChatRequest } from "../wires/openai-chat.ts";
 import { answerEvents, type ChatAnswer, readChatAnswer } from "../wires/openai-chat-answer.ts";
 import { ChatStreamReader } from "../wires/openai-chat-stream.ts";
+import { encodeOperation, operationPath, readOperationAnswer } from "../wires/openai-operation.ts";
 import { roughTokens } from "../wires/rough-tokens.ts";
 import type { EntraTokenStore } from "./entra-token.ts";
 import type { Dialect, Question } from "./http-provider.ts";
@@ -22,7 +23,7 @@ export function openAiDialect({ tokens }: { tokens: EntraTokenStore }): Dialect 
     },
     reader: ({ request }) =>
       new ChatStreamReader({
-        lane: request.wire === "openai-chat" ? "raw" : "neutral",
+        lane: request.wire === "openai-chat" || request.operation !== "chat" ? "raw" : "neutral",
         includeUsage: request.includeUsage,
         choiceCount: request.choiceCount,
       }),
@@ -32,14 +33,25 @@ export function openAiDialect({ tokens }: { tokens: EntraTokenStore }): Dialect 
 
 function questionFor({ request, deployment, outputTokensMax }: ProviderCall, credential: Secret | undefined): Question {
   const { model, outputCapField, provider, params } = deployment;
+  const headers = openAiHeaders(deployment, credential);
+  if (request.operation !== "chat") {
+    const url = openAiUrl(deployment, operationPath(request.operation));
+    return { url, headers, body: encodeOperation(request, { model, outputTokensMax }) };
+  }
   return {
     url: openAiUrl(deployment, "chat/completions"),
-    headers: openAiHeaders(deployment, credential),
+    headers,
     body: encodeChatRequest(request, { model, outputTokensMax, outputCapField, provider, params }),
   };
 }
 
 function wholeEvents(call: ProviderCall, body: Buffer): readonly CompletionEvent[] {
+  const { operation } = call.request;
+  if (operation !== "chat") {
+    const answer = readOperationAnswer(operation, body);
+    if (answer instanceof GatewayError) throw answer;
+    return [{ type: "end", ...answer, raw: body }];
+  }
   const read = readChatAnswer(body);
   if (read instanceof GatewayError) throw read;
   if (call.request.wire !== "openai-chat") return answerEvents(read);

@@ -16,11 +16,13 @@ import type {
   Strategy,
 } from "./candidate.ts";
 import { contextWindowCheck } from "./context-window.ts";
+import { operationFilter } from "./operations.ts";
 import { tagFilter } from "./tags.ts";
 
 /** What a configuration says of which deployments fit a call. */
 export function filtersOf({ tagRouting, checksCalls }: RouterConfig): readonly Filter[] {
   return [
+    operationFilter,
     ...(tagRouting === undefined ? [] : [tagFilter(tagRouting)]),
     ...(checksCalls === true ? [eachBy(contextWindowCheck), eachBy(abilityCheck)] : []),
   ];

@@ -1,6 +1,6 @@
 /** What the gateway tells about itself. Implementations must never throw and never wait. */
 
-import type { Usage } from "../completion.ts";
+import type { Operation, Usage } from "../completion.ts";
 import type { ErrorCode, GatewayError } from "../errors.ts";
 import type { Nanos } from "../money.ts";
 
@@ -22,7 +22,7 @@ export interface CallTrace {
 
 export interface AttemptFacts {
   readonly number: number;
-  readonly operation: "chat";
+  readonly operation: Operation;
   readonly provider: string;
   readonly deploymentId: string;
   readonly model: string;

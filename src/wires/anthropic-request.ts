@@ -1,7 +1,7 @@
 /** Anthropic's Messages: writing a request. Its answer is read by `anthropic-answer.ts` (whole) and `anthropic-stream.ts`. */
 
 import type { CompletionRequest, Json, JsonObject } from "../completion.ts";
-import type { ParamPolicy } from "../config/config.ts";
+import type { ParamPolicy } from "../config/param-policy.ts";
 import { type FormatPlan, jsonToolName, planFormat } from "./anthropic-format.ts";
 import { type Conversation, conversationOf, mended, usesTools } from "./anthropic-messages.ts";
 import { toolChoiceOf, toolsOf } from "./anthropic-tools.ts";

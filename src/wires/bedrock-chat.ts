@@ -4,7 +4,7 @@
  */
 
 import type { CompletionRequest, Json, JsonObject } from "../completion.ts";
-import type { ParamPolicy } from "../config/config.ts";
+import type { ParamPolicy } from "../config/param-policy.ts";
 import type { FormatPlan } from "./anthropic-format.ts";
 import { encodeConversation } from "./bedrock-messages.ts";
 import { encodeThinking, type Thinking } from "./bedrock-thinking.ts";

@@ -1,7 +1,7 @@
 /** Amazon Bedrock's Converse: how hard a model is to think, in the words of its maker. */
 
 import type { Json, JsonObject } from "../completion.ts";
-import type { ParamPolicy } from "../config/config.ts";
+import type { ParamPolicy } from "../config/param-policy.ts";
 import { dropOrRefuse } from "./chat-params.ts";
 import { unreadable } from "./chat-parts.ts";
 import { claudeTraits } from "./claude-models.ts";

@@ -1,7 +1,7 @@
 /** Amazon Bedrock's Converse: the tools of a request, and how an answer is brought to be JSON. */
 
 import type { Json, JsonObject } from "../completion.ts";
-import type { ParamPolicy } from "../config/config.ts";
+import type { ParamPolicy } from "../config/param-policy.ts";
 import { type FormatPlan, jsonToolName, planFormat } from "./anthropic-format.ts";
 import { cachePoint } from "./bedrock-messages.ts";
 import { dropOrRefuse } from "./chat-params.ts";

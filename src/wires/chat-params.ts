@@ -1,7 +1,7 @@
 /** What becomes of the parameters of a chat request that its provider has no place for. */
 
 import type { Json, JsonObject } from "../completion.ts";
-import type { ParamPolicy } from "../config/config.ts";
+import type { ParamPolicy } from "../config/param-policy.ts";
 import { ProviderFailure } from "../errors.ts";
 import { arrayOf, isObject } from "./json.ts";
 

@@ -4,7 +4,7 @@
  */
 
 import type { CompletionRequest, Json, JsonObject } from "../completion.ts";
-import type { ParamPolicy } from "../config/config.ts";
+import type { ParamPolicy } from "../config/param-policy.ts";
 import { strangeFields } from "./chat-fields.ts";
 import { changed, dropOrRefuse, fitParams } from "./chat-params.ts";
 import { unreadable } from "./chat-parts.ts";

@@ -182,7 +182,10 @@ export class ChatStreamReader {
 function estimateTokens(chunk: JsonObject): number {
   let bytes = 0;
   for (const value of arrayOf(chunk.choices)) {
-    const delta = objectOf(objectOf(value)?.delta);
+    const choice = objectOf(value);
+    // Chunks of plain completions have no delta.
+    bytes += sizeOf(choice?.text);
+    const delta = objectOf(choice?.delta);
     if (delta === undefined) continue;
     for (const field of ["content", "reasoning_content", "reasoning", "refusal"]) bytes += sizeOf(delta[field]);
     for (const call of arrayOf(delta.tool_calls)) {

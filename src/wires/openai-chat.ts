@@ -4,7 +4,7 @@
  */
 
 import type { CompletionRequest, JsonObject } from "../completion.ts";
-import type { ParamPolicy } from "../config/config.ts";
+import type { ParamPolicy } from "../config/param-policy.ts";
 import { GatewayError } from "../errors.ts";
 import { type Changes, changed, fitParams } from "./chat-params.ts";
 import { arrayOf, isObject, objectOf, textOf } from "./json.ts";

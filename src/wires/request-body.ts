@@ -57,11 +57,13 @@ export function parseBody(bytes: Buffer): JsonObject | GatewayError {
  * What is wrong with a body whatever its wire.
  *
  * @param governed fields the gateway acts on. Given twice, we and the provider might read two different values.
+ * @param content the member without which nothing is asked.
  */
 export function commonFault(
   body: JsonObject,
   governed: readonly string[],
   repeated: ReadonlySet<string>,
+  content = "messages",
 ): GatewayError | undefined {
   const twice = governed.find((field) => repeated.has(field));
   if (twice !== undefined) return invalid(twice, `\`${twice}\` is given more than once.`);
@@ -73,9 +75,9 @@ export function commonFault(
   if (model === undefined || model === null || model === "") return invalid("model", "`model` is missing.");
   if (typeof model !== "string") return invalid("model", "`model` must be a string.");
   if (model.length > modelCharsMax) return invalid("model", `\`model\` is longer than ${modelCharsMax} characters.`);
-  const messages = body.messages;
-  if (messages === undefined || messages === null) return invalid("messages", "`messages` is missing.");
-  if (!Array.isArray(messages) || messages.length === 0) {
+  const messages = body[content];
+  if (messages === undefined || messages === null) return invalid(content, `\`${content}\` is missing.`);
+  if (content === "messages" && (!Array.isArray(messages) || messages.length === 0)) {
     return invalid("messages", "`messages` must be an array with at least one message.");
   }
   const stream = body.stream ?? false;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { ParamPolicy } from "../../src/config/config.ts";
+import type { ParamPolicy } from "../../src/config/param-policy.ts";
 import { ProviderFailure } from "../../src/errors.ts";
 import { encodeBedrockRequest } from "../../src/wires/bedrock-chat.ts";
 import { sampleRequest } from "../sample-call.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Json, JsonObject } from "../../src/completion.ts";
-import type { ParamPolicy } from "../../src/config/config.ts";
+import type { ParamPolicy } from "../../src/config/param-policy.ts";
 import { ProviderFailure } from "../../src/errors.ts";
 import { changed, fitParams } from "../../src/wires/chat-params.ts";
 
