@@ -8,6 +8,7 @@ import { type Client, Code, ConnectError, createClient } from "@connectrpc/conne
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { systemClock, systemRandom } from "../../src/clock.ts";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../src/gen/grpc/health/v1/health_pb.ts";
+import { EntityAdminService, EntityKind } from "../../src/gen/tollgate/admin/v1/entities_pb.ts";
 import { KeyAdminService } from "../../src/gen/tollgate/admin/v1/keys_pb.ts";
 import {
   KeyService,
@@ -99,6 +100,9 @@ describe("two KeyServices on one database", () => {
   }
 
   it("resolve a key that the other one has made, with all it may do", async () => {
+    await createClient(EntityAdminService, transportTo(first, masterKey)).createEntity({
+      entity: { kind: EntityKind.TEAM, id: "t" },
+    });
     const { key, secret } = await operatorOf(first).createKey({
       key: {
         ...{ alias: "all", models: ["gpt-*"], aliases: { fast: "gpt-4" }, maxBudgetUsd: "0.5", budgetDuration: "1mo" },
