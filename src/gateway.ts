@@ -359,8 +359,9 @@ export class Gateway {
 }
 
 /** What a model needs that may have to go on with a stream another has begun; undefined: it is not to be gone on with. */
-function continuationFor({ stream, choiceCount }: CompletionRequest, { config }: Router): Continuation | undefined {
-  return stream && choiceCount === 1 && config.continuesStreams === true ? new Continuation() : undefined;
+function continuationFor(request: CompletionRequest, { config }: Router): Continuation | undefined {
+  const isPossible = request.operation === "chat" && request.stream && request.choiceCount === 1;
+  return isPossible && config.continuesStreams === true ? new Continuation() : undefined;
 }
 
 function late(): ProviderFailure {

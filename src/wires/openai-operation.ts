@@ -107,7 +107,8 @@ export function encodeOperation(
   if (stream && objectOf(body.stream_options)?.include_usage !== true) {
     changes.set("stream_options", JSON.stringify({ ...objectOf(body.stream_options), include_usage: true }));
   }
-  return raw === undefined ? Buffer.from(JSON.stringify(body)) : rewriteMembers(raw, changes);
+  const bytes = raw?.bytes ?? Buffer.from(JSON.stringify(body));
+  return rewriteMembers(raw ?? { bytes, spans: scanObject(bytes).spans }, changes);
 }
 
 /** A whole answer, read. */

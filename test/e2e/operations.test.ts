@@ -47,7 +47,9 @@ describe("an unchanged OpenAI client asks for more than chat", () => {
   let stack: Stack;
   before(async () => {
     upstream = await Upstream.start();
-    stack = await Stack.start({ sidecars: 1, models: models(upstream.baseUrl) });
+    // Continuing is for chat only; plain completions must not be taken for one.
+    const config = "tollgate: { continue_streams: true }";
+    stack = await Stack.start({ sidecars: 1, models: models(upstream.baseUrl), config });
     const { scripts } = upstream;
     scripts.set("text-embedding-3-small", (call, res) => {
       const { input, encoding_format: format } = JSON.parse(call.body);
