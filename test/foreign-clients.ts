@@ -10,6 +10,7 @@ import { claimDataDirectory } from "../sidecar/embedded-postgres-owner.ts";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const sources = join(root, "test/clients");
 const cache = join(root, ".cache/clients");
+const protos = "proto/**/*.proto";
 
 /** Whether the machine has a tool that a recipe starts from; if not, why the test is skipped. */
 export function skipWithout(tool: "python3" | "go"): string | false {
@@ -30,7 +31,7 @@ type RunProgram = (program: string, args: readonly string[], env?: NodeJS.Proces
  */
 export async function nodeClient(): Promise<RunProgram> {
   const home = join(cache, "node");
-  await prepareOnce(home, join(sources, "node/package-lock.json"), async () => {
+  await prepareOnce(home, ["test/clients/node/package-lock.json"], async () => {
     for (const file of ["package.json", "package-lock.json"]) await cp(join(sources, "node", file), join(home, file));
     await fetched("npm", ["ci", "--no-audit", "--no-fund", "--ignore-scripts"], { cwd: home });
   });
@@ -49,7 +50,7 @@ export async function nodeClient(): Promise<RunProgram> {
 export async function pythonClient(): Promise<RunProgram> {
   const home = join(cache, "python");
   const python = join(home, "venv/bin/python");
-  await prepareOnce(home, join(sources, "python/requirements.txt"), async () => {
+  await prepareOnce(home, [protos, "test/clients/python/requirements.txt"], async () => {
     await run("python3", ["-m", "venv", join(home, "venv")]);
     await fetched(python, ["-m", "pip", "install", "--quiet", "-r", join(sources, "python/requirements.txt")]);
     const output = join(home, "generated");
@@ -76,7 +77,7 @@ export async function pythonClient(): Promise<RunProgram> {
 export async function goClient(): Promise<(args: readonly string[]) => Promise<unknown>> {
   const home = join(cache, "go");
   const bin = join(home, "bin");
-  await prepareOnce(home, join(sources, "go/go.sum"), async () => {
+  await prepareOnce(home, [protos, "test/clients/go/*"], async () => {
     await cp(join(sources, "go"), home, { recursive: true });
     await run("go", ["install", "tool"], { cwd: home, env: { ...process.env, GOBIN: bin } });
     const env = { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}` };
@@ -89,24 +90,19 @@ export async function goClient(): Promise<(args: readonly string[]) => Promise<u
 /** The real grpcurl, built from the Go module proxy once and kept in `.cache/`. @returns runs it and gives what it prints. */
 export async function grpcurl(): Promise<(args: readonly string[]) => Promise<string>> {
   const home = join(cache, "grpcurl");
-  await prepareOnce(home, join(sources, "go/go.sum"), async () => {
+  await prepareOnce(home, ["test/clients/go/go.sum"], async () => {
     const env = { ...process.env, GOBIN: home };
     await run("go", ["install", "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3"], { cwd: home, env });
   });
   return (args) => run(join(home, "grpcurl"), ["-plaintext", ...args]);
 }
 
-/** Does the work anew only when the protos, the sources or the pinned versions have changed, and never twice at a time. */
-async function prepareOnce(home: string, pins: string, work: () => Promise<void>): Promise<void> {
+/** Does the work anew only when a file that one of the patterns names has changed, and never twice at a time. */
+async function prepareOnce(home: string, patterns: readonly string[], work: () => Promise<void>): Promise<void> {
   const stamp = join(home, "stamp");
-  const inputs = [
-    pins,
-    ...globSync("{proto/**/*.proto,test/clients/go/*}", { cwd: root })
-      .sort()
-      .map((path) => join(root, path)),
-  ];
+  const inputs = globSync(patterns, { cwd: root }).sort();
   const hash = createHash("sha256");
-  for (const input of inputs) hash.update(await readFile(input));
+  for (const input of inputs) hash.update(await readFile(join(root, input)));
   const wanted = hash.digest("hex");
   await mkdir(cache, { recursive: true });
   const release = await claim(`${home}.lock`);
