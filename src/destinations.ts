@@ -10,7 +10,7 @@ import type { Router } from "./routing/router.ts";
 /** The names of a model from the caller's spelling to the group it ends in. */
 export function namesOf(router: Router, grant: Grant, model: string): readonly string[] {
   const target = grant.aliases.get(model) ?? model;
-  return [model, target, router.groupOf(target)];
+  return [model, target, router.routeToDeployment(target)?.modelGroup ?? router.groupOf(target)];
 }
 
 /**
@@ -28,7 +28,8 @@ export function startFor(router: Router, grant: Grant, model: string): Destinati
 /** @returns undefined if the configuration has no such model. */
 function destinationOf(router: Router, grant: Grant, { model, overrides }: FallbackTarget): Destination | undefined {
   const names = namesOf(router, grant, model);
-  const route = router.route(names.at(-1) ?? model);
+  const [, target = model, group = model] = names;
+  const route = router.routeToDeployment(target) ?? router.route(group);
   return route && { route, names, overrides };
 }
 

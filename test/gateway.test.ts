@@ -439,3 +439,19 @@ describe("the list of models", () => {
     assert.deepEqual(await stage.pass(stage.gateway.listModels("sk-caller")), ["a1", "a2", "mine", "shown"]);
   });
 });
+
+test("a deployment's id in place of a model's name is that deployment alone, for keys that may use its model", async () => {
+  const stage = new GatewayStage({ deployments: two, grant: { models: ["m"] } });
+  await stage.answered({ request: sampleRequest({ model: "b" }) });
+  await stage.answered({ request: sampleRequest({ model: "b" }) });
+  assert.deepEqual(
+    stage.provider.calls.map(({ deployment }) => deployment.id),
+    ["b", "b"],
+  );
+  assert.deepEqual(
+    (await stage.rest()).map(({ modelGroup }) => modelGroup),
+    ["m", "m"],
+  );
+  const stranger = new GatewayStage({ deployments: two, grant: { models: ["other"] } });
+  assert.equal((await stranger.failed({ request: sampleRequest({ model: "b" }) })).error.code, "model_not_allowed");
+});

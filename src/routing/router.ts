@@ -22,6 +22,8 @@ export class Router {
   readonly #aliases: Config["aliases"];
   /** Groups whose names hold `*`, the most specific (longest) first. */
   readonly #wildcardGroups: readonly string[];
+  /** Deployments by id, but for those behind wildcards, which are many each. */
+  readonly #byId: ReadonlyMap<string, Route>;
   /** Routes of names behind wildcards, the oldest first. */
   readonly #resolved = new Map<string, Route>();
   readonly #priceOf: (resolved: Deployment) => Price | undefined;
@@ -43,6 +45,12 @@ export class Router {
     this.#wildcardGroups = [...this.#groups.keys()]
       .filter((name) => name.includes("*"))
       .sort((a, b) => b.length - a.length);
+    this.#byId = new Map(
+      [...this.#groups.values()].flat().flatMap((deployment): [string, Route][] => {
+        const { id, modelGroup } = deployment;
+        return modelGroup.includes("*") ? [] : [[id, { modelGroup, deployments: [deployment] }]];
+      }),
+    );
     this.#priceOf = parts.priceOf;
     this.#random = parts.random;
     this.#facts = parts.facts;
@@ -54,6 +62,11 @@ export class Router {
   /** The group an alias of the configuration stands for, or the name itself. */
   groupOf(model: string): string {
     return this.#aliases.get(model)?.group ?? model;
+  }
+
+  /** The way to one deployment that is asked for by its id, in place of a model's name. */
+  routeToDeployment(id: string): Route | undefined {
+    return this.#groups.has(id) || this.#aliases.has(id) ? undefined : this.#byId.get(id);
   }
 
   /** @returns undefined if the configuration has no such model. */
