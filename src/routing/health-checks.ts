@@ -5,6 +5,7 @@ import type { Counters } from "../counters/counters.ts";
 import { GatewayError } from "../errors.ts";
 import type { Provider } from "../providers/provider.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
+import type { HealthState } from "./candidate.ts";
 import { checkRequestFor } from "./check-requests.ts";
 import { boardNameOf, type Health } from "./health.ts";
 import type { Snapshots } from "./snapshots.ts";
@@ -119,11 +120,12 @@ export class HealthChecks {
   async #check({ deployment, cooldown, hasSiblings }: PlannedCheck): Promise<void> {
     const asked = askedAt(deployment);
     if (asked === undefined || !(await this.#claim(asked))) return;
+    const before = this.#health.stateOf(asked);
     const failure = await this.#ask(asked);
     if (this.#abort.signal.aborted) return;
     this.#note(deployment, failure);
     if (cooldown === undefined) return;
-    if (failure === undefined) this.#health.succeeded(asked, true);
+    if (failure === undefined) this.#health.succeeded(asked, endsCooldown(before));
     // One check is all there is to judge by until the next; who has said how many failures are allowed is obeyed.
     else {
       const allowedFails = cooldown.allowedFails ?? (hasSiblings ? 0 : undefined);
@@ -180,6 +182,14 @@ interface PlannedCheck {
   /** Undefined: whatever comes of it, calls go where they went. */
   readonly cooldown: CooldownRules | undefined;
   readonly hasSiblings: boolean;
+}
+
+/**
+ * Whether an answer shows that a deployment is well again which was so when it was asked. What it was not then, it may have become
+ * since; and who has no room for more is not shown to have it by one token.
+ */
+function endsCooldown(before: HealthState): boolean {
+  return before === "probing" || (before !== "up" && before.cause !== "provider_rate_limited");
 }
 
 /** The deployment as it is asked; undefined: it is not to be asked, or nobody knows for what. */

@@ -27,8 +27,8 @@ const down = new ProviderFailure("provider_error", "Key sk-live-123 met an error
 class Pods implements Provider {
   readonly clock = new HandClock();
   readonly calls: ProviderCall[] = [];
-  /** Why a deployment fails, or "silent", or "cut": by its id. */
-  readonly failing = new Map<string, Error | "silent" | "cut">();
+  /** Why a deployment fails, or "silent", "cut", or "slow": by its id. */
+  readonly failing = new Map<string, Error | "silent" | "cut" | "slow">();
   readonly logged: string[] = [];
   readonly health = new Health({ clock: this.clock, board: sampleBoard(this.clock) });
   readonly snapshots: Snapshots;
@@ -76,8 +76,9 @@ class Pods implements Provider {
     this.running.most = Math.max(this.running.most, ++this.running.now);
     try {
       if (failure === "silent") await pause(this.clock, call.timeoutMs, call.signal);
+      if (failure === "slow") await pause(this.clock, 1_000, call.signal);
       if (failure instanceof Error) throw failure;
-      if (failure === undefined) yield end;
+      if (failure === undefined || failure === "slow") yield end;
     } finally {
       this.running.now -= 1;
     }
@@ -131,6 +132,25 @@ describe("health checks", () => {
     assert.equal(pods.logged.length, 2);
     assert.match(pods.logged[0] ?? "", /^A health check failed. .*"deployment":"a".*provider_error/);
     assert.doesNotMatch(pods.logged.join(), /sk-live/);
+  });
+
+  test("do not end what a provider has asked for by a rate limit, nor what began while they waited", async () => {
+    const pods = new Pods(pair, { router: { cooldown: { ...sampleRouter().cooldown, cooldownMs: 600_000 } } });
+    const fail = (id: string, code: "provider_rate_limited" | "provider_auth_failed") =>
+      pods.health.failed(
+        sampleDeployment({ id }),
+        new ProviderFailure(code, "No.", { billable: false }),
+        pods.snapshots.current.router.config.cooldown,
+        true,
+      );
+    fail("a", "provider_rate_limited");
+    pods.failing.set("b", "slow");
+    await pods.clock.advance(500);
+    fail("b", "provider_auth_failed");
+    await pods.clock.advance(5_000);
+    assert.deepEqual(pods.complaints(), { a: "provider_rate_limited", b: "provider_auth_failed" });
+    await pods.clock.advance(intervalMs);
+    assert.deepEqual(pods.complaints(), { a: "provider_rate_limited", b: undefined }, "b was asked again since");
   });
 
   test("leave a model's only deployment to the usual rules, and obey who says how much may fail", async () => {
