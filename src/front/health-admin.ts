@@ -16,7 +16,7 @@ export class HealthAdmin {
   }
 
   /**
-   * @param query `model`: the only model to tell of.
+   * @param query `model`: the only model to tell of, or the id of a deployment.
    * @throws GatewayError missing_api_key, permission_denied, model_not_found.
    */
   answer(token: string | undefined, query: URLSearchParams): JsonObject {

@@ -32,13 +32,13 @@ export class HealthReport {
     this.#checks = parts.checks;
   }
 
-  /** @param model the only group to tell of, or an alias of it; undefined: all. */
+  /** @param model the only group to tell of, an alias of it, or the id of a deployment; undefined: all. */
   of(model: string | undefined): readonly DeploymentHealth[] {
     const { router } = this.#snapshots.current;
     const wanted = model && router.groupOf(model);
     return [...router.groups()]
       .flat()
-      .filter(({ modelGroup }) => wanted === undefined || modelGroup === wanted)
+      .filter(({ modelGroup, id }) => wanted === undefined || modelGroup === wanted || id === model)
       .map((deployment) => this.#healthOf(deployment));
   }
 

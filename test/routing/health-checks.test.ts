@@ -260,5 +260,9 @@ test("without checks it is told what cools, and what nobody has tried since", as
   await pods.checks[0]?.close();
   await pods.clock.advance(5_000);
   assert.deepEqual(complaints(), ["it failed, and nobody has tried it since", undefined]);
+  assert.deepEqual(
+    report.of("b").map(({ deployment }) => deployment.id),
+    ["b"],
+  );
   assert.deepEqual(report.of("other"), []);
 });
