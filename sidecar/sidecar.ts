@@ -77,7 +77,7 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
     const data = await openDataPort({
       ...settings,
       ...{ gateway: running.gateway, explainer: running.explainer, answers: running.answers },
-      masterKey: config.masterKey,
+      ...{ masterKey: config.masterKey, healthReport: running.healthReport },
       clock: systemClock,
       random: systemRandom,
       version,

@@ -34,6 +34,8 @@ import { usdNumber } from "./money.ts";
 import { ProviderHttp } from "./providers/http.ts";
 import { ProviderSet } from "./providers/provider-set.ts";
 import { Health } from "./routing/health.ts";
+import { HealthChecks } from "./routing/health-checks.ts";
+import { HealthReport } from "./routing/health-report.ts";
 import { Router } from "./routing/router.ts";
 import { Snapshots } from "./routing/snapshots.ts";
 import { TokenCounter } from "./routing/token-counter.ts";
@@ -64,6 +66,8 @@ export interface GatewayOptions {
 export interface RunningGateway {
   readonly gateway: Gateway;
   readonly explainer: Explainer;
+  /** What is known of the deployments. */
+  readonly healthReport: HealthReport;
   /** Undefined: no answers are kept. */
   readonly answers: AnswerStore | undefined;
   /** Whether the KeyService has been heard since the start, and asked for its models: before that no call can be decided. */
@@ -139,6 +143,12 @@ export function createGateway(options: GatewayOptions): RunningGateway {
     ...{ countedTokens: config.countedTokens, tagBudgets: config.tagBudgets },
     countUnpriced: (model) => metrics.unpriced.inc({ model }),
   });
+  const checks =
+    config.healthChecks &&
+    new HealthChecks({
+      ...{ rules: config.healthChecks, snapshots, health, counters, telemetry, clock, random },
+      providerOf: (deployment) => providers.of(deployment),
+    });
   const gateway = new Gateway({
     ...{ admission, snapshots, health, board, tokenCounter },
     providerOf: (deployment) => providers.of(deployment),
@@ -148,6 +158,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   leases.adopt(journal.formerLeases);
   shipper.start();
   decisions.start();
+  checks?.start();
   observe(metrics, { journal, leases, decisions, redis });
   metrics.gauge("tollgate_queue_length", "Calls that wait for a deployment with room.", () => gateway.waiting);
   if (overdraft !== undefined) {
@@ -158,6 +169,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   return {
     gateway,
     explainer: new Explainer({ admission, snapshots, tokenCounter, clock, random }),
+    healthReport: new HealthReport({ snapshots, health, checks }),
     answers: cache?.store,
     ready: () => decisions.ready && models.isSettled,
     reload: (reading) => live.reload(reading),
@@ -172,7 +184,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
       close(
         {
           ...{ decisions, models, shipper, leases, journal, counters, board, authority, http, tokenCounter, telemetry },
-          answers: cache?.store,
+          ...{ answers: cache?.store, checks },
         },
         graceMs,
       ),
@@ -278,6 +290,7 @@ interface Parts {
   readonly http: ProviderHttp;
   readonly tokenCounter: TokenCounter;
   readonly answers: AnswerStore | undefined;
+  readonly checks: HealthChecks | undefined;
   readonly telemetry: Telemetry;
 }
 
@@ -295,6 +308,7 @@ async function close(parts: Parts, graceMs: number): Promise<void> {
   closers.add("counters", () => parts.counters.close());
   closers.add("board", () => parts.board.close());
   closers.add("answers", () => parts.answers?.close());
+  closers.add("health checks", () => parts.checks?.close());
   closers.add("providers", () => parts.http.close());
   await closers.close((name, error) => parts.telemetry.log("warn", "A part failed to close.", { part: name, error }));
 }

@@ -17,6 +17,8 @@ import type { ConfigFile } from "./schema.ts";
 
 /** LiteLLM's own default is 6000 s, its documentation says 600. */
 const defaultTimeoutMs = 600_000;
+/** LiteLLM's. */
+const defaultCheckIntervalMs = 300_000;
 
 /** Variables that take effect without being mentioned in the file. */
 export const effectiveVariables: readonly string[] = [
@@ -57,6 +59,7 @@ export async function compile(parts: Compilation): Promise<Config> {
     keyServiceUnavailable: keyServiceUnavailableOf(file, remarks),
     unpricedModels: unpricedModelsOf(file),
     tagBudgets: compileBudgets("tag", settings?.tag_budget_config),
+    ...compileChecks(file, remarks),
     countedTokens: general?.token_rate_limit_type ?? "total",
     storesModels: general?.store_model_in_db,
     masterKey: general?.master_key ?? secretOf(resolved.lookup("LITELLM_MASTER_KEY")),
@@ -70,6 +73,23 @@ export async function compile(parts: Compilation): Promise<Config> {
     notices: remarks.notices,
     digest: parts.digest,
   };
+}
+
+/** @returns nothing if no checks are made. */
+function compileChecks(
+  { general_settings: general, router_settings: router }: ConfigFile,
+  remarks: Remarks,
+): Pick<Config, "healthChecks"> {
+  const intervalMs = general?.health_check_interval;
+  if (general?.background_health_checks === true) {
+    return { healthChecks: { intervalMs: intervalMs ?? defaultCheckIntervalMs } };
+  }
+  const without = "acts only with general_settings.background_health_checks: true";
+  if (intervalMs !== undefined) remarks.notice(["general_settings", "health_check_interval"], without);
+  if (router?.enable_health_check_routing === true) {
+    remarks.notice(["router_settings", "enable_health_check_routing"], without);
+  }
+  return {};
 }
 
 function unpricedModelsOf(file: ConfigFile): UnpricedModels {

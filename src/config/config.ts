@@ -6,6 +6,7 @@ import type { AlertRouting } from "./alert-routing.ts";
 import type { AwsAccess, AzureAccess, GoogleAccess } from "./cloud-access.ts";
 import type { ConfiguredBudget } from "./configured-budget.ts";
 import type { KeyRules } from "./creation-rules.ts";
+import type { DeploymentCheck, HealthCheckRules } from "./health-check-rules.ts";
 import type { ParamPolicy } from "./param-policy.ts";
 import type { RedisAddress } from "./redis-address.ts";
 
@@ -146,6 +147,8 @@ export interface Deployment {
   readonly retries?: number | undefined;
   /** What differs here from the router's rules. */
   readonly cooldown?: Partial<CooldownRules> | undefined;
+  /** What differs here of background health checks. Absent: nothing. */
+  readonly check?: DeploymentCheck;
   /** Which calls it is for, where tags decide. Absent: none. */
   readonly tags?: readonly string[];
   /** What its model is for (`model_info.mode`), in LiteLLM's words. Absent: nobody says. */
@@ -313,6 +316,8 @@ export interface RouterConfig extends RepeatRules {
   readonly hedge?: HedgeRules | undefined;
   /** Absent: a call that finds all deployments full is refused at once. */
   readonly queue?: QueueRules;
+  /** Whether background health checks say where calls go; absent: they are only told of. */
+  readonly checksSteer?: boolean;
   /** Whether another model goes on with a stream that broke off. */
   readonly continuesStreams?: boolean;
 }
@@ -350,6 +355,8 @@ export interface Config {
   readonly redisUnavailable: RedisUnavailable;
   /** Undefined: no answers are kept. */
   readonly answerCache: AnswerCacheConfig | undefined;
+  /** Absent: deployments are judged by what becomes of calls alone. */
+  readonly healthChecks?: HealthCheckRules;
   readonly unpricedModels: UnpricedModels;
   /** By the tag (`litellm_settings.tag_budget_config`). */
   readonly tagBudgets: ReadonlyMap<string, ConfiguredBudget>;

@@ -247,6 +247,7 @@ function figuresOf(entry: ModelEntry, context: DeploymentContext) {
     parallelMax: params.max_parallel_requests,
     retries: params.num_retries,
     cooldown: cooldownOf(entry),
+    ...checkOf(entry),
     outputTokensMax: params.max_tokens ?? info?.max_output_tokens ?? info?.max_tokens ?? defaultOutputTokensMax,
   };
 }
@@ -260,6 +261,18 @@ function cooldownOf({ litellm_params: params, model_info: info }: ModelEntry): D
     ...(cooldownMs !== undefined && { cooldownMs }),
     ...(allowedFails !== undefined && { allowedFails }),
     ...(policy !== undefined && { allowedFailsByClass: byClass(policy, "AllowedFails") }),
+  };
+}
+
+function checkOf({ model_info: info }: ModelEntry): Pick<Deployment, "check"> {
+  const { disable_background_health_check: disabled, health_check_model: model, health_check_timeout } = info ?? {};
+  if (disabled === undefined && model === undefined && health_check_timeout === undefined) return {};
+  return {
+    check: {
+      ...(disabled !== undefined && { disabled }),
+      ...(model !== undefined && { model }),
+      ...(health_check_timeout !== undefined && { timeoutMs: health_check_timeout }),
+    },
   };
 }
 

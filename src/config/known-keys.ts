@@ -83,8 +83,7 @@ export const paramKeys = sectionKeys(
 export const infoKeys = sectionKeys(
   "model_info",
   modelInfo,
-  `access_groups tier team_id team_public_model_name health_check_model health_check_timeout
-   health_check_voice disable_background_health_check`,
+  `access_groups tier team_id team_public_model_name health_check_voice`,
   { family: prices, laterLike: laterPrices, open: true },
 );
 
@@ -94,7 +93,7 @@ export const routerKeys = sectionKeys(
   `routing_groups
    default_max_parallel_requests
    caching_groups cache_responses client_ttl assistants_config search_tools guardrail_list alerting_config
-   router_general_settings set_verbose debug_level ignore_invalid_deployments enable_health_check_routing
+   router_general_settings set_verbose debug_level ignore_invalid_deployments
    health_check_staleness_threshold health_check_ignore_transient_errors background_health_check_model_groups
    tag_routing_prefix`,
 );
@@ -173,8 +172,8 @@ export const generalKeys = sectionKeys(
    disable_adding_master_key_hash_to_db disable_responses_id_security store_prompts_in_spend_logs
    maximum_spend_logs_retention_interval maximum_spend_logs_cleanup_cron
    proxy_batch_write_at proxy_budget_rescheduler_min_time proxy_budget_rescheduler_max_time proxy_batch_polling_interval
-   use_redis_transaction_buffer user_api_key_cache_ttl user_api_key_cache_max_size background_health_checks
-   health_check_interval health_check_details health_check_concurrency use_shared_health_check
+   use_redis_transaction_buffer user_api_key_cache_ttl user_api_key_cache_max_size
+   health_check_details health_check_concurrency use_shared_health_check
    alerting_args alerting_threshold spend_report_frequency pass_through_endpoints
    key_management_system key_management_settings use_google_kms use_azure_key_vault litellm_license ui_access_mode
    email_settings block_robots disable_budget_reservation fail_closed_budget_enforcement enforce_fallback_model_access

@@ -25,7 +25,10 @@ const otherChecks = [
 ];
 
 type RouterSettings = NonNullable<ConfigFile["router_settings"]>;
-type Choice = Pick<RouterConfig, "strategy" | "latency" | "affinity" | "tagRouting" | "checksCalls" | "queue">;
+type Choice = Pick<
+  RouterConfig,
+  "strategy" | "latency" | "affinity" | "tagRouting" | "checksCalls" | "checksSteer" | "queue"
+>;
 
 /** How the router chooses among the deployments of a model. */
 export function compileChoice(
@@ -40,6 +43,7 @@ export function compileChoice(
       tagRouting: { matchAny: router.tag_filtering_match_any ?? true },
     }),
     checksCalls: router.enable_pre_call_checks ?? false,
+    checksSteer: router.enable_health_check_routing ?? false,
   };
 }
 

@@ -107,6 +107,9 @@ export const modelInfo = section({
   allowed_fails_policy: failurePolicy("AllowedFails").optional(),
   cooldown_time: pause.optional(),
   supported_openai_params: list(text).optional(),
+  disable_background_health_check: flag.optional(),
+  health_check_model: text.optional(),
+  health_check_timeout: seconds.optional(),
   ...abilityFlags,
 });
 

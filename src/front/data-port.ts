@@ -2,6 +2,7 @@ import type { AnswerStore } from "../cache/answer-store.ts";
 import type { Clock, Random } from "../clock.ts";
 import { CompletionService } from "../gen/tollgate/completion/v1/completion_pb.ts";
 import { RoutingService } from "../gen/tollgate/completion/v1/routing_pb.ts";
+import type { HealthReport } from "../routing/health-report.ts";
 import type { Secret } from "../secret.ts";
 import { Health } from "../server/health.ts";
 import { listen } from "../server/listen.ts";
@@ -10,6 +11,7 @@ import { CacheAdmin } from "./cache-admin.ts";
 import { completionRoutes } from "./connect.ts";
 import { type ExplainGateway, explainRoutes } from "./connect-explain.ts";
 import type { CompletionGateway } from "./doors.ts";
+import { HealthAdmin } from "./health-admin.ts";
 import { ManagementForwarder } from "./management.ts";
 import { MasterKey } from "./master-key.ts";
 import { createOpenAiDoor } from "./openai.ts";
@@ -26,6 +28,8 @@ export interface DataPortOptions {
   readonly bodyBytesMax: number;
   /** The KeyService's HTTP address, if LiteLLM's management paths are to be served here too. */
   readonly managementUrl: string | undefined;
+  /** How the deployments are. */
+  readonly healthReport: HealthReport;
   /** Kept answers; undefined: none are kept. */
   readonly answers: AnswerStore | undefined;
   readonly version: string;
@@ -49,6 +53,7 @@ export async function openDataPort(options: DataPortOptions): Promise<DataPort> 
   const management = managementUrl === undefined ? undefined : new ManagementForwarder({ url: managementUrl, random });
   const masterKey = new MasterKey(options.masterKey);
   const cacheAdmin = answers && new CacheAdmin({ store: answers, masterKey });
+  const healthAdmin = new HealthAdmin({ report: options.healthReport, masterKey });
   const health = new Health([CompletionService.typeName, RoutingService.typeName]);
   const listener = await listen({
     ...options,
@@ -58,7 +63,13 @@ export async function openDataPort(options: DataPortOptions): Promise<DataPort> 
       completionRoutes(router, gateway);
       explainRoutes(router, explainer, masterKey);
     },
-    fallback: createOpenAiDoor({ ...options, management, cacheAdmin, limits: { bodyBytes: bodyBytesMax } }),
+    fallback: createOpenAiDoor({
+      ...options,
+      management,
+      cacheAdmin,
+      healthAdmin,
+      limits: { bodyBytes: bodyBytesMax },
+    }),
     readMaxBytes: bodyBytesMax,
   });
   return {

@@ -12,6 +12,7 @@ import type { CacheAdmin } from "./cache-admin.ts";
 import { callRoutes, decodePath, messageCount, routeWithModel, type Wanted } from "./call-routes.ts";
 import { type HeaderLookup, repeatOf, tagsOf, tokenOf, wireHeadersOf } from "./caller.ts";
 import type { CompletionGateway } from "./doors.ts";
+import type { HealthAdmin } from "./health-admin.ts";
 import { endAfterDrain, readBody, refuseHead } from "./http-body.ts";
 import { HttpCall, type HttpCallParts } from "./http-call.ts";
 import { jsonHeaders, retryHeaders, sendError, sendJson } from "./http-error.ts";
@@ -32,6 +33,8 @@ export interface OpenAiDoorOptions {
   readonly management: ManagementForwarder | undefined;
   /** Answers LiteLLM's `/cache/*`; undefined: no answers are kept. */
   readonly cacheAdmin?: CacheAdmin | undefined;
+  /** Answers LiteLLM's `/health`; undefined: it is not found here. */
+  readonly healthAdmin?: HealthAdmin | undefined;
   readonly limits?: Partial<OpenAiDoorLimits>;
 }
 
@@ -118,7 +121,7 @@ class OpenAiDoor {
   }
 
   #makeRoutes(): ReadonlyMap<string, Route> {
-    const { version, ready, cacheAdmin } = this.#options;
+    const { version, ready, cacheAdmin, healthAdmin } = this.#options;
     const cache = cacheAdmin?.type ?? null;
     const get = (name: string, answer: Route["answer"]): Route => ({
       name,
@@ -127,6 +130,10 @@ class OpenAiDoor {
       answer,
     });
     const hello = JSON.stringify({ name: "tollgate", version });
+    const health = (admin: HealthAdmin) =>
+      get("/health", (req, res) =>
+        sendJson(res, 200, JSON.stringify(admin.answer(tokenOf(headersOf(req)), queryOf(req)))),
+      );
     const alive = get("/health/liveliness", (_req, res) => sendJson(res, 200, JSON.stringify("I'm alive!")));
     const readiness = get("/health/readiness", (_req, res) => {
       if (ready()) sendJson(res, 200, JSON.stringify({ status: "healthy", db: "Not connected", cache }));
@@ -152,6 +159,7 @@ class OpenAiDoor {
       ["/api/event_logging/batch", events],
       ["/v1/models", models],
       ["/models", models],
+      ...(healthAdmin === undefined ? [] : [["/health", health(healthAdmin)] as const]),
       ...(cacheAdmin === undefined ? [] : this.#cacheRoutes(cacheAdmin)),
     ]);
   }
@@ -301,6 +309,12 @@ function headersOf(req: IncomingMessage): HeaderLookup {
     const value = req.headers[name];
     return typeof value === "string" && value !== "" ? value : undefined;
   };
+}
+
+function queryOf(req: IncomingMessage): URLSearchParams {
+  const url = req.url ?? "/";
+  const query = url.indexOf("?");
+  return new URLSearchParams(query === -1 ? "" : url.slice(query));
 }
 
 function pathOf(req: IncomingMessage): string {

@@ -69,6 +69,11 @@ export class Router {
     return this.#groups.has(id) || this.#aliases.has(id) ? undefined : this.#byId.get(id);
   }
 
+  /** The deployments of each model as configured, wildcards too. */
+  groups(): Iterable<readonly Deployment[]> {
+    return this.#groups.values();
+  }
+
   /** @returns undefined if the configuration has no such model. */
   route(modelGroup: string): Route | undefined {
     const deployments = this.#groups.get(modelGroup);

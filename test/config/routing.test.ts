@@ -161,3 +161,39 @@ test("calls wait for room where the file says for how long, or in which order; w
   const own = await queueOf({}, { queue_timeout: 2.5, queue_length: 5 });
   assert.deepEqual(own.router.queue, { waitMs: 2_500, lengthMax: 5, pollMs: 100, defaultPriority: 0 });
 });
+
+test("deployments are checked only where the file says so, and what acts only then is remarked upon", async (context) => {
+  const model_info = {
+    id: "d",
+    disable_background_health_check: false,
+    health_check_model: "openai/small",
+    health_check_timeout: 3,
+  };
+  const priced = { ...litellm_params, input_cost_per_token: 0, output_cost_per_token: 0 };
+  const entry = { model_name: "m", litellm_params: priced, model_info };
+  const fileOf = (general_settings: object, router_settings: object = {}) =>
+    configOf(
+      context,
+      JSON.stringify({
+        model_list: [entry],
+        general_settings,
+        router_settings,
+      }),
+    );
+  const checked = await fileOf({ background_health_checks: true }, { enable_health_check_routing: true });
+  assert.deepEqual(checked.healthChecks, { intervalMs: 300_000 });
+  assert.equal(checked.router.checksSteer, true);
+  const check = { disabled: false, model: "openai/small", timeoutMs: 3_000 };
+  assert.deepEqual(checked.modelGroups.get("m")?.[0]?.check, check);
+  assert.deepEqual(checked.notices, []);
+  const often = await fileOf({ background_health_checks: true, health_check_interval: 5 });
+  assert.deepEqual([often.healthChecks, often.router.checksSteer], [{ intervalMs: 5_000 }, false]);
+  const without = await fileOf({ health_check_interval: 5 }, { enable_health_check_routing: true });
+  assert.equal(without.healthChecks, undefined);
+  assert.deepEqual(
+    without.notices.map(({ path, message }) => `${path} ${message}`),
+    ["general_settings.health_check_interval", "router_settings.enable_health_check_routing"].map(
+      (path) => `${path} acts only with general_settings.background_health_checks: true`,
+    ),
+  );
+});
