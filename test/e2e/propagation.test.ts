@@ -14,8 +14,8 @@ import { masterKey, Stack } from "./stack.ts";
 const watcherCount = 1_000;
 const connectionCount = 8;
 const sidecarCount = 2;
-/** What the README promises of a change; on a machine with far more work than cores a second is not to be promised. */
-const withinMs = (loadavg()[0] ?? 0) / availableParallelism() < 2 ? 1_000 : 3_000;
+/** What the README promises of a change; where others want the cores too, a second is not to be promised. */
+const withinMs = (loadavg()[0] ?? 0) / availableParallelism() < 1 ? 1_000 : 3_000;
 
 /** A change that a watcher has taken in. */
 interface Heard {
