@@ -15,6 +15,7 @@ after(async () => {
 });
 
 test("CreateKey stores every field and shows the secret once", async () => {
+  await stage.teams("t");
   const expireTime = timestampFromMs(Date.UTC(2040, 0, 1));
   const fields = {
     alias: "every rpc field",
@@ -191,6 +192,7 @@ test("BlockKey, UnblockKey and DeleteKey do so", async () => {
 
 test("pages hold every key once, although keys are made meanwhile", async () => {
   const team = { teamId: "paged" };
+  await stage.teams("paged");
   const made = await Promise.all(Array.from({ length: 7 }, () => stage.keyAdmin.createKey({ key: team })));
   // Some of the same moment, and some only microseconds apart.
   await stage.sql(

@@ -122,6 +122,7 @@ describe("LiteLLM's guides", () => {
   });
 
   test("the spend report of a month by team, and a user's days, of what was booked", async () => {
+    await stage.teams("reported");
     const { key, key_id } = await curl("/key/generate", `{"user_id": "days", "team_id": "reported"}`);
     const settlements = new Settlements({ postgres: stage.postgres, clock: systemClock, timeZone: "UTC" });
     const startedAt = new Date("2026-04-11T12:00:00Z");

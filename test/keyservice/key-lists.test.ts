@@ -17,6 +17,7 @@ const make = async (fields: Record<string, string | number>) =>
 
 test("the list is sorted by what is asked, either way, and keys without it come last", async () => {
   const team_id = "sorted";
+  await stage.teams(team_id);
   await make({ team_id, key_alias: "b", max_budget: 3 });
   await make({ team_id, key_alias: "c", max_budget: 1 });
   await make({ team_id, key_alias: "a" });
@@ -46,6 +47,7 @@ test("the list is sorted by what is asked, either way, and keys without it come 
 
 test("aliases are those of living keys, by the alphabet, under the list's filters", async () => {
   const team_id = "aliases";
+  await stage.teams(team_id);
   const gone = await make({ team_id, key_alias: "gone" });
   for (const key_alias of ["zebra", "ape"]) await make({ team_id, key_alias });
   await make({ team_id });

@@ -23,6 +23,8 @@ const names = [
 
 test("a NUL in any parameter of any report is a 400", async () => {
   for (const [path, route] of routes) {
+    // These have no parameters.
+    if (path === "/global/spend/reset" || path === "/global/spend/refresh") continue;
     const method = [route.method].flat()[0] === "POST" ? "POST" : "GET";
     for (const name of names) {
       const { status } = await stage.http(method, `${path}?${name}=a%00`, method === "POST" ? {} : undefined);

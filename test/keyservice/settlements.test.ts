@@ -59,17 +59,21 @@ describe("settling", () => {
     const records = Array.from({ length: 8 }, (_, n) => spend(keyId, BigInt(n + 1)));
     const [first = spend(keyId, 0n)] = records;
     const pods = records.map((record, n) => stage.settlements.settle(`pod-${n}`, [record, first]));
-    assert.deepEqual(
-      await Promise.all(pods),
-      records.map(() => 1),
+    const repeated = await Promise.all(pods);
+    // Whose of the equal records is booked is left to chance; the others are told that it was there.
+    assert.equal(
+      repeated.reduce((sum, count) => sum + count, 0),
+      8,
     );
     const rows = await stage.postgres.query<{ pod_id: string; call_id: string }>(
       "SELECT pod_id, call_id FROM spend_log WHERE key_id = $1 ORDER BY cost_nanos",
       [keyId],
     );
+    const [shared, ...others] = rows;
+    assert.equal(shared?.call_id, first.callId);
     assert.deepEqual(
-      rows,
-      records.map(({ callId }, n) => ({ pod_id: `pod-${n}`, call_id: callId })),
+      others,
+      records.slice(1).map(({ callId }, n) => ({ pod_id: `pod-${n + 1}`, call_id: callId })),
     );
     assert.equal((await stage.standing(keyId)).spent, 36n);
   });
