@@ -61,9 +61,12 @@ const hostile = [
 test("hostile strings are stored as they are, in every field, by either face", async () => {
   for (const [index, text] of hostile.entries()) {
     const own = `${text} ${index}`;
+    // A team is named when it is made, by its own rules.
+    const team_id = `hostile-${index}`;
+    await stage.teams(team_id);
     const fields = {
       user_id: own,
-      team_id: own,
+      team_id,
       models: [own],
       aliases: { [own]: own },
       metadata: { [own]: [own] },
@@ -76,7 +79,7 @@ test("hostile strings are stored as they are, in every field, by either face", a
     const { info } = (await stage.http("GET", `/key/info?key=${body.key}`)).body;
     assert.equal(info.key_alias, `${own} http`);
     for (const [name, value] of Object.entries(fields)) assert.deepEqual(info[name], value, name);
-    assert.equal((await stage.http("GET", `/key/list?team_id=${encodeURIComponent(own)}`)).body.total_count, 1);
+    assert.equal((await stage.http("GET", `/key/list?team_id=${team_id}`)).body.total_count, 1);
 
     const message = { userId: own, models: [own], aliases: { [own]: own }, metadata: { [own]: own }, tags: [own] };
     await stage.keyAdmin.createKey({ key: { ...message, alias: `${own} rpc` } });
@@ -88,6 +91,7 @@ test("hostile strings are stored as they are, in every field, by either face", a
 });
 
 test("both faces leave the same rows", async () => {
+  await stage.teams("same");
   const rows = () =>
     stage.sql(
       `SELECT k.alias, k.user_id, k.team_id, k.models, k.aliases, k.rpm_limit, k.tpm_limit, k.max_parallel_requests, k.metadata,
