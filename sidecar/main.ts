@@ -1,3 +1,4 @@
+import { enableCompileCache, flushCompileCache } from "node:module";
 import { hostname } from "node:os";
 import { parseArgs } from "node:util";
 import { readSettings, type Settings, SettingsError } from "./settings.ts";
@@ -72,6 +73,8 @@ async function main(argv: readonly string[]): Promise<number> {
   const stopped = stopSignal(settings.env.npm_lifecycle_event !== undefined);
   const start = await load();
   const program = await start(settings);
+  // At its end a program may not be asked any more.
+  flushCompileCache();
   await stopped;
   await program.close();
   return 0;
@@ -107,6 +110,9 @@ function stopSignal(startedByNpm: boolean): Promise<void> {
     process.on("SIGINT", onSignal);
   });
 }
+
+// Half of a start is compiling what was compiled at the last; where nothing can be kept (NODE_COMPILE_CACHE says where), it is done again.
+enableCompileCache();
 
 // `tollgate check FILE | head` closes the pipe early, which is no failure.
 process.stdout.on("error", () => process.exit(0));
