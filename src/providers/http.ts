@@ -53,7 +53,7 @@ export class ProviderHttp {
    *
    * @throws ProviderFailure when none came.
    */
-  async send(method: "GET" | "POST" | "PUT", request: ProviderRequest): Promise<ProviderAnswer> {
+  async send(method: "GET" | "POST" | "PUT" | "DELETE", request: ProviderRequest): Promise<ProviderAnswer> {
     const { url, headers, body, signal } = request;
     try {
       const answer = await this.#agent.request({
