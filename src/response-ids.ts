@@ -45,6 +45,8 @@ export class ResponseIds {
   find(name: string, owner: ResponseOwner): StoredResponse | undefined {
     if (!name.startsWith(prefix)) return undefined;
     const bytes = Buffer.from(name.slice(prefix.length), "base64url");
+    // Node reads over what is not base64: two names must not mean the same.
+    if (prefix + bytes.toString("base64url") !== name) return undefined;
     const [proof, facts] = [bytes.subarray(0, proofBytes), bytes.subarray(proofBytes)];
     if (proof.length < proofBytes || !timingSafeEqual(proof, this.#proof(facts, owner))) return undefined;
     const [deploymentId, responseId, tokensMax] = JSON.parse(facts.toString()) as [string, string, number | null];
