@@ -78,6 +78,7 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       ...settings,
       ...{ gateway: running.gateway, explainer: running.explainer, answers: running.answers },
       ...{ masterKey: config.masterKey, healthReport: running.healthReport },
+      storedResponses: running.storedResponses,
       clock: systemClock,
       random: systemRandom,
       version,

@@ -33,13 +33,15 @@ import { Closers } from "./lifecycle.ts";
 import { usdNumber } from "./money.ts";
 import { ProviderHttp } from "./providers/http.ts";
 import { ProviderSet } from "./providers/provider-set.ts";
+import { ResponseIds } from "./response-ids.ts";
 import { Health } from "./routing/health.ts";
 import { HealthChecks } from "./routing/health-checks.ts";
 import { HealthReport } from "./routing/health-report.ts";
 import { Router } from "./routing/router.ts";
 import { Snapshots } from "./routing/snapshots.ts";
 import { TokenCounter } from "./routing/token-counter.ts";
-import type { Secret } from "./secret.ts";
+import { Secret } from "./secret.ts";
+import { StoredResponses } from "./stored-responses.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { Telemetry } from "./telemetry/telemetry.ts";
 
@@ -66,6 +68,8 @@ export interface GatewayOptions {
 export interface RunningGateway {
   readonly gateway: Gateway;
   readonly explainer: Explainer;
+  /** Responses that providers keep. */
+  readonly storedResponses: StoredResponses;
   /** What is known of the deployments. */
   readonly healthReport: HealthReport;
   /** Undefined: no answers are kept. */
@@ -149,10 +153,11 @@ export function createGateway(options: GatewayOptions): RunningGateway {
       ...{ rules: config.healthChecks, snapshots, health, counters, telemetry, clock, random },
       providerOf: (deployment) => providers.of(deployment),
     });
+  const responseIds = new ResponseIds({ secret: options.keyService.token ?? new Secret(newId()) });
   const gateway = new Gateway({
     ...{ admission, snapshots, health, board, tokenCounter },
     providerOf: (deployment) => providers.of(deployment),
-    newCallId: newId,
+    ...{ responseIds, newCallId: newId },
     ...{ cache, telemetry, clock, random },
   });
   leases.adopt(journal.formerLeases);
@@ -168,6 +173,10 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   }
   return {
     gateway,
+    storedResponses: new StoredResponses({
+      ...{ admission, snapshots, responseIds },
+      providerOf: (deployment) => providers.of(deployment),
+    }),
     explainer: new Explainer({ admission, snapshots, tokenCounter, clock, random }),
     healthReport: new HealthReport({ snapshots, health, checks }),
     answers: cache?.store,

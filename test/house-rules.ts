@@ -37,6 +37,8 @@ const annexes: Readonly<Record<string, string>> = Object.fromEntries(
     "explainer.ts",
     "hedge.ts",
     "planner.ts",
+    "previous-response.ts",
+    "stored-responses.ts",
   ].map((file) => [file, "gateway.ts"]),
 );
 
