@@ -10,6 +10,7 @@ const usage = `tollgate: a per-pod LLM gateway whose budgets and limits hold exa
   tollgate sidecar [--config FILE]     the gateway of one pod (KEYSERVICE_URL)
   tollgate reencrypt [--config FILE]   puts stored secrets under the newest of TOLLGATE_ENCRYPTION_KEYS
   tollgate check FILE [--json]         what a configuration compiles to; exits 0 or 64
+  tollgate health sidecar|keyservice   whether the one on this machine can be used; exits 0 or 1, for health checks of containers
   tollgate explain MODEL               where a sidecar would try a call, and why not elsewhere; \`tollgate explain --help\`
   tollgate version
 
@@ -57,6 +58,10 @@ async function main(argv: readonly string[]): Promise<number> {
     const { explain } = await import("./cli/explain.ts");
     const settings = () => readSettings(process.env, hostname());
     return explain(args, { stdout: process.stdout, stderr: process.stderr, settings });
+  }
+  if (command === "health") {
+    const { health } = await import("./health.ts");
+    return health(args, { settings: readSettings(process.env, hostname()), stdout: process.stdout });
   }
   if (command === "version" || command === "--version") {
     process.stdout.write(`tollgate ${(await import("./version.ts")).version}\n`);
