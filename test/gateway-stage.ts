@@ -165,6 +165,7 @@ export class GatewayStage implements Telemetry {
     return {
       traceId: "",
       identify: () => {},
+      fellBack: () => {},
       attempt,
       end: (failure) => void this.ends.calls.push(failure?.code ?? "ok"),
     };
