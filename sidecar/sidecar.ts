@@ -2,13 +2,18 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import {
+  buildInfo,
+  CallCells,
   Closers,
+  callMetrics,
   createAdminHandler,
   createGateway,
   createTracing,
   LiveTelemetry,
+  litellmMetrics,
   Metrics,
   openDataPort,
+  processMetrics,
   type RunningGateway,
   systemClock,
   systemRandom,
@@ -55,12 +60,14 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
     };
     const tracing = await createTracing(settings.env, resource, (message) => logger.warn(message));
     if (tracing !== undefined) closers.add("tracing", () => tracing.close());
+    const cells = new CallCells();
     const metrics = new Metrics();
+    metrics.add(buildInfo(version), ...callMetrics(cells), ...litellmMetrics(cells), ...processMetrics());
     const telemetry = new LiveTelemetry({
       tracer: tracing?.tracer,
       forwardTraceparent: config.forwardTraceparent,
       clock: systemClock,
-      ...{ metrics, logger },
+      ...{ cells, logger },
     });
     const running = createGateway({
       keyService: { url: settings.keyserviceUrl, token: settings.keyserviceToken ?? config.masterKey },
@@ -111,7 +118,7 @@ async function openAdminPort(
         ready: running.ready() && !draining(),
         checks: running.checks(),
       }),
-      metrics: async () => ({ contentType: metrics.registry.contentType, text: await metrics.registry.metrics() }),
+      metrics: (accept) => metrics.expose(accept),
     }),
   );
   server.listen(settings.adminPort, settings.adminHost);

@@ -31,6 +31,7 @@ import { Shipper } from "./keys/shipper.ts";
 import { SpentBudgets } from "./keys/spent-budgets.ts";
 import { Closers } from "./lifecycle.ts";
 import { usdNumber } from "./money.ts";
+import { observePod } from "./pod-metrics.ts";
 import { ProviderHttp } from "./providers/http.ts";
 import { ProviderSet } from "./providers/provider-set.ts";
 import { ResponseIds } from "./response-ids.ts";
@@ -140,12 +141,19 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   const http = new ProviderHttp({ clock });
   const providers = new ProviderSet({ http, clock });
   const cache = createAnswerCache(options);
+  const unpriced = new Map<string, number>();
+  metrics.counters(
+    "tollgate_unpriced_model_requests_total",
+    "Calls to models nobody knows the price of: refused to keys with a budget, or booked at $0.",
+    "model",
+    () => Object.fromEntries(unpriced),
+  );
   const admission = new Admission({
     ...{ decisions, leases, overdraft, spent, journal, counters, clock },
     isClosedAlone: alone.mode === "closed",
     unpricedModels: config.unpricedModels,
     ...{ countedTokens: config.countedTokens, tagBudgets: config.tagBudgets },
-    countUnpriced: (model) => metrics.unpriced.inc({ model }),
+    countUnpriced: (model) => unpriced.set(model, (unpriced.get(model) ?? 0) + 1),
   });
   const checks =
     config.healthChecks &&
@@ -164,7 +172,16 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   shipper.start();
   decisions.start();
   checks?.start();
-  observe(metrics, { journal, leases, decisions, redis });
+  observePod(metrics, {
+    journal,
+    shipper,
+    leases,
+    decisions,
+    redis,
+    snapshots,
+    health,
+    keyStaleMs: options.keyStaleMs,
+  });
   metrics.gauge("tollgate_queue_length", "Calls that wait for a deployment with room.", () => gateway.waiting);
   if (overdraft !== undefined) {
     metrics.gauge("tollgate_overdraft_used_usd", "Spent or held without a lease and not in the books yet.", () =>
@@ -320,44 +337,4 @@ async function close(parts: Parts, graceMs: number): Promise<void> {
   closers.add("health checks", () => parts.checks?.close());
   closers.add("providers", () => parts.http.close());
   await closers.close((name, error) => parts.telemetry.log("warn", "A part failed to close.", { part: name, error }));
-}
-
-function observe(
-  metrics: Metrics,
-  parts: Pick<Parts, "journal" | "leases" | "decisions"> & { readonly redis: RedisCounters | undefined },
-): void {
-  const { journal, leases, decisions, redis } = parts;
-  metrics.gauge(
-    "tollgate_usage_wal_pending",
-    "Records the KeyService has not confirmed.",
-    () => journal.stats().pending,
-  );
-  metrics.gauge(
-    "tollgate_usage_wal_oldest_seconds",
-    "How long ago the oldest unconfirmed record ended.",
-    () => journal.stats().oldestAgeMs / 1000,
-  );
-  metrics.gauge("tollgate_usage_wal_bytes", "Size of the journal on disk.", () => journal.stats().bytes);
-  metrics.gauge(
-    "tollgate_usage_wal_failures",
-    "Journal writes that failed since the start.",
-    () => journal.stats().failures,
-  );
-  metrics.gauge(
-    "tollgate_usage_wal_damaged",
-    "Stretches of the journal that could not be read since the start; each is in the log.",
-    () => journal.stats().damaged,
-  );
-  metrics.gauge("tollgate_leases", "Leases this pod holds.", () => leases.stats().leases);
-  metrics.gauge("tollgate_lease_room_usd", "Money lent to this pod and free.", () => usdNumber(leases.stats().room));
-  metrics.gauge("tollgate_lease_reserved_usd", "Money reserved by calls in flight.", () =>
-    usdNumber(leases.stats().reserved),
-  );
-  metrics.gauge("tollgate_keyservice_connected", "Whether changes are being pushed to this pod.", () =>
-    decisions.connected ? 1 : 0,
-  );
-  metrics.gauges("tollgate_dependency_up", "Whether what this pod depends on answers.", "dep", () => ({
-    keyservice: decisions.connected ? 1 : 0,
-    ...(redis === undefined ? {} : { redis: redis.isUp ? 1 : 0 }),
-  }));
 }
