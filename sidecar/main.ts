@@ -25,6 +25,8 @@ const exitSoftware = 70;
 
 /** A program that runs until it is told to stop. */
 export interface Program {
+  /** Reads its files again; at SIGHUP. */
+  reload?(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -72,6 +74,8 @@ async function main(argv: readonly string[]): Promise<number> {
   const stopped = stopSignal(settings.env.npm_lifecycle_event !== undefined);
   const start = await load();
   const program = await start(settings);
+  // Where nothing can be reloaded, as in `up`, SIGHUP is what it is everywhere: the terminal has gone.
+  if (program.reload !== undefined) process.on("SIGHUP", () => void program.reload?.());
   await stopped;
   await program.close();
   return 0;
