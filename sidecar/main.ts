@@ -27,6 +27,8 @@ const exitSoftware = 70;
 
 /** A program that runs until it is told to stop. */
 export interface Program {
+  /** Reads its files again; at SIGHUP. */
+  reload?(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -80,6 +82,8 @@ async function main(argv: readonly string[]): Promise<number> {
   const program = await start(settings);
   // At its end a program may not be asked any more.
   flushCompileCache();
+  // Where nothing can be reloaded, as in `up`, SIGHUP is what it is everywhere: the terminal has gone.
+  if (program.reload !== undefined) process.on("SIGHUP", () => void program.reload?.());
   await stopped;
   await program.close();
   return 0;

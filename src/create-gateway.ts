@@ -6,11 +6,12 @@ import type { AnswerStore } from "./cache/answer-store.ts";
 import { MemoryAnswers } from "./cache/memory-answers.ts";
 import { RedisAnswers } from "./cache/redis-answers.ts";
 import type { Clock, Random } from "./clock.ts";
-import type { Config, Notice } from "./config/config.ts";
+import type { Config, Fault, Notice } from "./config/config.ts";
 import { LiveConfig, type Outcome } from "./config/live-config.ts";
 import type { ConfigReading } from "./config/load.ts";
 import { priceBehindWildcard } from "./config/prices.ts";
 import { remarkText } from "./config/remarks.ts";
+import { changedAtRestart } from "./config/restart-settings.ts";
 import { Board } from "./counters/board.ts";
 import { MemoryBoard } from "./counters/board-memory.ts";
 import { type BoardStore, boardHalfLifeMs } from "./counters/board-store.ts";
@@ -79,9 +80,10 @@ export interface RunningGateway {
   readonly ready: () => boolean;
   /**
    * Puts a file that was read anew into force, with the database's models. Calls under way keep what they began with; a file
-   * with a fault changes nothing, and is logged. Models, aliases and retries change; other settings want a restart.
+   * with a fault, or the faults of one that could not be read, change nothing, and are logged. Models, aliases and the router's settings
+   * change; the log says which changed settings want a restart.
    */
-  reload(reading: ConfigReading): Promise<void>;
+  reload(read: ConfigReading | readonly Fault[]): Promise<void>;
   /** Every part and its state in a word, for people. */
   readonly checks: () => Readonly<Record<string, string>>;
   /** Books what is recorded, returns all money, closes everything. Calls in flight should be over. */
@@ -198,7 +200,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
     healthReport: new HealthReport({ snapshots, health, checks }),
     answers: cache?.store,
     ready: () => decisions.ready && models.isSettled,
-    reload: (reading) => live.reload(reading),
+    reload: (read) => live.reload(read),
     checks: () => ({
       keyservice: decisions.connected ? "connected" : "away",
       journal: `${journal.stats().pending} records to book`,
@@ -266,7 +268,7 @@ function createAnswerCache(options: GatewayOptions): AnswerCache | undefined {
 
 /** Logs and counts what becomes of changes to the configuration. */
 function createLiveConfig(
-  { reading, clock, telemetry, metrics }: GatewayOptions,
+  { config: first, reading, clock, telemetry, metrics }: GatewayOptions,
   apply: (config: Config) => void,
 ): LiveConfig {
   let successful = true;
@@ -288,6 +290,9 @@ function createLiveConfig(
     }
     const digest = outcome.config.digest.slice(0, 12);
     telemetry.log("info", "A new configuration is in force.", { digest, notices: texts(outcome.notices) });
+    const settings = changedAtRestart(first, outcome.config);
+    if (settings.length > 0)
+      telemetry.log("warn", "Some settings that were changed are in force after a restart only.", { settings });
   };
   const live = new LiveConfig({ reading, clock, apply, onChange });
   metrics.gauge(
