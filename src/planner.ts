@@ -1,5 +1,6 @@
 /** From what a caller asks to the way his call may take. Calls that are made and calls that are only explained are planned alike. */
 
+import { type Named, regionOf } from "./admission/payer.ts";
 import type { Clock, Random } from "./clock.ts";
 import type { Caller, CompletionRequest } from "./completion.ts";
 import { fallbackResolver } from "./destinations.ts";
@@ -15,8 +16,10 @@ import { withOverrides } from "./wires/overrides.ts";
 /** What a way is planned for. */
 interface PlanAsk {
   readonly request: CompletionRequest;
-  readonly caller: Pick<Caller, "tags" | "repeat" | "sessionId">;
+  readonly caller: Pick<Caller, "repeat" | "sessionId">;
   readonly grant: Grant;
+  /** What it names besides its key. */
+  readonly named: Named;
   readonly router: Router;
   /** Where it begins, as `startFor` says. */
   readonly start: Destination;
@@ -36,9 +39,9 @@ export class Planner {
   }
 
   /** @throws GatewayError model_not_allowed, for a fallback the caller names. */
-  async plan({ request, caller, grant, router, start }: PlanAsk): Promise<Itinerary> {
-    const tags = [...new Set([...grant.tags, ...caller.tags, ...request.tags])];
-    const asked = { request, tags, keyId: grant.keyId, sessionId: caller.sessionId };
+  async plan({ request, caller, grant, named, router, start }: PlanAsk): Promise<Itinerary> {
+    const { tags } = named;
+    const asked = { request, tags, region: regionOf(named), keyId: grant.keyId, sessionId: caller.sessionId };
     const ask = await this.#askFor(asked, router, start.route);
     const wishes = { ...request.repeat, ...caller.repeat };
     const { config } = router;

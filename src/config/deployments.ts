@@ -5,15 +5,17 @@ import { readApiBase, writeApiBase } from "./api-base.ts";
 import { findAzure } from "./azure-address.ts";
 import { budgetsOf } from "./budget-config.ts";
 import { findAws, findGoogle } from "./cloud-address.ts";
-import type { Deployment, MockAnswer, PriceEntry, UnpricedModels } from "./config.ts";
+import type { Deployment, PriceEntry, UnpricedModels } from "./config.ts";
 import type { ConfiguredBudget } from "./configured-budget.ts";
 import { canonical, isTree, type Tree } from "./document.ts";
 import { byClass } from "./failure-policy.ts";
+import type { MockAnswer } from "./mock-answer.ts";
 import type { ParamPolicy } from "./param-policy.ts";
 import { contextTokensOf, findPrice, type PriceFinding } from "./prices.ts";
 import type { ProviderRow } from "./provider-rows.ts";
 import { findTarget, type Target } from "./providers.ts";
 import type { ResolvedTree } from "./references.ts";
+import { regionOf } from "./regions.ts";
 import { type Path, pathText, type Remarks } from "./remarks.ts";
 import type { ModelEntry } from "./schema-model.ts";
 
@@ -100,8 +102,10 @@ export async function compileEntry(
     },
     ...figuresOf(entry, context),
     ...abilitiesOf(entry.model_info),
+    ...(entry.model_info?.access_groups !== undefined && { accessGroups: entry.model_info.access_groups }),
     ...(entry.model_info?.mode !== undefined && { mode: entry.model_info.mode }),
     ...windowOf(entry, address, context),
+    ...placeOf(entry, address),
     ...(entry.litellm_params.tags !== undefined && { tags: entry.litellm_params.tags }),
     price: pricing.price,
     ...(pricing.isLater && { ownPrices: ownPricesOf(entry) }),
@@ -288,6 +292,11 @@ function windowOf(entry: ModelEntry, address: Address, context: DeploymentContex
   const { provider, model } = address;
   const contextTokens = own ?? contextTokensOf({ provider, model, baseModel, nowMs: context.nowMs });
   return contextTokens === undefined ? {} : { contextTokens };
+}
+
+function placeOf({ litellm_params: { region_name: said } }: ModelEntry, address: Address): Pick<Deployment, "region"> {
+  const region = regionOf(said, address);
+  return region === undefined ? {} : { region };
 }
 
 function ownPricesOf(entry: ModelEntry): readonly PriceEntry[] {

@@ -67,7 +67,7 @@ export const credentialKeys = sectionKeys("credential_list", credentialEntry, ""
 export const paramKeys = sectionKeys(
   "litellm_params",
   litellmParams,
-  `region_name max_retries
+  `max_retries
    configurable_clientside_auth_params silent_model use_in_pass_through use_litellm_proxy
    merge_reasoning_content_in_choices max_file_size_mb bucket_name  keepalive_seconds
    allow_client_keepalive_override mock_timeout max_completion_tokens temperature top_p top_k n stop seed logprobs
@@ -80,12 +80,11 @@ export const paramKeys = sectionKeys(
   },
 );
 
-export const infoKeys = sectionKeys(
-  "model_info",
-  modelInfo,
-  `access_groups tier team_id team_public_model_name health_check_voice`,
-  { family: prices, laterLike: laterPrices, open: true },
-);
+export const infoKeys = sectionKeys("model_info", modelInfo, `tier team_id team_public_model_name health_check_voice`, {
+  family: prices,
+  laterLike: laterPrices,
+  open: true,
+});
 
 export const routerKeys = sectionKeys(
   "router_settings",
