@@ -39,6 +39,8 @@ export interface DeploymentContext {
   /** The router's times, in milliseconds. */
   readonly timeoutMs: number;
   readonly streamTimeoutMs: number | undefined;
+  /** So many attempts at once, at deployments without any limit of their own. */
+  readonly parallelMax: number | undefined;
   readonly environment: string | undefined;
   readonly unpricedModels: UnpricedModels;
   readonly providerBudgets: ReadonlyMap<string, ConfiguredBudget>;
@@ -239,16 +241,18 @@ function figuresOf(entry: ModelEntry, context: DeploymentContext) {
   const params = entry.litellm_params;
   const info = entry.model_info;
   const timeoutMs = params.timeout ?? context.timeoutMs;
+  const rpm = params.rpm ?? entry.rpm ?? info?.rpm;
+  const tpm = params.tpm ?? entry.tpm ?? info?.tpm;
+  const isUnlimited = rpm === undefined && tpm === undefined;
   return {
     timeoutMs,
     streamTimeoutMs: params.stream_timeout ?? context.streamTimeoutMs ?? timeoutMs,
     firstTokenTimeoutMs: params.ttft_timeout,
     streamIdleTimeoutMs: params.stream_idle_timeout,
-    rpm: params.rpm ?? entry.rpm ?? info?.rpm,
-    tpm: params.tpm ?? entry.tpm ?? info?.tpm,
+    ...{ rpm, tpm },
     weight: params.weight,
     order: params.order ?? info?.order ?? lastOrder,
-    parallelMax: params.max_parallel_requests,
+    parallelMax: params.max_parallel_requests ?? (isUnlimited ? context.parallelMax : undefined),
     retries: params.num_retries,
     cooldown: cooldownOf(entry),
     ...checkOf(entry),
