@@ -18,6 +18,7 @@ import type {
 import { contextWindowCheck } from "./context-window.ts";
 import { operationFilter } from "./operations.ts";
 import { regionCheck } from "./regions.ts";
+import { responsesFilter } from "./responses.ts";
 import { tagFilter } from "./tags.ts";
 
 /** What a configuration says of which deployments fit a call. */
@@ -25,6 +26,7 @@ export function filtersOf({ tagRouting, checksCalls }: RouterConfig): readonly F
   return [
     operationFilter,
     eachBy(regionCheck),
+    responsesFilter,
     ...(tagRouting === undefined ? [] : [tagFilter(tagRouting)]),
     ...(checksCalls === true ? [eachBy(contextWindowCheck), eachBy(abilityCheck)] : []),
   ];
