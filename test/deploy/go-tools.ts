@@ -34,8 +34,8 @@ export function kustomize(directory: string): string {
   return output(program, ["build", directory]);
 }
 
-/** @returns what it printed. */
-function go(args: readonly string[], env: NodeJS.ProcessEnv = {}, cwd = "/"): string {
+/** @returns what it printed. @throws Error with what it said. */
+export function go(args: readonly string[], env: NodeJS.ProcessEnv = {}, cwd = "/"): string {
   return output("go", args, { cwd, env: { ...process.env, ...env } });
 }
 
