@@ -1,3 +1,4 @@
+import { enableCompileCache, flushCompileCache } from "node:module";
 import { hostname } from "node:os";
 import { parseArgs } from "node:util";
 import { readSettings, type Settings, SettingsError } from "./settings.ts";
@@ -26,6 +27,8 @@ const exitSoftware = 70;
 
 /** A program that runs until it is told to stop. */
 export interface Program {
+  /** Reads its files again; at SIGHUP. */
+  reload?(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -77,6 +80,10 @@ async function main(argv: readonly string[]): Promise<number> {
   const stopped = stopSignal(settings.env.npm_lifecycle_event !== undefined);
   const start = await load();
   const program = await start(settings);
+  // At its end a program may not be asked any more.
+  flushCompileCache();
+  // Where nothing can be reloaded, as in `up`, SIGHUP is what it is everywhere: the terminal has gone.
+  if (program.reload !== undefined) process.on("SIGHUP", () => void program.reload?.());
   await stopped;
   await program.close();
   return 0;
@@ -112,6 +119,9 @@ function stopSignal(startedByNpm: boolean): Promise<void> {
     process.on("SIGINT", onSignal);
   });
 }
+
+// Half of a start is compiling what was compiled at the last; where nothing can be kept (NODE_COMPILE_CACHE says where), it is done again.
+enableCompileCache();
 
 // `tollgate check FILE | head` closes the pipe early, which is no failure.
 process.stdout.on("error", () => process.exit(0));
