@@ -19,6 +19,7 @@ import {
   systemRandom,
 } from "../src/index.ts";
 import { type FileConfig, readConfig } from "./config-file.ts";
+import { ConfigWatch } from "./config-watch.ts";
 import { createLogger } from "./logger.ts";
 import type { Settings } from "./settings.ts";
 import { version } from "./version.ts";
@@ -28,6 +29,8 @@ export interface Sidecar {
   readonly host: string;
   readonly port: number;
   readonly adminPort: number;
+  /** Reads the configuration now. */
+  reload(): Promise<void>;
   /** Refuses new calls, lets those in flight finish, books everything, returns leased money. */
   close(): Promise<void>;
 }
@@ -78,6 +81,9 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       reading: config.reading,
     });
     closers.add("gateway", () => running.close(settings.graceMs));
+    const watch = new ConfigWatch({ settings, reading: config.reading, gateway: running, clock: systemClock });
+    await watch.start();
+    closers.add("configuration", () => watch.close());
     let draining = false;
     const admin = await openAdminPort(settings, running, metrics, () => draining);
     closers.add("admin port", () => admin.close());
@@ -85,6 +91,7 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       ...settings,
       ...{ gateway: running.gateway, explainer: running.explainer, answers: running.answers },
       ...{ masterKey: config.masterKey, healthReport: running.healthReport },
+      storedResponses: running.storedResponses,
       clock: systemClock,
       random: systemRandom,
       version,
@@ -97,7 +104,11 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       return data.close(settings.graceMs);
     });
     logger.info({ host: data.host, port: data.port, adminPort: admin.port }, "sidecar listens");
-    return { host: data.host, port: data.port, adminPort: admin.port, close: () => closers.close(onCloseError) };
+    return {
+      ...{ host: data.host, port: data.port, adminPort: admin.port },
+      reload: () => watch.reload(),
+      close: () => closers.close(onCloseError),
+    };
   } catch (error) {
     await closers.close(onCloseError);
     throw error;

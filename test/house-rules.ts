@@ -39,6 +39,8 @@ const annexes: Readonly<Record<string, string>> = {
       "explainer.ts",
       "hedge.ts",
       "planner.ts",
+      "previous-response.ts",
+      "stored-responses.ts",
     ].map((file) => [file, "gateway.ts"]),
   ),
 };
