@@ -46,6 +46,12 @@ export class Process {
     return this.#child.exitCode;
   }
 
+  /** Waits until it ends by itself and all it printed has come. @returns the exit code. */
+  async exited(): Promise<number | null> {
+    if (!this.ended) await once(this.#child, "close");
+    return this.#child.exitCode;
+  }
+
   get ended(): boolean {
     return this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
