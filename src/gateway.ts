@@ -118,7 +118,8 @@ export class Gateway {
     const { router } = this.#snapshots.current;
     try {
       const grant = await this.#admission.authenticate(caller.token);
-      trace.identify({ keyId: grant.keyId, teamId: grant.teamId });
+      const { keyId, keyAlias, teamId, userId } = grant;
+      trace.identify({ keyId, keyAlias, teamId, userId });
       grant.policy?.checkCompletion(path, () => request.chat());
       const start = startFor(router, grant, request.model);
       const continuation = continuationFor(request, router);
@@ -222,8 +223,10 @@ export class Gateway {
       const step = itinerary.after(failure);
       if (step.kind === "stop") throw call.told(begun ? failure : (call.failure ?? failure));
       if (begun && continuation !== undefined) itinerary.goOnWith(continuation.request(call.request));
-      if (step.kind === "fallback") await this.#planner.enter(itinerary, call.router, step.destination);
-      else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
+      if (step.kind === "fallback") {
+        call.trace.fellBack(itinerary.route.modelGroup, step.destination.route.modelGroup, failure.code);
+        await this.#planner.enter(itinerary, call.router, step.destination);
+      } else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
     }
   }
 
@@ -390,6 +393,7 @@ function settle(attempt: Attempt, ticket: Ticket, end: EndEvent): SettledEvent {
 }
 
 function attemptFacts(request: CompletionRequest, deployment: Deployment, number: number): AttemptFacts {
-  const { provider, model, apiBase, id } = deployment;
-  return { number, operation: request.operation, provider, model, apiBase, deploymentId: id, stream: request.stream };
+  const { provider, model, apiBase, modelGroup, id: deploymentId } = deployment;
+  const { operation, stream } = request;
+  return { number, operation, provider, model, apiBase, modelGroup, deploymentId, stream };
 }

@@ -168,6 +168,7 @@ export class GatewayStage implements Telemetry {
     return {
       traceId: "",
       identify: () => {},
+      fellBack: () => {},
       attempt,
       end: (failure) => void this.ends.calls.push(failure?.code ?? "ok"),
     };

@@ -98,17 +98,20 @@ export class Stack {
   readonly sidecars: readonly TestSidecar[];
   readonly keyService: Process;
   readonly keyServiceUrl: string;
+  /** The file that all programs are started with. */
+  readonly configPath: string;
   readonly database: pg.Pool;
   readonly #cleanUps: (() => Promise<void> | void)[];
 
   private constructor(
-    parts: Pick<Stack, "upstream" | "sidecars" | "keyService" | "keyServiceUrl" | "database">,
+    parts: Pick<Stack, "upstream" | "sidecars" | "keyService" | "keyServiceUrl" | "configPath" | "database">,
     cleanUps: (() => Promise<void> | void)[],
   ) {
     this.upstream = parts.upstream;
     this.sidecars = parts.sidecars;
     this.keyService = parts.keyService;
     this.keyServiceUrl = parts.keyServiceUrl;
+    this.configPath = parts.configPath;
     this.database = parts.database;
     this.#cleanUps = cleanUps;
   }
@@ -167,7 +170,7 @@ export class Stack {
     const database = new pg.Pool({ connectionString: databaseUrl.url, max: 2 });
     database.on("error", () => {});
     cleanUps.push(() => database.end());
-    const stack = new Stack({ upstream, sidecars, keyService, keyServiceUrl, database }, cleanUps);
+    const stack = new Stack({ upstream, sidecars, keyService, keyServiceUrl, configPath, database }, cleanUps);
     try {
       await stack.keyServiceReady();
       await Promise.all(sidecars.map((sidecar) => sidecar.ready()));

@@ -242,7 +242,7 @@ export class PodProcess implements Telemetry {
   }
 
   startCall({ requestId }: CallStart): CallTrace {
-    return { traceId: requestId, identify: () => {}, attempt: () => nothingTraced, end: () => {} };
+    return { traceId: requestId, identify: () => {}, fellBack: () => {}, attempt: () => nothingTraced, end: () => {} };
   }
 
   log(level: string, message: string, facts?: Readonly<Record<string, unknown>>): void {
