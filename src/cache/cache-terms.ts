@@ -55,6 +55,8 @@ export function termsOf(
 ): CacheTerms | undefined {
   // What its provider keeps is its caller's alone.
   if (request.operation !== "chat" || request.isStored === true) return undefined;
+  const kind = request.wire === "openai-responses" ? "responses" : "chat";
+  if ((config.keepsOnly ?? kind) !== kind) return undefined;
   const given = request.chat().cache ?? undefined;
   const ofHeader = cacheControl === undefined ? {} : headerWishes(cacheControl, allowed);
   const wishes = { ...ofHeader, ...(given === undefined ? {} : bodyWishes(given, allowed)) };

@@ -185,6 +185,8 @@ export interface AnswerCacheConfig {
   readonly namespace: string;
   /** Whether calls use it that say nothing of it. */
   readonly isDefaultOn: boolean;
+  /** The only calls whose answers are kept: those by OpenAI's responses, or by anything else. Absent: all. */
+  readonly keepsOnly?: "responses" | "chat";
   readonly sharing: CacheSharing;
 }
 
