@@ -1,5 +1,5 @@
 import type { Caller, CompletionRequest, Json, JsonObject } from "../completion.ts";
-import type { AnswerCacheConfig } from "../config/config.ts";
+import type { AnswerCacheConfig } from "../config/answer-cache-config.ts";
 import { GatewayError } from "../errors.ts";
 import { isNamespace, namespaceForm } from "../namespace.ts";
 

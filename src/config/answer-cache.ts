@@ -1,4 +1,4 @@
-import type { AnswerCacheConfig } from "./config.ts";
+import type { AnswerCacheConfig } from "./answer-cache-config.ts";
 import type { RedisAddress } from "./redis-address.ts";
 import type { Remarks } from "./remarks.ts";
 import type { ConfigFile } from "./schema.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { termsOf } from "../../src/cache/cache-terms.ts";
 import type { Json } from "../../src/completion.ts";
-import type { AnswerCacheConfig } from "../../src/config/config.ts";
+import type { AnswerCacheConfig } from "../../src/config/answer-cache-config.ts";
 import { GatewayError } from "../../src/errors.ts";
 import { decodeResponsesRequest } from "../../src/wires/responses-body.ts";
 import { sampleRequest } from "../sample-call.ts";

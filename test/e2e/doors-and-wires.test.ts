@@ -123,12 +123,13 @@ describe("every door to every provider's wire, by unchanged clients", () => {
   /** Names of providers, by door and feature. */
   const passed = new Map<string, string[]>();
   before(async () => {
-    const alone = openaiWire("\n      use_chat_completions_api: true").then((wire) => ({
-      ...wire,
-      id: "chat",
-      models: wire.models.replaceAll("model_name: gpt", "model_name: chat"),
-    }));
-    scripted = await Promise.all([...wires.map((start) => start()), alone]);
+    const named = (id: string, wire: ScriptedWire) => ({
+      ...{ ...wire, id, models: wire.models.replaceAll("model_name: gpt", `model_name: ${id}`) },
+    });
+    const chat = named("chat", await openaiWire("\n      use_chat_completions_api: true"));
+    const responses = named("responses", await openaiWire());
+    const marked = { ...responses, models: responses.models.replaceAll("model: openai/", "model: openai/responses/") };
+    scripted = [...(await Promise.all(wires.map((start) => start()))), chat, marked];
     const models = scripted.map((wire) => wire.models).join("");
     // What fails here fails each time: nobody is to be left alone for it.
     stack = await Stack.start({ sidecars: 1, models, config: "  disable_cooldowns: true" });
@@ -182,12 +183,28 @@ describe("every door to every provider's wire, by unchanged clients", () => {
     }
   }
 
-  test("by responses a server of OpenAI's chat alone gives the same", async (t) => {
-    const [alone] = scripted.slice(wires.length);
-    assert.ok(alone !== undefined);
-    const door = responsesClient(stack.sidecars[0]?.url ?? "", await stack.generateKey({ max_budget: 1 }));
-    for (const [feature, trial] of Object.entries(trials)) await t.test(feature, () => trial(door, alone));
-  });
+  for (const [id, openDoors] of [
+    ["chat", [responsesClient]],
+    ["responses", doors],
+  ] as const) {
+    test(`a server that speaks OpenAI's ${id} alone gives the same`, async (t) => {
+      const wire = scripted.find((each) => each.id === id) ?? assert.fail();
+      for (const openDoor of openDoors) {
+        const key = await stack.generateKey({ max_budget: 1 });
+        const door = openDoor(stack.sidecars[0]?.url ?? "", key);
+        const { errors, ...answered } = trials;
+        for (const [feature, trial] of Object.entries(answered)) {
+          await t.test(`${door.name} ${feature}`, () => trial(door, wire));
+        }
+        const rows = await stack.booked(key, paidCalls);
+        assert.deepEqual(
+          rows.map(({ cost_nanos }) => BigInt(cost_nanos)),
+          Array.from({ length: paidCalls }, () => wire.cost),
+        );
+        await t.test(`${door.name} errors`, () => errors(door, wire));
+      }
+    });
+  }
 
   test("what only its provider can read goes by responses to the caller and back", async () => {
     const apiKey = await stack.generateKey({ max_budget: 1 });

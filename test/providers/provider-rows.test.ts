@@ -74,6 +74,14 @@ test("those that take OpenAI's responses are named here, and their operator may 
       (await deploymentOf(context, { ...params, ...more }, {}, info)).speaksResponses === true;
     assert.equal(await speaks({}), responding.includes(name), name);
     assert.equal(await speaks({ use_chat_completions_api: true }), false, name);
+    const alone = [
+      await deploymentOf(context, params, {}, { mode: "responses" }),
+      await deploymentOf(context, { ...params, model: `${name}/responses/ok` }, {}),
+    ];
+    for (const { lacksChat, speaksResponses, model } of alone) {
+      assert.deepEqual([lacksChat, speaksResponses, model.split("/").at(-1)], [true, true, "ok"], name);
+      assert.ok(!model.startsWith("responses/"), name);
+    }
     assert.equal(await speaks({}, { supported_endpoints: ["/v1/chat/completions", "/v1/responses"] }), true, name);
   }
 });
