@@ -105,7 +105,8 @@ function countUnbounded(body: JsonObject): { tokens: number; images: number } {
   for (const item of arrayOf(body.input)) {
     if (!isObject(item)) continue;
     if (item.type === "item_reference") found.tokens += mediaTokensMax;
-    for (const part of [...arrayOf(item.content), ...arrayOf(item.output)]) count(part, found);
+    const outputs = Array.isArray(item.output) ? item.output : [item.output ?? null];
+    for (const part of [...arrayOf(item.content), ...outputs]) count(part, found);
   }
   return found;
 }
