@@ -2,11 +2,14 @@ import { hash } from "node:crypto";
 import {
   type AlertRouting,
   type ConfigReading,
+  FileValue,
   type KeyRules,
   type Secret,
   systemClock,
   systemRandom,
+  tlsMaterial,
 } from "../src/index.ts";
+import { type IdentityRules, readIdentityRules } from "../src/keyservice/identity-rules.ts";
 import { createKeyService, type KeyService } from "../src/keyservice/server.ts";
 import { alertTargets } from "./alert-settings.ts";
 import { readConfig } from "./config-file.ts";
@@ -46,10 +49,17 @@ export async function startKeyServiceProgram(
   const { targets, faults } = alertTargets(alerting, settings.alertSinks);
   if (faults.length > 0) throw new SettingsError(faults.join("\n"));
   const logger = createLogger(settings.logLevel, { service: "tollgate-keyservice" });
+  const onError = ({ message }: Error) => logger.error(`${message}; what was there before is used on`);
+  const { identitiesPath } = settings;
+  const { ports } = settings.tls;
   return createKeyService({
     ...facts,
     ...{ fileModels: reading, keyRules },
     runtimeToken: settings.keyserviceToken ?? masterKey,
+    identities: identitiesPath === undefined ? undefined : readIdentities(identitiesPath, onError),
+    adminPort: settings.keyserviceAdmin,
+    // A sidecar without a certificate may show a token.
+    tls: ports && { material: tlsMaterial(ports, { clock: systemClock, onError }), requiresClient: false },
     pepper: pepperOf(settings.pepper ?? masterKey),
     host: settings.keyserviceHost,
     port: settings.keyservicePort,
@@ -61,6 +71,16 @@ export async function startKeyServiceProgram(
     random: systemRandom,
     log: (level, message, facts) => logger[level](facts ?? {}, message),
   });
+}
+
+/** @throws SettingsError if the file cannot be used now. */
+function readIdentities(file: string, onError: (error: Error) => void): FileValue<IdentityRules> {
+  try {
+    const read = ([content]: readonly Buffer[]) => readIdentityRules(file, String(content));
+    return new FileValue({ files: [file], read, clock: systemClock, onError });
+  } catch (error) {
+    throw new SettingsError(`TOLLGATE_SIDECAR_IDENTITIES: ${error instanceof Error ? error.message : error}`);
+  }
 }
 
 /** @throws SettingsError saying what is missing. */

@@ -1,7 +1,8 @@
-/** One plaintext port for HTTP/1.1, gRPC (h2c), gRPC-Web and Connect. */
+/** One port for HTTP/1.1, gRPC, gRPC-Web and Connect, in plaintext or over TLS. */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
@@ -18,6 +19,7 @@ import { reflectionRoutes } from "./reflection.ts";
 import { requestIdFrom } from "./request-id.ts";
 import { toConnectError } from "./rpc-error.ts";
 import { createRpcHandlers, type OnBug, type RpcHandler } from "./rpc-handlers.ts";
+import { renewCertificate, type ServerTls, tlsServerOptions, trackHandshakes } from "./server-tls.ts";
 import { listenOnSocket } from "./unix-socket.ts";
 
 /** Where and what to serve. */
@@ -27,6 +29,8 @@ export interface ListenOptions {
   readonly port: number;
   /** A unix socket to serve as well; made with mode 0660. */
   readonly socketPath?: string | undefined;
+  /** Undefined: plaintext. A unix socket always is. */
+  readonly tls?: ServerTls | undefined;
   /** Registers the RPC services. Health and reflection are there already. */
   readonly routes: (router: ConnectRouter) => void;
   /** The services that reflection lists, beside health and reflection itself. */
@@ -114,6 +118,7 @@ class Port implements Listener {
   readonly #servers: Server[] = [];
   /** Connections that have not shown which HTTP they speak. */
   readonly #undecided = new Set<Socket>();
+  readonly #cancelRenewals: (() => void)[] = [];
   /** The last response begun on each HTTP/1 connection. */
   readonly #responses = new WeakMap<Socket, ServerResponse>();
   #port: number;
@@ -154,9 +159,9 @@ class Port implements Listener {
   }
 
   async open(): Promise<void> {
-    const { port, host, socketPath } = this.#options;
+    const { port, host, socketPath, tls } = this.#options;
     try {
-      const server = this.#createServer();
+      const server = tls === undefined ? this.#createServer() : this.#createTlsServer(tls);
       await new Promise<void>((resolve, reject) => {
         server.once("error", reject);
         server.listen({ port, host }, () => {
@@ -196,6 +201,7 @@ class Port implements Listener {
     });
     this.#http2.drain();
     for (const socket of this.#undecided) socket.destroy();
+    for (const cancel of this.#cancelRenewals) cancel();
     const closeIdle = (): void => {
       for (const server of listening) server.closeIdleConnections();
       if (open) clock.after(drainIntervalMs, closeIdle);
@@ -211,8 +217,26 @@ class Port implements Listener {
   }
 
   #createServer(): Server {
-    const { headersTimeoutMs, requestTimeoutMs, keepAliveTimeoutMs, stallTimeoutMs, headerBytes } = this.#limits;
-    const server = createServer({
+    const server = createServer(this.#serverOptions());
+    this.#equip(server, "connection");
+    return server;
+  }
+
+  #createTlsServer(tls: ServerTls): TlsServer {
+    const { clock, onBug } = this.#options;
+    const handshakeTimeout = this.#limits.headersTimeoutMs;
+    const server = createTlsServer({ ...this.#serverOptions(), ...tlsServerOptions(tls), handshakeTimeout });
+    this.#cancelRenewals.push(
+      renewCertificate(server, tls, clock, (error) => onBug(error, { requestId: "", route: "tls" })),
+    );
+    trackHandshakes(server, this.#undecided);
+    this.#equip(server, "secureConnection");
+    return server;
+  }
+
+  #serverOptions() {
+    const { headersTimeoutMs, requestTimeoutMs, keepAliveTimeoutMs, headerBytes } = this.#limits;
+    return {
       noDelay: true,
       maxHeaderSize: headerBytes,
       headersTimeout: headersTimeoutMs,
@@ -221,8 +245,12 @@ class Port implements Listener {
       connectionsCheckingInterval: Math.min(checkIntervalMs, headersTimeoutMs),
       // We answer a missing host ourselves, with a body.
       requireHostHeader: false,
-    });
-    server.timeout = stallTimeoutMs;
+    };
+  }
+
+  /** @param connected the event that gives a connection that HTTP can be spoken on. */
+  #equip(server: Server, connected: "connection" | "secureConnection"): void {
+    server.timeout = this.#limits.stallTimeoutMs;
     server.on("request", (req, res) => this.#onRequest(req, res));
     server.on("clientError", (error, socket) => {
       // node's types promise a Duplex only, for TLS.
@@ -230,11 +258,10 @@ class Port implements Listener {
       this.#malformed.refuse(error, peer, this.#responses.get(peer));
     });
     // The http.Server itself must be the one that listens: its timeouts and its shutdown do not work on sockets of others.
-    const [toHttp1] = server.listeners("connection");
-    server.removeAllListeners("connection");
-    server.on("connection", (socket) => this.#onConnection(socket, () => toHttp1?.call(server, socket)));
+    const toHttp1 = server.listeners(connected).at(-1);
+    if (toHttp1 !== undefined) server.off(connected, toHttp1 as () => void);
+    server.on(connected, (socket: Socket) => this.#onConnection(socket, () => toHttp1?.call(server, socket)));
     this.#servers.push(server);
-    return server;
   }
 
   #onConnection(socket: Socket, toHttp1: () => void): void {
