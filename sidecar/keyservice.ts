@@ -58,6 +58,7 @@ export async function startKeyServiceProgram(
     runtimeToken: settings.keyserviceToken ?? masterKey,
     identities: identitiesPath === undefined ? undefined : readIdentities(identitiesPath, onError),
     adminPort: settings.keyserviceAdmin,
+    hostNames: settings.hostNames,
     // A sidecar without a certificate may show a token.
     tls: ports && { material: tlsMaterial(ports, { clock: systemClock, onError }), requiresClient: false },
     pepper: pepperOf(settings.pepper ?? masterKey),

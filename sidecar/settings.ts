@@ -21,6 +21,11 @@ export const variables = {
   TOLLGATE_HOST: { default: "127.0.0.1", meaning: "Address the sidecar's data port listens at." },
   TOLLGATE_PORT: { default: "4000", meaning: "The sidecar's data port: HTTP, gRPC, gRPC-Web and Connect." },
   TOLLGATE_SOCKET: { default: "", meaning: "Path of a unix socket that serves the same as the data port." },
+  TOLLGATE_ALLOWED_HOSTS: {
+    default: "",
+    meaning:
+      "Names the data port and the KeyService may be asked by, commas between, besides `localhost` and addresses. None: on a loopback address no other, else any.",
+  },
   TOLLGATE_ADMIN_HOST: { default: "0.0.0.0", meaning: "Address of the sidecar's health and metrics port." },
   TOLLGATE_ADMIN_PORT: { default: "4001", meaning: "Port of `/livez /readyz /startupz /metrics`." },
   TOLLGATE_KEYSERVICE_HOST: { default: "127.0.0.1", meaning: "Address the KeyService listens at." },
@@ -195,6 +200,8 @@ export interface Settings {
   readonly host: string;
   readonly port: number;
   readonly socketPath: string | undefined;
+  /** Undefined: by what the address suggests. */
+  readonly hostNames: readonly string[] | undefined;
   readonly adminHost: string;
   readonly adminPort: number;
   readonly keyserviceHost: string;
@@ -266,6 +273,7 @@ export function readSettings(env: Variables, hostName: string): Settings {
     host: text("TOLLGATE_HOST"),
     port: number("TOLLGATE_PORT", 0, 65_535),
     socketPath: env.TOLLGATE_SOCKET || undefined,
+    hostNames: env.TOLLGATE_ALLOWED_HOSTS ? wordsOf(env.TOLLGATE_ALLOWED_HOSTS) : undefined,
     adminHost: text("TOLLGATE_ADMIN_HOST"),
     adminPort: number("TOLLGATE_ADMIN_PORT", 0, 65_535),
     keyserviceHost: text("TOLLGATE_KEYSERVICE_HOST"),

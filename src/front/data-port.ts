@@ -28,6 +28,8 @@ export interface DataPortOptions {
   readonly socketPath: string | undefined;
   /** Undefined: plaintext. */
   readonly tls: ServerTls | undefined;
+  /** Names it may be asked by; see ListenOptions. */
+  readonly hostNames: readonly string[] | undefined;
   readonly bodyBytesMax: number;
   /** The KeyService's HTTP address, if LiteLLM's management paths are to be served here too. */
   readonly managementUrl: string | undefined;

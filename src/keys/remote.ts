@@ -212,8 +212,12 @@ function bearer(token: Secret): Interceptor {
   };
 }
 
-/** Aborted and Canceled (by nobody here) are what a connection cut in the middle of a call becomes. */
+/**
+ * Aborted and Canceled (by nobody here) are what a connection cut in the middle of a call becomes; a refused stream, what one does that
+ * a KeyService is about to close.
+ */
 function isTransient(error: ConnectError): boolean {
+  if (error.code === Code.Internal) return error.rawMessage.includes("NGHTTP2_REFUSED_STREAM");
   return error.code === Code.Unavailable || error.code === Code.Aborted || error.code === Code.Canceled;
 }
 

@@ -51,6 +51,8 @@ export interface KeyServiceOptions {
   readonly identities?: FileValue<IdentityRules> | undefined;
   /** Where administration is, and nothing of it elsewhere. Default: at the one port. */
   readonly adminPort?: { readonly host: string; readonly port: number } | undefined;
+  /** Names the ports may be asked by; see ListenOptions. */
+  readonly hostNames?: readonly string[] | undefined;
   /** Of all ports. Default: plaintext. */
   readonly tls?: ServerTls | undefined;
   readonly pepper: Pepper;
@@ -215,7 +217,15 @@ async function open(
     fallback: createManagementHandler({ administration, telemetry: { log } }),
   };
   const listenFor = async (place: { host: string; port: number }, face: Face): Promise<Listener> => {
-    const listener = await listen({ ...place, ...face, tls: options.tls, health, clock, onBug });
+    const listener = await listen({
+      ...place,
+      ...face,
+      tls: options.tls,
+      hostNames: options.hostNames,
+      health,
+      clock,
+      onBug,
+    });
     closers.add("port", async () => {
       // Otherwise the port would wait for the watches it serves.
       await feed.close();

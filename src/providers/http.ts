@@ -1,6 +1,7 @@
 import { Agent, type Dispatcher, errors } from "undici";
 import type { Clock } from "../clock.ts";
 import { ProviderFailure } from "../errors.ts";
+import { guardedLookup } from "./guarded-lookup.ts";
 
 /** Of an error answer, this much is read, for so long. */
 const errorBodyBytesMax = 64 * 1024;
@@ -38,7 +39,7 @@ export class ProviderHttp {
       // As many sockets as calls: a completion holds its socket for seconds, so pipelining would queue calls behind it.
       pipelining: 1,
       connections: 512,
-      connect: { timeout: 10_000, noDelay: true },
+      connect: { timeout: 10_000, noDelay: true, lookup: guardedLookup },
       keepAliveTimeout: 30_000,
     });
   }

@@ -12,6 +12,7 @@ import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import type { Health } from "./health.ts";
+import { HostCheck, isLoopback } from "./host-check.ts";
 import { Http2Door, isGrpc, refuseGrpc } from "./http2-door.ts";
 import { MalformedRequests, refuse } from "./malformed.ts";
 import { readPreface } from "./preface.ts";
@@ -31,6 +32,8 @@ export interface ListenOptions {
   readonly socketPath?: string | undefined;
   /** Undefined: plaintext. A unix socket always is. */
   readonly tls?: ServerTls | undefined;
+  /** The names it may be asked by, besides `localhost` and addresses. Default: on a loopback address none, else any. */
+  readonly hostNames?: readonly string[] | undefined;
   /** Registers the RPC services. Health and reflection are there already. */
   readonly routes: (router: ConnectRouter) => void;
   /** The services that reflection lists, beside health and reflection itself. */
@@ -118,6 +121,7 @@ class Port implements Listener {
   readonly #servers: Server[] = [];
   /** Connections that have not shown which HTTP they speak. */
   readonly #undecided = new Set<Socket>();
+  readonly #hosts: HostCheck | undefined;
   readonly #cancelRenewals: (() => void)[] = [];
   /** The last response begun on each HTTP/1 connection. */
   readonly #responses = new WeakMap<Socket, ServerResponse>();
@@ -130,6 +134,8 @@ class Port implements Listener {
     this.#port = options.port;
     this.#options = options;
     this.#limits = { ...defaultLimits, ...options.limits };
+    const { hostNames = isLoopback(host) ? [] : undefined } = options;
+    this.#hosts = hostNames && new HostCheck(hostNames);
     const reflected = [...options.services, HealthService, ServerReflection, ServerReflectionAlpha];
     this.#rpcs = createRpcHandlers({
       routes(router) {
@@ -286,12 +292,22 @@ class Port implements Listener {
     this.#responses.set(req.socket, res);
     res.on("timeout", cutOffStalled);
     if (this.#draining) res.setHeader("connection", "close");
+    if (this.#isMisled(req.headers.host)) {
+      refuse(res, misled(), requestIdFrom(req.headers["x-request-id"]));
+      return;
+    }
     const rpc = this.#rpcFor(req.url);
     if (rpc === undefined) this.#options.fallback(req, res);
     else runRpc(rpc, req, res);
   }
 
   #onHttp2Request(req: Http2ServerRequest, res: Http2ServerResponse): void {
+    if (this.#isMisled(req.authority)) {
+      const requestId = requestIdFrom(req.headers["x-request-id"]);
+      if (isGrpc(req)) refuseGrpc(res, requestId, misled());
+      else refuse(res as unknown as ServerResponse, misled(), requestId);
+      return;
+    }
     const rpc = this.#rpcFor(req.url);
     if (rpc !== undefined) {
       runRpc(rpc, req, res);
@@ -304,12 +320,23 @@ class Port implements Listener {
     }
   }
 
+  /** A unix socket has no name that could mislead anybody. */
+  #isMisled(host: string | undefined): boolean {
+    return this.#hosts !== undefined && !this.#hosts.allows(host);
+  }
+
   #rpcFor(url = "/"): RpcHandler | undefined {
     const exact = this.#rpcs.get(url);
     if (exact !== undefined) return exact;
     const query = url.indexOf("?");
     return query === -1 ? undefined : this.#rpcs.get(url.slice(0, query));
   }
+}
+
+function misled(): GatewayError {
+  const message =
+    "This port is not asked by that host name. Use localhost or 127.0.0.1, or have the operator add the name to TOLLGATE_ALLOWED_HOSTS.";
+  return new GatewayError("host_not_allowed", message);
 }
 
 function runRpc(
