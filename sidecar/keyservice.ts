@@ -1,9 +1,12 @@
 import { hash } from "node:crypto";
 import {
   type AlertRouting,
+  buildInfo,
   type ConfigReading,
   FileValue,
   type KeyRules,
+  Metrics,
+  processMetrics,
   type Secret,
   systemClock,
   systemRandom,
@@ -15,6 +18,7 @@ import { alertTargets } from "./alert-settings.ts";
 import { readConfig } from "./config-file.ts";
 import { createLogger } from "./logger.ts";
 import { type Settings, SettingsError } from "./settings.ts";
+import { version } from "./version.ts";
 
 const encryptionKeyCharsMin = 16;
 
@@ -52,6 +56,8 @@ export async function startKeyServiceProgram(
   const onError = ({ message }: Error) => logger.error(`${message}; what was there before is used on`);
   const { identitiesPath } = settings;
   const { ports } = settings.tls;
+  const metrics = new Metrics();
+  metrics.add(buildInfo(version), ...processMetrics());
   return createKeyService({
     ...facts,
     ...{ fileModels: reading, keyRules },
@@ -70,6 +76,7 @@ export async function startKeyServiceProgram(
     graceMs: settings.graceMs,
     clock: systemClock,
     random: systemRandom,
+    metrics,
     log: (level, message, facts) => logger[level](facts ?? {}, message),
   });
 }

@@ -70,6 +70,7 @@ export const variables = {
   },
   TOLLGATE_ADMIN_TLS: { default: "false", meaning: "Whether the sidecar's health and metrics port is over TLS too." },
   DATABASE_URL: { default: "", meaning: "The KeyService's PostgreSQL; `general_settings.database_url` goes first." },
+  LITELLM_DATABASE_URL: { default: "", meaning: "`tollgate import litellm`: the PostgreSQL of the LiteLLM it reads." },
   LITELLM_MASTER_KEY: { default: "", meaning: "The operator's key; `general_settings.master_key` goes first." },
   TOLLGATE_ADMIN_TOKEN: {
     default: "the master key",
@@ -211,6 +212,7 @@ export interface Settings {
   readonly keyserviceUrl: string;
   readonly keyserviceToken: Secret | undefined;
   readonly databaseUrl: Secret | undefined;
+  readonly litellmDatabaseUrl: Secret | undefined;
   /** Undefined: sidecars are known by the secret they show. */
   readonly identitiesPath: string | undefined;
   readonly tls: TlsSettings;
@@ -287,6 +289,7 @@ export function readSettings(env: Variables, hostName: string): Settings {
     keyserviceUrl,
     keyserviceToken: secret("TOLLGATE_KEYSERVICE_TOKEN"),
     databaseUrl: secret("DATABASE_URL"),
+    litellmDatabaseUrl: secret("LITELLM_DATABASE_URL"),
     identitiesPath: env.TOLLGATE_SIDECAR_IDENTITIES || undefined,
     tls: readTlsSettings(env, { keyserviceUrl, coversAdminPort: flag("TOLLGATE_ADMIN_TLS") }, faults),
     masterKey: secret("LITELLM_MASTER_KEY"),

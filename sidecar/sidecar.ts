@@ -1,11 +1,16 @@
 import {
+  buildInfo,
+  CallCells,
   Closers,
+  callMetrics,
   createGateway,
   createTracing,
   LiveTelemetry,
+  litellmMetrics,
   Metrics,
   openAdminPort,
   openDataPort,
+  processMetrics,
   systemClock,
   systemRandom,
   type TlsFiles,
@@ -56,12 +61,14 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
     };
     const tracing = await createTracing(settings.env, resource, (message) => logger.warn(message));
     if (tracing !== undefined) closers.add("tracing", () => tracing.close());
+    const cells = new CallCells();
     const metrics = new Metrics();
+    metrics.add(buildInfo(version), ...callMetrics(cells), ...litellmMetrics(cells), ...processMetrics());
     const telemetry = new LiveTelemetry({
       tracer: tracing?.tracer,
       forwardTraceparent: config.forwardTraceparent,
       clock: systemClock,
-      ...{ metrics, logger },
+      ...{ cells, logger },
     });
     const onError = ({ message }: Error) => logger.error(`${message}; what was there before is used on`);
     const tlsOf = (files: TlsFiles) => tlsMaterial(files, { clock: systemClock, onError });
@@ -93,7 +100,7 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
         ready: running.ready() && !draining,
         checks: running.checks(),
       }),
-      metrics: async () => ({ contentType: metrics.registry.contentType, text: await metrics.registry.metrics() }),
+      metrics: (accept) => metrics.expose(accept),
     });
     closers.add("admin port", () => admin.close());
     const data = await openDataPort({
@@ -101,6 +108,7 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       tls: material && { material, requiresClient: true },
       ...{ gateway: running.gateway, explainer: running.explainer, answers: running.answers },
       ...{ masterKey: config.masterKey, healthReport: running.healthReport },
+      storedResponses: running.storedResponses,
       clock: systemClock,
       random: systemRandom,
       version,

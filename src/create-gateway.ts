@@ -6,10 +6,10 @@ import type { AnswerStore } from "./cache/answer-store.ts";
 import { MemoryAnswers } from "./cache/memory-answers.ts";
 import { RedisAnswers } from "./cache/redis-answers.ts";
 import type { Clock, Random } from "./clock.ts";
+import { behindWildcard } from "./config/behind-wildcard.ts";
 import type { Config, Fault, Notice } from "./config/config.ts";
 import { LiveConfig, type Outcome } from "./config/live-config.ts";
 import type { ConfigReading } from "./config/load.ts";
-import { priceBehindWildcard } from "./config/prices.ts";
 import { remarkText } from "./config/remarks.ts";
 import { changedAtRestart } from "./config/restart-settings.ts";
 import { Board } from "./counters/board.ts";
@@ -32,14 +32,18 @@ import { Shipper } from "./keys/shipper.ts";
 import { SpentBudgets } from "./keys/spent-budgets.ts";
 import { Closers } from "./lifecycle.ts";
 import { usdNumber } from "./money.ts";
+import { observePod } from "./pod-metrics.ts";
 import { ProviderHttp } from "./providers/http.ts";
 import { ProviderSet } from "./providers/provider-set.ts";
+import { ResponseIds } from "./response-ids.ts";
 import { Health } from "./routing/health.ts";
 import { HealthChecks } from "./routing/health-checks.ts";
 import { HealthReport } from "./routing/health-report.ts";
 import { Router } from "./routing/router.ts";
 import { Snapshots } from "./routing/snapshots.ts";
 import { TokenCounter } from "./routing/token-counter.ts";
+import { Secret } from "./secret.ts";
+import { StoredResponses } from "./stored-responses.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { Telemetry } from "./telemetry/telemetry.ts";
 
@@ -66,6 +70,8 @@ export interface GatewayOptions {
 export interface RunningGateway {
   readonly gateway: Gateway;
   readonly explainer: Explainer;
+  /** Responses that providers keep. */
+  readonly storedResponses: StoredResponses;
   /** What is known of the deployments. */
   readonly healthReport: HealthReport;
   /** Undefined: no answers are kept. */
@@ -118,7 +124,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
           stateOf: (deployment) => health.stateOf(deployment),
           spentOf: (deployment) => spent.of(deployment),
         },
-        priceOf: (deployment) => priceBehindWildcard(deployment, clock.nowMs()),
+        behindWildcard: (wildcard, model) => behindWildcard(wildcard, model, clock.nowMs()),
       }),
   });
   const live = createLiveConfig(options, (changed) => snapshots.reload(changed));
@@ -137,12 +143,19 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   const http = new ProviderHttp({ clock });
   const providers = new ProviderSet({ http, clock });
   const cache = createAnswerCache(options);
+  const unpriced = new Map<string, number>();
+  metrics.counters(
+    "tollgate_unpriced_model_requests_total",
+    "Calls to models nobody knows the price of: refused to keys with a budget, or booked at $0.",
+    "model",
+    () => Object.fromEntries(unpriced),
+  );
   const admission = new Admission({
     ...{ decisions, leases, overdraft, spent, journal, counters, clock },
     isClosedAlone: alone.mode === "closed",
     unpricedModels: config.unpricedModels,
     ...{ countedTokens: config.countedTokens, tagBudgets: config.tagBudgets },
-    countUnpriced: (model) => metrics.unpriced.inc({ model }),
+    countUnpriced: (model) => unpriced.set(model, (unpriced.get(model) ?? 0) + 1),
   });
   const checks =
     config.healthChecks &&
@@ -150,17 +163,27 @@ export function createGateway(options: GatewayOptions): RunningGateway {
       ...{ rules: config.healthChecks, snapshots, health, counters, telemetry, clock, random },
       providerOf: (deployment) => providers.of(deployment),
     });
+  const responseIds = new ResponseIds({ secret: options.keyService.token ?? new Secret(newId()) });
   const gateway = new Gateway({
     ...{ admission, snapshots, health, board, tokenCounter },
     providerOf: (deployment) => providers.of(deployment),
-    newCallId: newId,
+    ...{ responseIds, newCallId: newId },
     ...{ cache, telemetry, clock, random },
   });
   leases.adopt(journal.formerLeases);
   shipper.start();
   decisions.start();
   checks?.start();
-  observe(metrics, { journal, leases, decisions, redis });
+  observePod(metrics, {
+    journal,
+    shipper,
+    leases,
+    decisions,
+    redis,
+    snapshots,
+    health,
+    keyStaleMs: options.keyStaleMs,
+  });
   metrics.gauge("tollgate_queue_length", "Calls that wait for a deployment with room.", () => gateway.waiting);
   if (overdraft !== undefined) {
     metrics.gauge("tollgate_overdraft_used_usd", "Spent or held without a lease and not in the books yet.", () =>
@@ -169,6 +192,10 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   }
   return {
     gateway,
+    storedResponses: new StoredResponses({
+      ...{ admission, snapshots, responseIds },
+      providerOf: (deployment) => providers.of(deployment),
+    }),
     explainer: new Explainer({ admission, snapshots, tokenCounter, clock, random }),
     healthReport: new HealthReport({ snapshots, health, checks }),
     answers: cache?.store,
@@ -315,44 +342,4 @@ async function close(parts: Parts, graceMs: number): Promise<void> {
   closers.add("health checks", () => parts.checks?.close());
   closers.add("providers", () => parts.http.close());
   await closers.close((name, error) => parts.telemetry.log("warn", "A part failed to close.", { part: name, error }));
-}
-
-function observe(
-  metrics: Metrics,
-  parts: Pick<Parts, "journal" | "leases" | "decisions"> & { readonly redis: RedisCounters | undefined },
-): void {
-  const { journal, leases, decisions, redis } = parts;
-  metrics.gauge(
-    "tollgate_usage_wal_pending",
-    "Records the KeyService has not confirmed.",
-    () => journal.stats().pending,
-  );
-  metrics.gauge(
-    "tollgate_usage_wal_oldest_seconds",
-    "How long ago the oldest unconfirmed record ended.",
-    () => journal.stats().oldestAgeMs / 1000,
-  );
-  metrics.gauge("tollgate_usage_wal_bytes", "Size of the journal on disk.", () => journal.stats().bytes);
-  metrics.gauge(
-    "tollgate_usage_wal_failures",
-    "Journal writes that failed since the start.",
-    () => journal.stats().failures,
-  );
-  metrics.gauge(
-    "tollgate_usage_wal_damaged",
-    "Stretches of the journal that could not be read since the start; each is in the log.",
-    () => journal.stats().damaged,
-  );
-  metrics.gauge("tollgate_leases", "Leases this pod holds.", () => leases.stats().leases);
-  metrics.gauge("tollgate_lease_room_usd", "Money lent to this pod and free.", () => usdNumber(leases.stats().room));
-  metrics.gauge("tollgate_lease_reserved_usd", "Money reserved by calls in flight.", () =>
-    usdNumber(leases.stats().reserved),
-  );
-  metrics.gauge("tollgate_keyservice_connected", "Whether changes are being pushed to this pod.", () =>
-    decisions.connected ? 1 : 0,
-  );
-  metrics.gauges("tollgate_dependency_up", "Whether what this pod depends on answers.", "dep", () => ({
-    keyservice: decisions.connected ? 1 : 0,
-    ...(redis === undefined ? {} : { redis: redis.isUp ? 1 : 0 }),
-  }));
 }

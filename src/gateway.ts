@@ -1,9 +1,9 @@
 import type { Admission } from "./admission/admission.ts";
 import type { Option } from "./admission/option.ts";
+import { regionOf } from "./admission/payer.ts";
 import { neededOf, type Place } from "./admission/place.ts";
 import type { Ticket } from "./admission/ticket.ts";
 import { WaitingRoom } from "./admission/waiting-room.ts";
-import { mayUse } from "./admission/whitelist.ts";
 import { Attempt } from "./attempt.ts";
 import { AttemptSignal } from "./attempt-signal.ts";
 import type { AnswerCache } from "./cache/answer-cache.ts";
@@ -15,11 +15,13 @@ import type { CallEvent, Caller, CompletionRequest, EndEvent, PretendedFailure, 
 import type { Deployment } from "./config/config.ts";
 import { Continuation } from "./continuation.ts";
 import type { Board } from "./counters/board.ts";
-import { namesOf, startFor } from "./destinations.ts";
+import { mayReach, namesOf, startFor } from "./destinations.ts";
 import { GatewayError, ProviderFailure } from "./errors.ts";
 import { type Runner, race } from "./hedge.ts";
 import { Planner } from "./planner.ts";
+import { keepingFor, previousOf } from "./previous-response.ts";
 import type { Provider } from "./providers/provider.ts";
+import type { ResponseIds } from "./response-ids.ts";
 import type { Health } from "./routing/health.ts";
 import { Hedging } from "./routing/hedging.ts";
 import { countInput } from "./routing/input-count.ts";
@@ -61,6 +63,7 @@ export class Gateway {
   readonly #planner: Planner;
   readonly #hedging = new Hedging();
   readonly #waitingRoom: WaitingRoom;
+  readonly #responseIds: ResponseIds;
   readonly #newCallId: () => string;
 
   constructor(parts: {
@@ -76,6 +79,8 @@ export class Gateway {
     telemetry: Telemetry;
     clock: Clock;
     random: Random;
+    /** Names the answers that providers keep. */
+    responseIds: ResponseIds;
     newCallId: () => string;
   }) {
     this.#admission = parts.admission;
@@ -89,6 +94,7 @@ export class Gateway {
     this.#clock = parts.clock;
     this.#planner = new Planner(parts);
     this.#waitingRoom = new WaitingRoom(parts);
+    this.#responseIds = parts.responseIds;
     this.#newCallId = parts.newCallId;
   }
 
@@ -112,7 +118,8 @@ export class Gateway {
     const { router } = this.#snapshots.current;
     try {
       const grant = await this.#admission.authenticate(caller.token);
-      trace.identify({ keyId: grant.keyId, teamId: grant.teamId });
+      const { keyId, keyAlias, teamId, userId } = grant;
+      trace.identify({ keyId, keyAlias, teamId, userId });
       grant.policy?.checkCompletion(path, () => request.chat());
       const start = startFor(router, grant, request.model);
       const continuation = continuationFor(request, router);
@@ -120,17 +127,11 @@ export class Gateway {
       trace.identify({ modelGroup: start.route.modelGroup });
       // Bytes cannot be gone on with by another model.
       const sent = continuation === undefined ? request : { ...request, wire: undefined, raw: undefined };
-      const itinerary = await this.#planner.plan({ request: sent, caller, grant, router, start });
-      call = new Call({
-        caller,
-        callId: this.#newCallId(),
-        grant,
-        router,
-        itinerary,
-        trace,
-        request: sent,
-        continuation,
-      });
+      const previous = previousOf(request, { ids: this.#responseIds, grant, router });
+      const named = await this.#admission.named(grant, sent, caller.tags);
+      const itinerary = await this.#planner.plan({ request: sent, previous, caller, grant, named, router, start });
+      const callId = this.#newCallId();
+      call = new Call({ caller, callId, grant, named, router, itinerary, trace, request: sent, continuation });
       if (this.#cache === undefined || terms === undefined) yield* this.#attempts(call);
       else yield* this.#cached(call, this.#cache, terms);
       failure = undefined;
@@ -155,8 +156,8 @@ export class Gateway {
     grant.policy?.checkModelList();
     const names = new Set([...router.listModels(), ...grant.aliases.keys()]);
     const isUsable = (name: string) => {
-      const path = namesOf(router, grant, name);
-      return mayUse(grant, path) && router.route(path.at(-1) ?? name) !== undefined;
+      const group = namesOf(router, grant, name).at(-1) ?? name;
+      return router.route(group) !== undefined && mayReach(router, grant, name);
     };
     return [...names].filter(isUsable).sort();
   }
@@ -167,7 +168,9 @@ export class Gateway {
     const grant = await this.#admission.authenticate(caller.token);
     grant.policy?.checkCompletion(caller.route, () => request.chat());
     const { route } = startFor(router, grant, request.model);
-    const ask = { request, tags: [], nowMs: this.#clock.nowMs() };
+    // A provider that counts reads the request, too.
+    const region = regionOf(await this.#admission.named(grant, request, []));
+    const ask = { request, tags: [], region, nowMs: this.#clock.nowMs() };
     const { candidates } = router.select(route, ask, () => true);
     const [providerOf, tokens, { signal }] = [this.#providerOf, this.#tokenCounter, caller];
     return countInput({ request, route, candidates, providerOf, tokens, signal });
@@ -215,8 +218,10 @@ export class Gateway {
       const step = itinerary.after(failure);
       if (step.kind === "stop") throw call.told(begun ? failure : (call.failure ?? failure));
       if (begun && continuation !== undefined) itinerary.goOnWith(continuation.request(call.request));
-      if (step.kind === "fallback") await this.#planner.enter(itinerary, call.router, step.destination);
-      else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
+      if (step.kind === "fallback") {
+        call.trace.fellBack(itinerary.route.modelGroup, step.destination.route.modelGroup, failure.code);
+        await this.#planner.enter(itinerary, call.router, step.destination);
+      } else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
     }
   }
 
@@ -277,18 +282,18 @@ export class Gateway {
 
   /** Step 3, unless the group was asked before. @returns where the next attempt can go, the best first. */
   async #admit(call: Call): Promise<readonly Option[]> {
-    const { itinerary, ticket, grant } = call;
+    const { itinerary, ticket, grant, named } = call;
     const { route, names, ask } = itinerary;
-    const { request, tags } = ask;
+    const { request } = ask;
     const pretended = request.repeat?.pretends;
     if (pretended !== undefined && itinerary.fallbackModels.length === 0) throw pretendedFailure(pretended);
     const { candidates, excluded } = itinerary.candidates();
     if (candidates.length === 0) throw nowhere(route, excluded);
     const options = neededOf(call.router.ranked(candidates, ask));
-    const leg = { request, models: names, ...route, options };
+    const leg = { named, request, models: names, ...route, options };
     if (ticket === undefined) {
       const { caller, callId, trace } = call;
-      call.ticket = await this.#admission.admit({ ...leg, grant, caller, tags, callId, traceId: trace.traceId });
+      call.ticket = await this.#admission.admit({ ...leg, grant, caller, callId, traceId: trace.traceId });
     } else if (ticket.leg.modelGroup !== route.modelGroup || ticket.leg.request !== request) {
       await this.#admission.move(ticket, grant, leg);
     }
@@ -315,6 +320,7 @@ export class Gateway {
         deployment,
         ...timeouts,
         outputTokensMax: ticket.outputTokensMaxAt(deployment),
+        ...keepingFor(call, deployment, this.#responseIds),
         traceparent: trace.traceparent,
         signal,
       });
@@ -360,7 +366,9 @@ export class Gateway {
 
 /** What a model needs that may have to go on with a stream another has begun; undefined: it is not to be gone on with. */
 function continuationFor(request: CompletionRequest, { config }: Router): Continuation | undefined {
-  const isPossible = request.operation === "chat" && request.stream && request.choiceCount === 1;
+  // A response that its provider keeps is whole there or not at all.
+  const isOwn = request.operation !== "chat" || request.wire === "openai-responses";
+  const isPossible = !isOwn && request.stream && request.choiceCount === 1;
   return isPossible && config.continuesStreams === true ? new Continuation() : undefined;
 }
 
@@ -380,6 +388,7 @@ function settle(attempt: Attempt, ticket: Ticket, end: EndEvent): SettledEvent {
 }
 
 function attemptFacts(request: CompletionRequest, deployment: Deployment, number: number): AttemptFacts {
-  const { provider, model, apiBase, id } = deployment;
-  return { number, operation: request.operation, provider, model, apiBase, deploymentId: id, stream: request.stream };
+  const { provider, model, apiBase, modelGroup, id: deploymentId } = deployment;
+  const { operation, stream } = request;
+  return { number, operation, provider, model, apiBase, modelGroup, deploymentId, stream };
 }

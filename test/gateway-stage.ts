@@ -19,10 +19,12 @@ import { Leases } from "../src/keys/leases.ts";
 import { Overdraft } from "../src/keys/overdraft.ts";
 import { SpentBudgets } from "../src/keys/spent-budgets.ts";
 import type { Provider, ProviderCall } from "../src/providers/provider.ts";
+import { ResponseIds } from "../src/response-ids.ts";
 import type { DeploymentFacts } from "../src/routing/candidate.ts";
 import { Health } from "../src/routing/health.ts";
 import { Router } from "../src/routing/router.ts";
 import { Snapshots } from "../src/routing/snapshots.ts";
+import { Secret } from "../src/secret.ts";
 import type { AttemptTrace, CallTrace, Telemetry } from "../src/telemetry/telemetry.ts";
 import { aborted } from "./front/scripted-gateway.ts";
 import { HandClock } from "./keys/hand-clock.ts";
@@ -58,6 +60,8 @@ class ScriptedProvider implements Provider {
   constructor(clock: HandClock) {
     this.#clock = clock;
   }
+
+  countTokens?(): Promise<number>;
 
   async *complete(call: ProviderCall): AsyncGenerator<CompletionEvent, void, undefined> {
     const seen = { ...call, ended: false };
@@ -131,7 +135,13 @@ export class GatewayStage implements Telemetry {
     this.decisions = decisions;
     this.snapshots = new Snapshots({
       config: sampleConfig(options.deployments ?? [sampleDeployment()], options.config),
-      routerOf: (config) => new Router({ config, facts: this.facts, random: () => 0, priceOf: () => undefined }),
+      routerOf: (config) =>
+        new Router({
+          config,
+          facts: this.facts,
+          random: () => 0,
+          behindWildcard: (wildcard, model) => ({ ...wildcard, model }),
+        }),
     });
     this.gateway = new Gateway({
       admission: new Admission({
@@ -147,6 +157,7 @@ export class GatewayStage implements Telemetry {
       snapshots: this.snapshots,
       health: this.health,
       board: this.board,
+      responseIds: new ResponseIds({ secret: new Secret("sk-test") }),
       providerOf: () => this.provider,
       cache: this.cache,
       telemetry: this,
@@ -165,6 +176,7 @@ export class GatewayStage implements Telemetry {
     return {
       traceId: "",
       identify: () => {},
+      fellBack: () => {},
       attempt,
       end: (failure) => void this.ends.calls.push(failure?.code ?? "ok"),
     };

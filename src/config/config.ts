@@ -1,12 +1,13 @@
 /** The configuration as the gateway uses it: compiled from LiteLLM's YAML once, then read-only. */
 
-import type { FallbackTarget, Wire } from "../completion.ts";
+import type { FallbackTarget, ProviderWire } from "../completion.ts";
 import type { Secret } from "../secret.ts";
 import type { AlertRouting } from "./alert-routing.ts";
 import type { AwsAccess, AzureAccess, GoogleAccess } from "./cloud-access.ts";
 import type { ConfiguredBudget } from "./configured-budget.ts";
 import type { KeyRules } from "./creation-rules.ts";
 import type { DeploymentCheck, HealthCheckRules } from "./health-check-rules.ts";
+import type { MockAnswer } from "./mock-answer.ts";
 import type { ParamPolicy } from "./param-policy.ts";
 import type { RedisAddress } from "./redis-address.ts";
 
@@ -77,22 +78,6 @@ export interface PriceEntry {
   readonly picos: bigint;
 }
 
-/** An answer a `mock_response` deployment gives, without any provider. */
-export interface MockAnswer {
-  /** The pieces a stream is cut into; a unary answer is their concatenation. */
-  readonly chunks: readonly string[];
-  /** Fails instead of answering. */
-  readonly error:
-    | { readonly status: number; readonly message: string; readonly retryAfterMs: number | undefined }
-    | undefined;
-  /** Before the first piece, in milliseconds. */
-  readonly delayMs: number;
-  /** Between pieces, in milliseconds. */
-  readonly chunkDelayMs: number;
-  /** Usage to report; absent: counted from the text. */
-  readonly usage: { readonly inputTokens: number; readonly outputTokens: number } | undefined;
-}
-
 /** What some models can do and others cannot; LiteLLM's names without `supports_`. */
 export type Ability =
   | "function_calling"
@@ -116,7 +101,9 @@ export interface Deployment {
   /** LiteLLM's provider name, the part of `litellm_params.model` before the slash: "openai", "hosted_vllm". */
   readonly provider: string;
   /** How it is spoken to; undefined for a mock, which speaks no wire. */
-  readonly wire: Wire | undefined;
+  readonly wire: ProviderWire | undefined;
+  /** Whether it takes OpenAI's responses as well. Absent: no. */
+  readonly speaksResponses?: boolean;
   /** The model name the provider knows. */
   readonly model: string;
   /** Without a trailing slash, "https://api.openai.com/v1" for instance. */
@@ -151,12 +138,16 @@ export interface Deployment {
   readonly check?: DeploymentCheck;
   /** Which calls it is for, where tags decide. Absent: none. */
   readonly tags?: readonly string[];
+  /** Where it answers: a provider's region, or an area such as "eu". Absent: nobody knows. */
+  readonly region?: string | undefined;
+  /** What whitelists may name in place of its model. Absent: nothing. */
+  readonly accessGroups?: readonly string[];
   /** What its model is for (`model_info.mode`), in LiteLLM's words. Absent: nobody says. */
   readonly mode?: string;
   /** What its model is known not to do. Absent: nothing is known. */
   readonly lacks?: ReadonlySet<Ability>;
   /** More input than this does not fit into its model. Absent: nobody knows, or nobody asks. */
-  readonly contextTokens?: number;
+  readonly contextTokens?: number | undefined;
   /** The only parameters it takes (`supported_openai_params`). Absent: any. */
   readonly takesOnly?: ReadonlySet<string>;
   /** The cap sent upstream when the caller named none and money depends on it. */

@@ -4,9 +4,9 @@ import type { AcceptedEvent, CallEvent, Caller, CompletionRequest, SettledEvent 
 import { GatewayError, type Trail } from "../errors.ts";
 import { formatUsd } from "../money.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
-import type { AnswerFormat } from "./answer-format.ts";
+import type { AnswerFormat, StreamEncoder } from "./answer-format.ts";
 import type { CompletionGateway } from "./doors.ts";
-import { sendError, sendJson } from "./http-error.ts";
+import { sendError } from "./http-error.ts";
 import { limitHeaders } from "./limit-headers.ts";
 import type { SsePulse } from "./sse-pulse.ts";
 import { SseWriter } from "./sse-writer.ts";
@@ -29,8 +29,10 @@ export class HttpCall {
   readonly #request: CompletionRequest;
   readonly #abort = new AbortController();
   readonly #caller: Caller;
-  #headers: Record<string, string> = {};
+  /** Names and values in turn: node writes such a list as it is, and looks at each header of an object twice. */
+  readonly #headers: string[] = [];
   #stream: SseWriter | undefined;
+  #encoder: StreamEncoder | undefined;
   #gone = false;
 
   constructor(
@@ -44,6 +46,9 @@ export class HttpCall {
     this.#res = res;
     this.#request = request;
     this.#caller = { ...caller, signal: this.#abort.signal };
+    this.#headers.push("x-request-id", caller.requestId);
+    const { requestIdHeader } = parts.format;
+    if (requestIdHeader !== undefined) this.#headers.push(requestIdHeader, caller.requestId);
   }
 
   /** Makes the call and answers it. Never rejects. */
@@ -63,7 +68,7 @@ export class HttpCall {
   }
 
   async #answerWhole(events: AsyncIterable<CallEvent>): Promise<void> {
-    const encoder = this.#format.answer();
+    const encoder = this.#format.answer(this.#request);
     let settled: SettledEvent | undefined;
     for await (const event of events) {
       if (event.type === "accepted") this.#accept(event);
@@ -71,12 +76,17 @@ export class HttpCall {
       else if (event.type !== "raw") encoder.add(event);
     }
     if (settled === undefined) throw new GatewayError("internal_error", "The answer has no end.");
-    this.#headers["x-litellm-response-cost"] = formatUsd(settled.cost);
-    if (!this.#gone) sendJson(this.#res, 200, settled.raw ?? encoder.end(settled.usage), this.#headers);
+    if (this.#gone) return;
+    const body = settled.raw ?? encoder.end(settled.usage);
+    this.#headers.push("x-litellm-response-cost", formatUsd(settled.cost));
+    this.#headers.push("content-type", "application/json", "content-length", String(body.length));
+    this.#res.writeHead(200, this.#headers);
+    this.#res.end(body);
   }
 
   async #answerStream(events: AsyncIterable<CallEvent>): Promise<void> {
     const encoder = this.#format.stream(this.#request);
+    this.#encoder = encoder;
     let settled = false;
     for await (const event of events) {
       if (event.type === "accepted") {
@@ -100,19 +110,14 @@ export class HttpCall {
   }
 
   #accept(event: AcceptedEvent): void {
-    this.#headers = {
-      "x-litellm-call-id": headerText(event.callId),
-      "x-litellm-model-id": headerText(event.deploymentId),
-      "x-litellm-model-group": headerText(event.modelGroup),
-      ...trailHeaders(event),
-      ...limitHeaders(event.limits, event.modelGroup, this.#format.limitHeader),
-    };
-    if (event.cache !== undefined) {
-      this.#headers["x-litellm-cache-key"] = event.cache.key;
-      this.#headers["x-tollgate-cache"] = event.cache.isHit ? "hit" : "miss";
-      // A stream's head goes out before its cost is known, but for this.
-      if (event.cache.isHit) this.#headers["x-litellm-response-cost"] = "0";
-    }
+    const { callId, deploymentId, modelGroup, limits, cache } = event;
+    this.#headers.push("x-litellm-call-id", headerText(callId));
+    this.#headers.push("x-litellm-model-id", headerText(deploymentId), "x-litellm-model-group", headerText(modelGroup));
+    this.#headers.push(...trailHeaders(event), ...limitHeaders(limits, modelGroup, this.#format.limitHeader));
+    if (cache === undefined) return;
+    this.#headers.push("x-litellm-cache-key", cache.key, "x-tollgate-cache", cache.isHit ? "hit" : "miss");
+    // A stream's head goes out before its cost is known, but for this.
+    if (cache.isHit && this.#request.stream) this.#headers.push("x-litellm-response-cost", "0");
   }
 
   #fail(thrown: unknown): void {
@@ -121,33 +126,41 @@ export class HttpCall {
     if (error.code === "internal_error") this.#parts.onBug(error.cause ?? error, { requestId, route });
     if (this.#gone) return;
     // After the first byte the status is gone.
-    if (this.#stream !== undefined) this.#stream.end(this.#format.errorFrame(error, requestId));
-    else {
-      const headers = { ...this.#headers, ...headersOf(error.facts.trail) };
+    if (this.#stream !== undefined && this.#encoder !== undefined) {
+      this.#stream.end(this.#encoder.fail(error, requestId));
+    } else {
+      const headers = objectOf([...this.#headers, ...headersOf(error.facts.trail)]);
       sendError(this.#res, error, this.#format.error(error, requestId), this.#parts.random, headers);
     }
   }
 }
 
 /** How far a call came, in LiteLLM's headers. */
-function trailHeaders(trail: Pick<Trail, "attempts" | "fallbacks" | "timeoutMs">): Record<string, string> {
-  const { attempts, fallbacks, timeoutMs } = trail;
-  return {
-    "x-litellm-attempted-retries": String(Math.max(0, attempts - 1 - fallbacks)),
-    "x-litellm-attempted-fallbacks": String(fallbacks),
-    // As Python writes floats, which LiteLLM's clients may compare with.
-    ...(timeoutMs !== undefined && { "x-litellm-timeout": secondsText(timeoutMs) }),
-  };
+function trailHeaders({
+  attempts,
+  fallbacks,
+  timeoutMs,
+}: Pick<Trail, "attempts" | "fallbacks" | "timeoutMs">): string[] {
+  const headers = ["x-litellm-attempted-retries", String(Math.max(0, attempts - 1 - fallbacks))];
+  headers.push("x-litellm-attempted-fallbacks", String(fallbacks));
+  // As Python writes floats, which LiteLLM's clients may compare with.
+  if (timeoutMs !== undefined) headers.push("x-litellm-timeout", secondsText(timeoutMs));
+  return headers;
 }
 
-function headersOf(trail: Trail | undefined): Record<string, string> {
-  if (trail === undefined) return {};
+function headersOf(trail: Trail | undefined): string[] {
+  if (trail === undefined) return [];
   const { deploymentId, modelGroup } = trail;
-  return {
-    ...trailHeaders(trail),
-    "x-litellm-model-group": headerText(modelGroup),
-    ...(deploymentId !== undefined && { "x-litellm-model-id": headerText(deploymentId) }),
-  };
+  const headers = [...trailHeaders(trail), "x-litellm-model-group", headerText(modelGroup)];
+  if (deploymentId !== undefined) headers.push("x-litellm-model-id", headerText(deploymentId));
+  return headers;
+}
+
+/** Of a header that is there twice the last counts. */
+function objectOf(headers: readonly string[]): Record<string, string> {
+  const object: Record<string, string> = {};
+  for (let index = 0; index < headers.length; index += 2) object[headers[index] ?? ""] = headers[index + 1] ?? "";
+  return object;
 }
 
 function secondsText(ms: number): string {

@@ -18,6 +18,7 @@ import { HttpCall, type HttpCallParts } from "./http-call.ts";
 import { jsonHeaders, retryHeaders, sendError, sendJson } from "./http-error.ts";
 import type { ManagementForwarder } from "./management.ts";
 import { SsePulse } from "./sse-pulse.ts";
+import { answerStored, type StoredResponsesGateway, storedPathOf, storedRoute } from "./stored-responses.ts";
 
 export interface OpenAiDoorOptions {
   readonly gateway: CompletionGateway;
@@ -35,6 +36,8 @@ export interface OpenAiDoorOptions {
   readonly cacheAdmin?: CacheAdmin | undefined;
   /** Answers LiteLLM's `/health`; undefined: it is not found here. */
   readonly healthAdmin?: HealthAdmin | undefined;
+  /** Answers for responses that providers keep; undefined: they are not found here. */
+  readonly storedResponses?: StoredResponsesGateway | undefined;
   readonly limits?: Partial<OpenAiDoorLimits>;
 }
 
@@ -56,10 +59,12 @@ const modelCreatedS = 1_677_610_602;
 interface Route {
   /** Its name in spans and metrics. */
   readonly name: string;
-  readonly method: "GET" | "POST";
+  readonly methods: readonly ("GET" | "POST" | "DELETE")[];
   /** How it is answered, refusals included. */
   readonly format: AnswerFormat;
   readonly answer: (req: IncomingMessage, res: ServerResponse, requestId: string) => Promise<void> | void;
+  /** Whether it writes an answer's whole head, the request's id included: headers set one by one cost a call more than all of its other headers. */
+  readonly writesHead?: true;
 }
 
 /** Makes the handler of everything that is no RPC. It never throws and answers everything, with JSON. */
@@ -85,13 +90,12 @@ class OpenAiDoor {
 
   handle(req: IncomingMessage, res: ServerResponse): void {
     const requestId = requestIdFrom(req.headers["x-request-id"]);
-    res.setHeader("x-request-id", requestId);
     // A write to a connection that has just gone; `close` says so too.
     res.on("error", () => {});
     const path = pathOf(req);
     const route = this.#routeFor(path);
     const format = route?.format ?? formatAt(path);
-    if (format.requestIdHeader !== undefined) res.setHeader(format.requestIdHeader, requestId);
+    if (route?.writesHead !== true) identify(res, { format, requestId });
     if (route === undefined) {
       const error = new GatewayError("route_not_found", "There is nothing at this path. Check its spelling.");
       if (this.#options.management?.serves(path) === true) this.#options.management.forward(req, res, requestId);
@@ -107,16 +111,16 @@ class OpenAiDoor {
   }
 
   async #answer(route: Route, req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> {
-    const allow = route.method === "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
     if (req.method === "OPTIONS") {
       // No CORS headers: a web page has no business with a pod's gateway.
-      res.writeHead(204, { allow });
+      identify(res, { format: route.format, requestId });
+      res.writeHead(204, { allow: allowOf(route) });
       res.end();
-    } else if (req.method === route.method || (req.method === "HEAD" && route.method === "GET")) {
+    } else if (route.methods.some((method) => method === (req.method === "HEAD" ? "GET" : req.method))) {
       await route.answer(req, res, requestId);
     } else {
-      const error = new GatewayError("method_not_allowed", `This path takes ${route.method}.`);
-      this.#refuse(res, error, { format: route.format, requestId }, { allow });
+      const error = new GatewayError("method_not_allowed", `This path takes ${route.methods.join(" and ")}.`);
+      this.#refuse(res, error, { format: route.format, requestId }, { allow: allowOf(route) });
     }
   }
 
@@ -125,7 +129,7 @@ class OpenAiDoor {
     const cache = cacheAdmin?.type ?? null;
     const get = (name: string, answer: Route["answer"]): Route => ({
       name,
-      method: "GET",
+      methods: ["GET"],
       format: openAiFormat,
       answer,
     });
@@ -140,7 +144,7 @@ class OpenAiDoor {
       else sendJson(res, 503, JSON.stringify({ detail: "Service Unhealthy (the KeyService has not been heard yet)" }));
     });
     const post = (name: string, format: AnswerFormat, answer: Route["answer"]): Route => ({
-      ...{ name, method: "POST", format, answer },
+      ...{ name, methods: ["POST"], format, answer },
     });
     const count = post("/v1/messages/count_tokens", anthropicFormat, (req, res, requestId) =>
       this.#countTokens(req, res, requestId),
@@ -166,7 +170,7 @@ class OpenAiDoor {
 
   #cacheRoutes(cache: CacheAdmin): [string, Route][] {
     const route = (
-      method: Route["method"],
+      method: Route["methods"][number],
       name: string,
       act: (token: string | undefined, body: Buffer) => Promise<JsonObject>,
     ): [string, Route] => {
@@ -174,7 +178,7 @@ class OpenAiDoor {
         const body = await this.#bodyOf(req, res, { format: openAiFormat, requestId });
         if (body !== undefined) sendJson(res, 200, JSON.stringify(await act(tokenOf(headersOf(req)), body)));
       };
-      return [name, { name, method, format: openAiFormat, answer }];
+      return [name, { name, methods: [method], format: openAiFormat, answer }];
     };
     return [
       route("GET", "/cache/ping", (token) => cache.ping(token)),
@@ -185,7 +189,7 @@ class OpenAiDoor {
 
   #calling(wanted: Wanted): Route {
     const answer: Route["answer"] = (req, res, requestId) => this.#complete(wanted, req, res, requestId);
-    return { name: wanted.route, method: "POST", format: wanted.format, answer };
+    return { name: wanted.route, methods: ["POST"], format: wanted.format, answer, writesHead: true };
   }
 
   #routeFor(path: string): Route | undefined {
@@ -193,10 +197,21 @@ class OpenAiDoor {
     if (exact !== undefined) return exact;
     const wanted = routeWithModel(path);
     if (wanted !== undefined) return this.#calling(wanted);
+    const stored = this.#storedRouteFor(path);
+    if (stored !== undefined) return stored;
     const id = /^(?:\/v1)?\/models\/(.+)$/.exec(path)?.[1];
     if (id === undefined) return undefined;
     const answer: Route["answer"] = (req, res) => this.#getModel(id, req, res);
-    return { name: "/v1/models/{id}", method: "GET", format: openAiFormat, answer };
+    return { name: "/v1/models/{id}", methods: ["GET"], format: openAiFormat, answer };
+  }
+
+  #storedRouteFor(path: string): Route | undefined {
+    const { storedResponses } = this.#options;
+    const found = storedPathOf(path);
+    if (storedResponses === undefined || found === undefined) return undefined;
+    const answer: Route["answer"] = (req, res) =>
+      answerStored(storedResponses, found, { method: req.method, query: queryOf(req), header: headersOf(req), res });
+    return { name: storedRoute, methods: found.methods, format: openAiFormat, answer };
   }
 
   async #complete(wanted: Wanted, req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> {
@@ -275,6 +290,7 @@ class OpenAiDoor {
   }
 
   #refuse(res: ServerResponse, error: GatewayError, to: Addressee, headers: Record<string, string> = {}): void {
+    identify(res, to);
     sendError(res, error, to.format.error(error, to.requestId), this.#options.random, headers);
   }
 
@@ -283,6 +299,7 @@ class OpenAiDoor {
     const body = to.format.error(error, to.requestId);
     const headers = { ...retryHeaders(error, this.#options.random), ...jsonHeaders(body) };
     const last = req.httpVersionMajor === 1 && !req.complete ? { connection: "close" } : {};
+    identify(res, to);
     res.writeHead(error.kind.httpStatus, { ...headers, ...last });
     res.write(body);
     endAfterDrain(req, res, this.#limits.bodyBytes, this.#options.clock);
@@ -293,6 +310,16 @@ class OpenAiDoor {
 interface Addressee {
   readonly format: AnswerFormat;
   readonly requestId: string;
+}
+
+/** Names the request in its answer. */
+function identify(res: ServerResponse, { format, requestId }: Addressee): void {
+  res.setHeader("x-request-id", requestId);
+  if (format.requestIdHeader !== undefined) res.setHeader(format.requestIdHeader, requestId);
+}
+
+function allowOf({ methods }: Route): string {
+  return [...methods, ...(methods.includes("GET") ? ["HEAD"] : []), "OPTIONS"].join(", ");
 }
 
 /** Who asks for what does not exist is answered in the words of what is beside it. */

@@ -2,12 +2,12 @@ import type { ServerResponse } from "node:http";
 import type { Clock } from "../clock.ts";
 import type { Beating, SsePulse } from "./sse-pulse.ts";
 
-const streamHeaders = {
-  "content-type": "text/event-stream; charset=utf-8",
-  "cache-control": "no-cache",
+const streamHeaders = [
+  ...["content-type", "text/event-stream; charset=utf-8"],
+  ...["cache-control", "no-cache"],
   // nginx would gather the stream otherwise.
-  "x-accel-buffering": "no",
-};
+  ...["x-accel-buffering", "no"],
+];
 
 export interface SseWriterParts {
   readonly res: ServerResponse;
@@ -31,11 +31,12 @@ export class SseWriter implements Beating {
   // node's own flag is missing from HTTP/2 responses.
   #closed = false;
 
-  constructor(parts: SseWriterParts, headers: Readonly<Record<string, string>>) {
+  /** @param headers of the answer besides, names and values in turn. */
+  constructor(parts: SseWriterParts, headers: readonly string[]) {
     this.#parts = parts;
     this.#wroteAtMs = parts.clock.monotonicMs();
     const { res, pulse } = parts;
-    res.writeHead(200, { ...headers, ...streamHeaders });
+    res.writeHead(200, [...headers, ...streamHeaders]);
     res.on("drain", () => this.#release(true));
     res.on("close", () => {
       this.#closed = true;

@@ -9,6 +9,8 @@ import { Health } from "../server/health.ts";
 import { type Listener, type ListenOptions, listen } from "../server/listen.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
 import type { ServerTls } from "../server/server-tls.ts";
+import { Metrics } from "../telemetry/metrics.ts";
+import { RpcMeter } from "../telemetry/rpc-meter.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { Administration } from "./admin.ts";
 import { adminRoutes, adminServices, createAdministration } from "./administration.ts";
@@ -16,9 +18,11 @@ import { AlertCourier } from "./alerts/courier.ts";
 import { AlertForecast } from "./alerts/forecast.ts";
 import { ProviderWatch } from "./alerts/provider-watch.ts";
 import { type AlertTargets, createAlertSinks } from "./alerts/sinks.ts";
+import { BookFigureReader } from "./book-figures.ts";
 import { ChangeFeed } from "./change-feed.ts";
 import { ConfiguredProviderBudgets } from "./configured-budgets.ts";
 import { createManagementHandler, isManagementPath } from "./http.ts";
+import { metricsOr } from "./http-metrics.ts";
 import type { IdentityRules } from "./identity-rules.ts";
 import { KeyRotations, type RotationTarget } from "./key-rotations.ts";
 import { noKeyRules } from "./key-rules.ts";
@@ -30,6 +34,7 @@ import { Operator } from "./operator.ts";
 import { isAway, Postgres } from "./postgres.ts";
 import type { Pepper } from "./secrets.ts";
 import { createRuntimeService } from "./service.ts";
+import { BookingMeter, bookMetrics } from "./service-metrics.ts";
 import { Settlements } from "./settlements.ts";
 import { SidecarAccess } from "./sidecar-access.ts";
 import { SpendLogParts } from "./spend-log-parts.ts";
@@ -59,6 +64,8 @@ export interface KeyServiceOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Telemetry["log"];
+  /** What `/metrics` tells besides the service's own figures. Default: nothing. */
+  readonly metrics?: Metrics | undefined;
   /** How long a lease lives without renewal, in milliseconds. Default 60 s. */
   readonly leaseTtlMs?: number;
   /** The zone whose calendar budget periods follow, an IANA name. Default UTC. */
@@ -190,7 +197,10 @@ async function open(
     onError: (error) => log("error", "The keys that sidecars' tokens are signed with cannot be had.", { error }),
   });
   const books = postgres;
-  const runtime = createRuntimeService({ ...options, books, lender, leases, settlements, feed, models, access });
+  const meter = new BookingMeter({ clock });
+  const runtime = createRuntimeService({
+    ...{ ...options, books, lender, leases, settlements, feed, models, access, meter },
+  });
   const administration = createAdministration({
     ...{ postgres, pepper, masterKey, clock, timeZone },
     ...{ vault, storesModels, fileModels, keyRules: options.keyRules ?? noKeyRules },
@@ -201,26 +211,40 @@ async function open(
     }),
   });
   openRotations(options, { books: postgres, vault, administration }, closers);
+  const rpcs = new RpcMeter({ clock });
+  const { metrics = new Metrics() } = options;
+  metrics.add(...rpcs.families(), ...meter.families());
+  metrics.add(...bookMetrics(new BookFigureReader({ books: postgres, clock, timeZone }), clock));
+  metrics.gauges("tollgate_dependency_up", "Whether what this program depends on answers.", "dep", () => ({
+    postgres: health.serving ? 1 : 0,
+  }));
+  metrics.gauge("tollgate_watches", "KeyService: sidecars that are told of changes.", () => feed.watches);
+  metrics.gauges(
+    "tollgate_postgres_connections",
+    "KeyService: connections to the database, and who waits for one.",
+    "state",
+    () => postgres.connections,
+  );
   const onBug: OnBug = (error, facts) => log("error", "A call met a bug.", { ...facts, error });
   const sidecars: Face = {
     routes: (router) => router.service(KeyServiceDescription, runtime),
     services: [KeyServiceDescription],
-    fallback: createManagementHandler({
-      administration,
-      telemetry: { log },
-      serves: (path) => !isManagementPath(path),
-    }),
+    fallback: metricsOr(
+      metrics,
+      createManagementHandler({ administration, telemetry: { log }, serves: (path) => !isManagementPath(path) }),
+    ),
   };
   const operators: Face = {
     routes: (router) => adminRoutes(router, administration),
     services: adminServices,
-    fallback: createManagementHandler({ administration, telemetry: { log } }),
+    fallback: metricsOr(metrics, createManagementHandler({ administration, telemetry: { log } })),
   };
   const listenFor = async (place: { host: string; port: number }, face: Face): Promise<Listener> => {
     const listener = await listen({
       ...place,
       ...face,
       tls: options.tls,
+      interceptors: [rpcs.interceptor],
       hostNames: options.hostNames,
       health,
       clock,

@@ -20,6 +20,7 @@ import {
 } from "./messages.ts";
 import type { Queryable } from "./postgres.ts";
 import type { Pepper } from "./secrets.ts";
+import type { BookingMeter } from "./service-metrics.ts";
 import type { Settlements } from "./settlements.ts";
 import type { CallingSidecar, SidecarAccess } from "./sidecar-access.ts";
 import { checkCharges, checkPod, serves } from "./sidecar-reach.ts";
@@ -35,13 +36,14 @@ export interface RuntimeParts {
   readonly models: StoredModelsReader;
   readonly pepper: Pepper;
   readonly clock: Clock;
+  readonly meter: BookingMeter;
   readonly access: SidecarAccess;
   readonly log: Telemetry["log"];
 }
 
 /** Makes the implementation of tollgate.keys.v1.KeyService. Its methods throw GatewayError. */
 export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof KeyService> {
-  const { books, lender, leases, settlements, pepper, clock, access, log } = parts;
+  const { books, lender, leases, settlements, pepper, clock, access, log, meter } = parts;
   return {
     async resolveKey({ keySha256 }, context) {
       const sidecar = await access.identify(context);
@@ -73,7 +75,9 @@ export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof Ke
       const sidecar = await accessAs(access, context, podId);
       await checkCharges(books, sidecar, podId, [{ keyId, budgetIds, leaseId }]);
       const ask = { requestId, podId, leaseId, keyId, budgetIds, min: minNanos, want: wantNanos };
-      return writeLeaseAnswer(leaseId, await lender.acquire(ask));
+      const answer = await lender.acquire(ask);
+      meter.lent(answer);
+      return writeLeaseAnswer(leaseId, answer);
     },
     async renewLeases({ podId, leaseIds }, context) {
       await accessAs(access, context, podId);
@@ -96,7 +100,9 @@ export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof Ke
       const sidecar = await accessAs(access, context, podId);
       const read = records.map(readSpendRecord);
       await checkCharges(books, sidecar, podId, read);
-      return { duplicateCount: await settlements.settle(podId, read) };
+      const duplicateCount = await settlements.settle(podId, read);
+      meter.settled(read, duplicateCount);
+      return { duplicateCount };
     },
     async getModels({ podId }, context) {
       await accessAs(access, context, podId);

@@ -20,8 +20,9 @@ export class Process {
   #env: Readonly<Record<string, string>>;
   output = "";
 
-  constructor(args: readonly string[], env: Readonly<Record<string, string>>) {
-    this.#args = args;
+  /** @param nodeFlags for node itself. */
+  constructor(args: readonly string[], env: Readonly<Record<string, string>>, nodeFlags: readonly string[] = []) {
+    this.#args = [...nodeFlags, main, ...args];
     this.#env = env;
     this.#child = this.#spawn();
   }
@@ -45,12 +46,18 @@ export class Process {
     return this.#child.exitCode;
   }
 
+  /** Waits until it ends by itself and all it printed has come. @returns the exit code. */
+  async exited(): Promise<number | null> {
+    if (!this.ended) await once(this.#child, "close");
+    return this.#child.exitCode;
+  }
+
   get ended(): boolean {
     return this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
 
   #spawn(): ChildProcess {
-    const child = spawn(process.execPath, [main, ...this.#args], {
+    const child = spawn(process.execPath, this.#args, {
       env: { PATH: process.env.PATH, HOME: process.env.HOME, ...this.#env },
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -84,7 +91,13 @@ export interface StackOptions {
   readonly models?: string;
   /** Where Redis is: lines of `router_settings`. Default: a database of the run's own. */
   readonly redis?: string;
+  /** Where the KeyService reaches the database's server on this machine, if not directly. */
+  readonly databasePort?: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** Flags of node for the sidecars. */
+  readonly nodeFlags?: readonly string[];
+  /** Called when it is known where the KeyService will be, before any sidecar starts. */
+  readonly beforeSidecars?: (keyServiceUrl: string) => void;
 }
 
 /** KeyService and sidecars as real processes, a real PostgreSQL and Redis, and an upstream that keeps its own bill. */
@@ -135,23 +148,25 @@ export class Stack {
     };
     const keyService = new Process(["keyservice", "--config", configPath], {
       ...shared,
-      DATABASE_URL: databaseUrl.url,
+      DATABASE_URL: withPort(databaseUrl.url, options.databasePort),
       TOLLGATE_KEYSERVICE_PORT: String(keyServicePort),
       TOLLGATE_DATA_DIR: join(directory, "keyservice"),
     });
     cleanUps.push(async () => void (await keyService.kill("SIGKILL")));
+    options.beforeSidecars?.(keyServiceUrl);
     const sidecars: TestSidecar[] = [];
     for (let index = 0; index < options.sidecars; index++) {
       const [port, adminPort] = [await freePort(), await freePort()];
       const dataDir = join(directory, `pod-${index}`);
-      const process = new Process(["sidecar", "--config", configPath], {
+      const env = {
         ...shared,
         TOLLGATE_PORT: String(port),
         TOLLGATE_ADMIN_PORT: String(adminPort),
         TOLLGATE_ADMIN_HOST: "127.0.0.1",
         TOLLGATE_POD_ID: `pod-${index}`,
         TOLLGATE_DATA_DIR: dataDir,
-      });
+      };
+      const process = new Process(["sidecar", "--config", configPath], env, options.nodeFlags);
       cleanUps.push(async () => void (await process.kill("SIGKILL")));
       const adminUrl = `http://127.0.0.1:${adminPort}`;
       sidecars.push({
@@ -268,6 +283,12 @@ router_settings:
 ${options.redis ?? `  redis_host: ${redis.host}\n  redis_port: ${redis.port}\n  redis_db: ${redis.db}`}
 ${options.config ?? ""}
 `;
+}
+
+function withPort(address: string, port: number | undefined): string {
+  const url = new URL(address);
+  if (port !== undefined) url.port = String(port);
+  return url.href;
 }
 
 async function waitFor(name: string, url: string, process: Process): Promise<void> {
