@@ -12,6 +12,7 @@ import { alertTargets } from "./alert-settings.ts";
 import { readConfig } from "./config-file.ts";
 import { createLogger } from "./logger.ts";
 import { type Settings, SettingsError } from "./settings.ts";
+import { startTracing } from "./tracing.ts";
 
 const encryptionKeyCharsMin = 16;
 
@@ -45,8 +46,12 @@ export async function startKeyServiceProgram(
   const { masterKey } = facts;
   const { targets, faults } = alertTargets(alerting, settings.alertSinks);
   if (faults.length > 0) throw new SettingsError(faults.join("\n"));
-  const logger = createLogger(settings.logLevel, { service: "tollgate-keyservice" });
-  return createKeyService({
+  const logger = createLogger(settings, { service: "tollgate-keyservice" });
+  const tracing = await startTracing(settings, {
+    ...{ serviceName: "tollgate-keyservice", instanceId: settings.podId },
+    warn: (message) => logger.warn(message),
+  });
+  const keyService = await createKeyService({
     ...facts,
     ...{ fileModels: reading, keyRules },
     runtimeToken: settings.keyserviceToken ?? masterKey,
@@ -59,8 +64,17 @@ export async function startKeyServiceProgram(
     graceMs: settings.graceMs,
     clock: systemClock,
     random: systemRandom,
+    tracer: tracing?.tracer,
     log: (level, message, facts) => logger[level](facts ?? {}, message),
   });
+  const { host, port } = keyService;
+  return {
+    ...{ host, port },
+    close: async () => {
+      await keyService.close();
+      await tracing?.close();
+    },
+  };
 }
 
 /** @throws SettingsError saying what is missing. */

@@ -108,6 +108,8 @@ function stopSignal(startedByNpm: boolean): Promise<void> {
   });
 }
 
+// Node's own reports of a crash would have the environment in them, and with it secrets.
+if (process.report !== undefined) process.report.excludeEnv = true;
 // `tollgate check FILE | head` closes the pipe early, which is no failure.
 process.stdout.on("error", () => process.exit(0));
 

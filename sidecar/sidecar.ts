@@ -5,7 +5,6 @@ import {
   Closers,
   createAdminHandler,
   createGateway,
-  createTracing,
   LiveTelemetry,
   Metrics,
   openDataPort,
@@ -16,6 +15,7 @@ import {
 import { type FileConfig, readConfig } from "./config-file.ts";
 import { createLogger } from "./logger.ts";
 import type { Settings } from "./settings.ts";
+import { startTracing } from "./tracing.ts";
 import { version } from "./version.ts";
 
 /** A sidecar that takes calls. */
@@ -43,21 +43,27 @@ export async function startSidecarProgram(settings: Settings): Promise<Sidecar> 
 /** Puts a sidecar together and opens its ports. What was opened is closed again if a later part fails. */
 export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
   const { settings, config } = parts;
-  const logger = createLogger(settings.logLevel, { service: "tollgate-sidecar", pod: settings.podId });
+  const logger = createLogger(settings, { service: "tollgate-sidecar", pod: settings.podId });
   const closers = new Closers();
   const onCloseError = (part: string, error: unknown) => logger.warn({ part, error }, "a part failed to close");
   try {
-    const resource = {
-      "service.name": "tollgate",
-      "service.version": version,
-      "service.instance.id": settings.podId,
-      ...(config.environment === undefined ? {} : { "deployment.environment.name": config.environment }),
-    };
-    const tracing = await createTracing(settings.env, resource, (message) => logger.warn(message));
+    const tracing = await startTracing(settings, {
+      ...{ serviceName: "tollgate", instanceId: settings.podId, environment: config.environment },
+      callbacks: config.callbacks,
+      warn: (message) => logger.warn(message),
+    });
     if (tracing !== undefined) closers.add("tracing", () => tracing.close());
     const metrics = new Metrics();
+    if (tracing !== undefined) {
+      metrics.counters(
+        "tollgate_telemetry_dropped_total",
+        "Spans that were given up, by where they should have gone: there was no room, or they were not taken.",
+        "destination",
+        () => tracing.dropped(),
+      );
+    }
     const telemetry = new LiveTelemetry({
-      tracer: tracing?.tracer,
+      tracing,
       forwardTraceparent: config.forwardTraceparent,
       clock: systemClock,
       ...{ metrics, logger },

@@ -3,6 +3,7 @@
 export { type Clock, type Random, systemClock, systemRandom } from "./clock.ts";
 export type { AlertChannel, AlertRouting } from "./config/alert-routing.ts";
 export { isAlertChannel } from "./config/alerting.ts";
+export type { CallbackConfig } from "./config/callback-config.ts";
 export type { Config, Fault } from "./config/config.ts";
 export type { KeyRules } from "./config/creation-rules.ts";
 export { type ConfigReading, loadConfig, readConfigFile } from "./config/load.ts";
@@ -18,4 +19,4 @@ export { Secret } from "./secret.ts";
 export { errorInfo } from "./server/rpc-error.ts";
 export { LiveTelemetry } from "./telemetry/live.ts";
 export { Metrics } from "./telemetry/metrics.ts";
-export { createTracing } from "./telemetry/tracing.ts";
+export { createTracing, type Tracing } from "./telemetry/tracing.ts";

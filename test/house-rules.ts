@@ -32,6 +32,7 @@ const annexes: Readonly<Record<string, string>> = Object.fromEntries(
     "attempt-signal.ts",
     "cacheable-call.ts",
     "call.ts",
+    "content-recorder.ts",
     "continuation.ts",
     "destinations.ts",
     "explainer.ts",

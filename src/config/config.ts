@@ -3,6 +3,7 @@
 import type { FallbackTarget, Wire } from "../completion.ts";
 import type { Secret } from "../secret.ts";
 import type { AlertRouting } from "./alert-routing.ts";
+import type { CallbackConfig } from "./callback-config.ts";
 import type { AwsAccess, AzureAccess, GoogleAccess } from "./cloud-access.ts";
 import type { ConfiguredBudget } from "./configured-budget.ts";
 import type { KeyRules } from "./creation-rules.ts";
@@ -375,6 +376,7 @@ export interface Config {
   /** `general_settings.environment`, for the resource of traces and metrics. */
   readonly environment: string | undefined;
   readonly keyRules: KeyRules;
+  readonly callbacks: CallbackConfig;
   /** Whether providers are sent `traceparent` (`litellm_settings.forward_traceparent_to_llm_provider`). */
   readonly forwardTraceparent: boolean;
   /** What the reader should be told: unknown keys, keys that are understood but not served yet. */

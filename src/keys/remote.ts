@@ -5,6 +5,7 @@ import type { Clock, Random } from "../clock.ts";
 import { KeyService } from "../gen/tollgate/keys/v1/keys_pb.ts";
 import type { Secret } from "../secret.ts";
 import { errorInfo } from "../server/rpc-error.ts";
+import { clientSpans } from "../telemetry/rpc-spans.ts";
 import {
   type Authority,
   AuthorityRejected,
@@ -64,7 +65,7 @@ export class RemoteAuthority implements Authority {
       // In megabytes. Node's default of 10 refuses streams under load.
       { maxSessionMemory: 1_000 },
     );
-    const interceptors = parts.token === undefined ? [] : [bearer(parts.token)];
+    const interceptors = [clientSpans, ...(parts.token === undefined ? [] : [bearer(parts.token)])];
     const transport = createGrpcTransport({ baseUrl: parts.url, sessionManager: this.#session, interceptors });
     this.#client = createClient(KeyService, transport);
     this.#podId = parts.podId;

@@ -6,7 +6,9 @@ import { Closers } from "../lifecycle.ts";
 import type { Secret } from "../secret.ts";
 import { Health } from "../server/health.ts";
 import { type Listener, listen } from "../server/listen.ts";
+import { serverSpans } from "../telemetry/rpc-spans.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
+import type { Tracer } from "../telemetry/tracer.ts";
 import type { Administration } from "./admin.ts";
 import { adminRoutes, adminServices, createAdministration } from "./administration.ts";
 import { AlertCourier } from "./alerts/courier.ts";
@@ -46,6 +48,8 @@ export interface KeyServiceOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Telemetry["log"];
+  /** Undefined: nothing is traced. */
+  readonly tracer?: Tracer | undefined;
   /** How long a lease lives without renewal, in milliseconds. Default 60 s. */
   readonly leaseTtlMs?: number;
   /** The zone whose calendar budget periods follow, an IANA name. Default UTC. */
@@ -134,7 +138,7 @@ async function onceThere<Result>(
 }
 
 async function open(options: KeyServiceOptions, closers: Closers): Promise<Listener> {
-  const { clock, log, masterKey, pepper, timeZone = "UTC", leaseTtlMs = defaultLeaseTtlMs } = options;
+  const { clock, log, tracer, masterKey, pepper, timeZone = "UTC", leaseTtlMs = defaultLeaseTtlMs } = options;
   const onConnectionLost = (error: Error) => log("warn", "A connection to the database broke.", { error });
   const postgres = new Postgres({ ...options, onConnectionLost });
   closers.add("postgres", () => postgres.close());
@@ -184,7 +188,8 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
       adminRoutes(router, administration);
     },
     services,
-    fallback: createManagementHandler({ administration, telemetry: { log } }),
+    interceptors: tracer === undefined ? [] : [serverSpans(tracer)],
+    fallback: createManagementHandler({ administration, telemetry: { log }, tracer }),
     ...{ health, clock },
     onBug: (error, facts) => log("error", "A call met a bug.", { ...facts, error }),
   });

@@ -1,33 +1,25 @@
-import {
-  type Context,
-  ROOT_CONTEXT,
-  type Span,
-  SpanKind,
-  SpanStatusCode,
-  type Tracer,
-  trace,
-} from "@opentelemetry/api";
-import { W3CTraceContextPropagator } from "@opentelemetry/core";
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
-import { errorText } from "../error-text.ts";
-import type { ErrorCode, GatewayError } from "../errors.ts";
+import type { CompletionRequest } from "../completion.ts";
+import type { GatewayError } from "../errors.ts";
 import { usdNumber } from "../money.ts";
+import { CallLog } from "./call-log.ts";
+import { type AttemptSpan, CallSpans, type CallTracing } from "./call-spans.ts";
 import type { Metrics } from "./metrics.ts";
-import type { AttemptFacts, AttemptTrace, CallStart, CallTrace, Telemetry } from "./telemetry.ts";
-
-const propagator = new W3CTraceContextPropagator();
-const headerGetter = {
-  keys: (start: CallStart) => Object.keys(start),
-  get: (start: CallStart, key: string) => (key === "traceparent" ? start.traceparent : start.tracestate),
-};
-const headerSetter = {
-  set: (carrier: Map<string, string>, key: string, value: string) => void carrier.set(key, value),
-};
+import type {
+  AttemptFacts,
+  AttemptResult,
+  AttemptTrace,
+  CallFacts,
+  CallOrigin,
+  CallTrace,
+  Telemetry,
+} from "./telemetry.ts";
+import { readTraceHeaders } from "./tracer.ts";
 
 interface LiveParts {
   /** Undefined: nothing is traced. */
-  readonly tracer: Tracer | undefined;
+  readonly tracing: CallTracing | undefined;
   readonly metrics: Metrics;
   readonly logger: Logger;
   readonly clock: Clock;
@@ -43,8 +35,8 @@ export class LiveTelemetry implements Telemetry {
     this.#parts = parts;
   }
 
-  startCall(start: CallStart): CallTrace {
-    return new LiveCall(this.#parts, start);
+  startCall(request: CompletionRequest, origin: CallOrigin): CallTrace {
+    return new LiveCall(this.#parts, request, origin);
   }
 
   log(
@@ -58,164 +50,129 @@ export class LiveTelemetry implements Telemetry {
 
 class LiveCall implements CallTrace {
   readonly #parts: LiveParts;
-  readonly #start: CallStart;
+  readonly #origin: CallOrigin;
+  readonly #isStream: boolean;
   readonly #startedMs: number;
-  readonly #context: Context;
-  readonly #span: Span | undefined;
-  #model = "";
-  #keyId = "";
+  readonly #spans: CallSpans | undefined;
+  readonly #log: CallLog;
+  #facts: CallFacts = {};
+  readonly traceId: string;
 
-  constructor(parts: LiveParts, start: CallStart) {
+  constructor(parts: LiveParts, request: CompletionRequest, origin: CallOrigin) {
     this.#parts = parts;
-    this.#start = start;
+    this.#origin = origin;
+    this.#isStream = request.stream;
     this.#startedMs = parts.clock.monotonicMs();
+    this.#log = new CallLog(parts.logger);
     parts.metrics.inFlight.inc();
-    const parent =
-      start.traceparent === undefined ? ROOT_CONTEXT : propagator.extract(ROOT_CONTEXT, start, headerGetter);
-    this.#span = parts.tracer?.startSpan(
-      start.route,
-      {
-        kind: SpanKind.SERVER,
-        attributes: { "tollgate.door": start.door, "tollgate.request.id": start.requestId, "http.route": start.route },
-      },
-      parent,
-    );
-    this.#context = this.#span === undefined ? parent : trace.setSpan(parent, this.#span);
+    this.#spans = parts.tracing && new CallSpans(parts.tracing, parts.clock, request, origin);
+    this.traceId = (this.#spans?.context ?? readTraceHeaders(origin))?.traceId ?? "";
   }
 
-  get traceId(): string {
-    return trace.getSpanContext(this.#context)?.traceId ?? "";
+  identify(facts: CallFacts): void {
+    this.#facts = { ...this.#facts, ...facts };
+    this.#spans?.identify(this.#facts);
   }
 
-  identify(facts: { keyId?: string; teamId?: string | undefined; modelGroup?: string }): void {
-    if (facts.keyId !== undefined) this.#keyId = facts.keyId;
-    if (facts.modelGroup !== undefined) this.#model = facts.modelGroup;
-    this.#span?.setAttributes({
-      ...(facts.keyId === undefined ? {} : { "tollgate.key.id": facts.keyId }),
-      ...(facts.teamId === undefined ? {} : { "tollgate.team": facts.teamId }),
-      ...(facts.modelGroup === undefined ? {} : { "tollgate.model.alias": facts.modelGroup }),
-    });
+  authorize<Result>(work: () => Promise<Result>): Promise<Result> {
+    return this.#spans === undefined ? work() : this.#spans.authorize(work);
+  }
+
+  lookUp<Result>(work: () => Promise<Result | undefined>): Promise<Result | undefined> {
+    return this.#spans === undefined ? work() : this.#spans.lookUp(work);
+  }
+
+  get #model(): string {
+    return this.#facts.modelGroup ?? "";
   }
 
   attempt(facts: AttemptFacts): AttemptTrace {
-    return new LiveAttempt(this.#parts, facts, this.#model, this.#context);
+    const span = this.#spans?.attempt(facts);
+    return new LiveAttempt(this.#parts, facts, {
+      ...{ span, model: this.#model, log: this.#log },
+      takesContent: this.#spans?.takesContent ?? false,
+      traceparent: this.#parts.forwardTraceparent ? (span?.traceparent ?? this.#foreignContext()) : undefined,
+    });
   }
 
   end(failure: GatewayError | undefined): void {
-    const { metrics, clock, logger } = this.#parts;
+    const { metrics, clock } = this.#parts;
     const durationMs = clock.monotonicMs() - this.#startedMs;
-    const { route, requestId, stream, door } = this.#start;
+    const { route } = this.#origin;
     metrics.inFlight.dec();
-    metrics.requests.inc({ route, model: this.#model, code: failure?.code ?? "ok", stream: String(stream) });
+    metrics.requests.inc({
+      ...{ route, model: this.#model, code: failure?.code ?? "ok" },
+      stream: String(this.#isStream),
+    });
     metrics.requestDuration.observe({ route, model: this.#model }, durationMs / 1000);
-    this.#endSpan(failure);
-    const ours = failure !== undefined && failure.kind.blame !== "caller";
-    if (!ours && !logger.isLevelEnabled("debug")) return;
-    const facts = { requestId, door, route, model: this.#model, keyId: this.#keyId, traceId: this.traceId, durationMs };
-    if (failure === undefined) logger.debug(facts, "call answered");
-    // What a caller got wrong is quoted in what the provider said about it: prompts are not logged.
-    else if (!ours) logger.debug({ ...facts, code: failure.code }, "call refused");
-    else
-      logger.warn(
-        { ...facts, code: failure.code, cause: errorText(failure, failure.code === "internal_error") },
-        "call failed",
-      );
+    this.#spans?.end(failure);
+    this.#log.end(failure, {
+      ...{ facts: this.#facts, origin: this.#origin, traceId: this.traceId },
+      ...{ stream: this.#isStream, durationMs },
+    });
   }
 
-  #endSpan(failure: GatewayError | undefined): void {
-    const span = this.#span;
-    if (span === undefined) return;
-    if (failure !== undefined) {
-      span.setAttribute("error.type", failure.code);
-      // A caller's own mistakes are not errors of this service.
-      if (failure.kind.blame !== "caller") span.setStatus({ code: SpanStatusCode.ERROR, message: failure.code });
-    }
-    span.end();
+  /** The caller's own, handed on as it came. */
+  #foreignContext(): string | undefined {
+    return this.traceId === "" ? undefined : this.#origin.traceparent;
   }
+}
+
+interface LiveAttemptParts {
+  readonly span: AttemptSpan | undefined;
+  readonly model: string;
+  readonly log: CallLog;
+  readonly takesContent: boolean;
+  readonly traceparent: string | undefined;
 }
 
 class LiveAttempt implements AttemptTrace {
   readonly #parts: LiveParts;
-  readonly #facts: AttemptFacts;
-  readonly #model: string;
+  readonly #provider: string;
+  readonly #isStream: boolean;
   readonly #startedMs: number;
-  readonly #span: Span | undefined;
-  readonly traceparent: string | undefined;
+  readonly #own: LiveAttemptParts;
 
-  constructor(parts: LiveParts, facts: AttemptFacts, model: string, parent: Context) {
+  constructor(parts: LiveParts, { request, provider }: AttemptFacts, own: LiveAttemptParts) {
     this.#parts = parts;
-    this.#facts = facts;
-    this.#model = model;
+    this.#provider = provider;
+    this.#isStream = request.stream;
+    this.#own = own;
     this.#startedMs = parts.clock.monotonicMs();
-    this.#span = parts.tracer?.startSpan(
-      `${facts.operation} ${facts.model}`,
-      { kind: SpanKind.CLIENT, attributes: attributesOf(facts) },
-      parent,
-    );
-    this.traceparent = parts.forwardTraceparent
-      ? traceparentOf(this.#span === undefined ? parent : trace.setSpan(parent, this.#span))
-      : undefined;
+  }
+
+  get takesContent(): boolean {
+    return this.#own.takesContent;
+  }
+
+  get traceparent(): string | undefined {
+    return this.#own.traceparent;
   }
 
   firstOutput(): void {
     // A whole answer's first output is its last.
-    if (!this.#facts.stream) return;
-    const seconds = (this.#parts.clock.monotonicMs() - this.#startedMs) / 1000;
-    this.#parts.metrics.firstOutput.observe({ model: this.#model, provider: this.#facts.provider }, seconds);
-    this.#span?.setAttribute("gen_ai.response.time_to_first_chunk", seconds);
+    if (!this.#isStream) return;
+    const { metrics, clock } = this.#parts;
+    const seconds = (clock.monotonicMs() - this.#startedMs) / 1000;
+    metrics.firstOutput.observe({ model: this.#own.model, provider: this.#provider }, seconds);
+    this.#own.span?.firstOutput();
   }
 
-  end(result: Parameters<AttemptTrace["end"]>[0]): void {
+  settling(): void {
+    this.#own.span?.settling();
+  }
+
+  end(result: AttemptResult): void {
     const { metrics } = this.#parts;
-    const { usage, error } = result;
-    metrics.attempts.inc({ provider: this.#facts.provider, model: this.#model, outcome: error ?? "ok" });
+    const { model, log, span } = this.#own;
+    const { usage, error, cost } = result;
+    metrics.attempts.inc({ provider: this.#provider, model, outcome: error ?? "ok" });
     if (usage !== undefined) {
-      metrics.tokens.inc({ model: this.#model, kind: "input" }, usage.inputTokens);
-      metrics.tokens.inc({ model: this.#model, kind: "output" }, usage.outputTokens);
-      metrics.cost.inc({ model: this.#model }, usdNumber(result.cost));
+      metrics.tokens.inc({ model, kind: "input" }, usage.inputTokens);
+      metrics.tokens.inc({ model, kind: "output" }, usage.outputTokens);
+      metrics.cost.inc({ model }, usdNumber(cost));
     }
-    if (this.#span !== undefined) endAttemptSpan(this.#span, result, error);
+    log.attempted(this.#provider, usage, cost);
+    span?.end(result);
   }
-}
-
-function attributesOf(facts: AttemptFacts): Record<string, string | number | boolean> {
-  const server = facts.apiBase === undefined ? undefined : URL.parse(facts.apiBase);
-  return {
-    "gen_ai.operation.name": facts.operation,
-    "gen_ai.provider.name": facts.provider,
-    "gen_ai.request.model": facts.model,
-    "gen_ai.request.stream": facts.stream,
-    "tollgate.attempt": facts.number,
-    "tollgate.deployment.id": facts.deploymentId,
-    ...(server == null ? {} : { "server.address": server.hostname, "server.port": portOf(server) }),
-  };
-}
-
-function portOf(url: URL): number {
-  return url.port === "" ? (url.protocol === "http:" ? 80 : 443) : Number(url.port);
-}
-
-function traceparentOf(context: Context): string | undefined {
-  const carrier = new Map<string, string>();
-  propagator.inject(context, carrier, headerSetter);
-  return carrier.get("traceparent");
-}
-
-function endAttemptSpan(span: Span, result: Parameters<AttemptTrace["end"]>[0], error: ErrorCode | undefined): void {
-  const { usage, cost, responseId } = result;
-  if (usage !== undefined) {
-    span.setAttributes({
-      "gen_ai.usage.input_tokens": usage.inputTokens,
-      "gen_ai.usage.output_tokens": usage.outputTokens,
-      "gen_ai.usage.cache_read.input_tokens": usage.cacheReadInputTokens,
-      "gen_ai.usage.cost": usdNumber(cost),
-      "tollgate.usage.estimated": usage.estimated,
-    });
-  }
-  if (responseId !== undefined) span.setAttribute("gen_ai.response.id", responseId);
-  if (error !== undefined) {
-    span.setAttribute("error.type", error);
-    span.setStatus({ code: SpanStatusCode.ERROR, message: error });
-  }
-  span.end();
 }

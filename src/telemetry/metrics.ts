@@ -99,4 +99,18 @@ export class Metrics {
       },
     });
   }
+
+  /** Counts that somebody else keeps of a few things, by name; `label` is what the name is. Read when somebody asks for them. */
+  counters(name: string, help: string, label: string, read: () => Readonly<Record<string, number>>): void {
+    new Counter({
+      name,
+      help,
+      labelNames: [label],
+      registers: this.#registers,
+      collect() {
+        this.reset();
+        for (const [thing, count] of Object.entries(read())) this.inc({ [label]: thing }, count);
+      },
+    });
+  }
 }

@@ -85,6 +85,8 @@ export interface StackOptions {
   /** Where Redis is: lines of `router_settings`. Default: a database of the run's own. */
   readonly redis?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** More variables for each sidecar, by its index. */
+  readonly sidecarEnv?: (index: number) => Readonly<Record<string, string>>;
 }
 
 /** KeyService and sidecars as real processes, a real PostgreSQL and Redis, and an upstream that keeps its own bill. */
@@ -148,6 +150,7 @@ export class Stack {
         TOLLGATE_ADMIN_HOST: "127.0.0.1",
         TOLLGATE_POD_ID: `pod-${index}`,
         TOLLGATE_DATA_DIR: dataDir,
+        ...options.sidecarEnv?.(index),
       });
       cleanUps.push(async () => void (await process.kill("SIGKILL")));
       const adminUrl = `http://127.0.0.1:${adminPort}`;

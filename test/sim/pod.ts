@@ -15,7 +15,7 @@ import { SpentBudgets } from "../../src/keys/spent-budgets.ts";
 import { Closers } from "../../src/lifecycle.ts";
 import { Health } from "../../src/routing/health.ts";
 import { Router } from "../../src/routing/router.ts";
-import type { AttemptTrace, CallStart, CallTrace, Telemetry } from "../../src/telemetry/telemetry.ts";
+import type { AttemptTrace, CallOrigin, CallTrace, Telemetry } from "../../src/telemetry/telemetry.ts";
 import { sampleBoard } from "../routing/sample-board.ts";
 import type { Disk, MountedDisk } from "./disk.ts";
 import type { Replica } from "./key-service.ts";
@@ -68,6 +68,8 @@ export interface Call {
 
 const nothingTraced: AttemptTrace = {
   traceparent: undefined,
+  takesContent: false,
+  settling: () => {},
   firstOutput: () => {},
   end: () => {},
 };
@@ -238,8 +240,15 @@ export class PodProcess implements Telemetry {
     await closers.close((name, error) => this.#world.tell(`could not close ${name}`, () => String(error)));
   }
 
-  startCall({ requestId }: CallStart): CallTrace {
-    return { traceId: requestId, identify: () => {}, attempt: () => nothingTraced, end: () => {} };
+  startCall(_: CompletionRequest, { requestId }: CallOrigin): CallTrace {
+    return {
+      traceId: requestId,
+      identify: () => {},
+      authorize: (work) => work(),
+      lookUp: (work) => work(),
+      attempt: () => nothingTraced,
+      end: () => {},
+    };
   }
 
   log(level: string, message: string, facts?: Readonly<Record<string, unknown>>): void {
