@@ -1,8 +1,11 @@
 import { hash } from "node:crypto";
 import {
   type AlertRouting,
+  buildInfo,
   type ConfigReading,
   type KeyRules,
+  Metrics,
+  processMetrics,
   type Secret,
   systemClock,
   systemRandom,
@@ -12,7 +15,8 @@ import { alertTargets } from "./alert-settings.ts";
 import { readConfig } from "./config-file.ts";
 import { createLogger } from "./logger.ts";
 import { type Settings, SettingsError } from "./settings.ts";
-import { startTracing } from "./tracing.ts";
+import { addTracingMetrics, startTracing } from "./tracing.ts";
+import { version } from "./version.ts";
 
 const encryptionKeyCharsMin = 16;
 
@@ -51,6 +55,9 @@ export async function startKeyServiceProgram(
     ...{ serviceName: "tollgate-keyservice", instanceId: settings.podId },
     warn: (message) => logger.warn(message),
   });
+  const metrics = new Metrics();
+  metrics.add(buildInfo(version), ...processMetrics());
+  if (tracing !== undefined) addTracingMetrics(metrics, tracing);
   const keyService = await createKeyService({
     ...facts,
     ...{ fileModels: reading, keyRules },
@@ -64,6 +71,7 @@ export async function startKeyServiceProgram(
     graceMs: settings.graceMs,
     clock: systemClock,
     random: systemRandom,
+    metrics,
     tracer: tracing?.tracer,
     log: (level, message, facts) => logger[level](facts ?? {}, message),
   });

@@ -2,20 +2,26 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import {
+  buildInfo,
+  CallCells,
   Closers,
+  callMetrics,
   createAdminHandler,
   createGateway,
   LiveTelemetry,
+  litellmMetrics,
   Metrics,
   openDataPort,
+  processMetrics,
   type RunningGateway,
   systemClock,
   systemRandom,
 } from "../src/index.ts";
 import { type FileConfig, readConfig } from "./config-file.ts";
+import { ConfigWatch } from "./config-watch.ts";
 import { createLogger } from "./logger.ts";
 import type { Settings } from "./settings.ts";
-import { startTracing } from "./tracing.ts";
+import { addTracingMetrics, startTracing } from "./tracing.ts";
 import { version } from "./version.ts";
 
 /** A sidecar that takes calls. */
@@ -23,6 +29,8 @@ export interface Sidecar {
   readonly host: string;
   readonly port: number;
   readonly adminPort: number;
+  /** Reads the configuration now. */
+  reload(): Promise<void>;
   /** Refuses new calls, lets those in flight finish, books everything, returns leased money. */
   close(): Promise<void>;
 }
@@ -53,20 +61,15 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       warn: (message) => logger.warn(message),
     });
     if (tracing !== undefined) closers.add("tracing", () => tracing.close());
+    const cells = new CallCells();
     const metrics = new Metrics();
-    if (tracing !== undefined) {
-      metrics.counters(
-        "tollgate_telemetry_dropped_total",
-        "Spans that were given up, by where they should have gone: there was no room, or they were not taken.",
-        "destination",
-        () => tracing.dropped(),
-      );
-    }
+    metrics.add(buildInfo(version), ...callMetrics(cells), ...litellmMetrics(cells), ...processMetrics());
+    if (tracing !== undefined) addTracingMetrics(metrics, tracing);
     const telemetry = new LiveTelemetry({
       tracing,
-      forwardTraceparent: config.forwardTraceparent,
+      forwardTraceparent: config.callbacks.forwardTraceparent,
       clock: systemClock,
-      ...{ metrics, logger },
+      ...{ cells, logger },
     });
     const running = createGateway({
       keyService: { url: settings.keyserviceUrl, token: settings.keyserviceToken ?? config.masterKey },
@@ -77,6 +80,9 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       reading: config.reading,
     });
     closers.add("gateway", () => running.close(settings.graceMs));
+    const watch = new ConfigWatch({ settings, reading: config.reading, gateway: running, clock: systemClock });
+    await watch.start();
+    closers.add("configuration", () => watch.close());
     let draining = false;
     const admin = await openAdminPort(settings, running, metrics, () => draining);
     closers.add("admin port", () => admin.close());
@@ -84,6 +90,7 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       ...settings,
       ...{ gateway: running.gateway, explainer: running.explainer, answers: running.answers },
       ...{ masterKey: config.masterKey, healthReport: running.healthReport },
+      storedResponses: running.storedResponses,
       clock: systemClock,
       random: systemRandom,
       version,
@@ -96,7 +103,11 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       return data.close(settings.graceMs);
     });
     logger.info({ host: data.host, port: data.port, adminPort: admin.port }, "sidecar listens");
-    return { host: data.host, port: data.port, adminPort: admin.port, close: () => closers.close(onCloseError) };
+    return {
+      ...{ host: data.host, port: data.port, adminPort: admin.port },
+      reload: () => watch.reload(),
+      close: () => closers.close(onCloseError),
+    };
   } catch (error) {
     await closers.close(onCloseError);
     throw error;
@@ -116,7 +127,7 @@ async function openAdminPort(
         ready: running.ready() && !draining(),
         checks: running.checks(),
       }),
-      metrics: async () => ({ contentType: metrics.registry.contentType, text: await metrics.registry.metrics() }),
+      metrics: (accept) => metrics.expose(accept),
     }),
   );
   server.listen(settings.adminPort, settings.adminHost);

@@ -1,4 +1,4 @@
-import { type CallbackConfig, createTracing, systemClock, type Tracing } from "../src/index.ts";
+import { type CallbackConfig, createTracing, type Metrics, systemClock, type Tracing } from "../src/index.ts";
 import type { Settings } from "./settings.ts";
 import { version } from "./version.ts";
 
@@ -71,4 +71,14 @@ export function startTracing({ env }: Settings, program: TracedProgram): Promise
       ...(environment === undefined ? {} : { "deployment.environment.name": environment }),
     },
   });
+}
+
+/** What `/metrics` tells of it. */
+export function addTracingMetrics(metrics: Metrics, tracing: Tracing): void {
+  metrics.counters(
+    "tollgate_telemetry_dropped_total",
+    "Spans that were given up, by where they should have gone: there was no room, or they were not taken.",
+    "destination",
+    () => tracing.dropped(),
+  );
 }

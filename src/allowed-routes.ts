@@ -17,9 +17,16 @@ export const messaging: Operation = {
   groups: [...llm, "anthropic_routes"],
   paths: ["/v1/messages", "/anthropic/v1/messages"],
 };
+/** By OpenAI's responses. */
+export const responding: Operation = { groups: llm, paths: ["/v1/responses", "/responses", "/openai/v1/responses"] };
+/** Coming back to responses that are kept; whoever may make them may. */
+export const returning: Operation = {
+  groups: llm,
+  paths: ["/v1/responses/{response_id}", "/responses/{response_id}", ...responding.paths],
+};
 /** By the route as the door names it. */
 export const callOperations: ReadonlyMap<string, Operation> = new Map(
-  [completing, messaging]
+  [completing, messaging, responding, returning]
     .concat(
       ["embeddings", "completions", "moderations", "rerank"].map((name) => ({
         groups: llm,

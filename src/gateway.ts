@@ -20,7 +20,9 @@ import { GatewayError, ProviderFailure } from "./errors.ts";
 import { type Runner, race } from "./hedge.ts";
 import type { Grant } from "./keys/authority.ts";
 import { Planner } from "./planner.ts";
+import { keepingFor, previousOf } from "./previous-response.ts";
 import type { Provider } from "./providers/provider.ts";
+import type { ResponseIds } from "./response-ids.ts";
 import type { Health } from "./routing/health.ts";
 import { Hedging } from "./routing/hedging.ts";
 import { countInput } from "./routing/input-count.ts";
@@ -62,6 +64,7 @@ export class Gateway {
   readonly #planner: Planner;
   readonly #hedging = new Hedging();
   readonly #waitingRoom: WaitingRoom;
+  readonly #responseIds: ResponseIds;
   readonly #newCallId: () => string;
 
   constructor(parts: {
@@ -77,6 +80,8 @@ export class Gateway {
     telemetry: Telemetry;
     clock: Clock;
     random: Random;
+    /** Names the answers that providers keep. */
+    responseIds: ResponseIds;
     newCallId: () => string;
   }) {
     this.#admission = parts.admission;
@@ -90,6 +95,7 @@ export class Gateway {
     this.#clock = parts.clock;
     this.#planner = new Planner(parts);
     this.#waitingRoom = new WaitingRoom(parts);
+    this.#responseIds = parts.responseIds;
     this.#newCallId = parts.newCallId;
   }
 
@@ -115,7 +121,8 @@ export class Gateway {
       trace.identify({ callId, modelGroup: start.route.modelGroup });
       // Bytes cannot be gone on with by another model.
       const sent = continuation === undefined ? request : { ...request, wire: undefined, raw: undefined };
-      const itinerary = await this.#planner.plan({ request: sent, caller, grant, router, start });
+      const previous = previousOf(request, { ids: this.#responseIds, grant, router });
+      const itinerary = await this.#planner.plan({ request: sent, previous, caller, grant, router, start });
       call = new Call({
         caller,
         callId,
@@ -210,8 +217,10 @@ export class Gateway {
       const step = itinerary.after(failure);
       if (step.kind === "stop") throw call.told(begun ? failure : (call.failure ?? failure));
       if (begun && continuation !== undefined) itinerary.goOnWith(continuation.request(call.request));
-      if (step.kind === "fallback") await this.#planner.enter(itinerary, call.router, step.destination);
-      else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
+      if (step.kind === "fallback") {
+        call.trace.fellBack(itinerary.route.modelGroup, step.destination.route.modelGroup, failure.code);
+        await this.#planner.enter(itinerary, call.router, step.destination);
+      } else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
     }
   }
 
@@ -312,6 +321,7 @@ export class Gateway {
         deployment,
         ...timeouts,
         outputTokensMax: ticket.outputTokensMaxAt(deployment),
+        ...keepingFor(call, deployment, this.#responseIds),
         traceparent: trace.traceparent,
         signal,
       });
@@ -357,7 +367,9 @@ export class Gateway {
 
 /** What a model needs that may have to go on with a stream another has begun; undefined: it is not to be gone on with. */
 function continuationFor(request: CompletionRequest, { config }: Router): Continuation | undefined {
-  const isPossible = request.operation === "chat" && request.stream && request.choiceCount === 1;
+  // A response that its provider keeps is whole there or not at all.
+  const isOwn = request.operation !== "chat" || request.wire === "openai-responses";
+  const isPossible = !isOwn && request.stream && request.choiceCount === 1;
   return isPossible && config.continuesStreams === true ? new Continuation() : undefined;
 }
 
@@ -377,8 +389,9 @@ function settle(attempt: Attempt, ticket: Ticket, end: EndEvent): SettledEvent {
 }
 
 function attemptFacts(request: CompletionRequest, { deployment, paid }: Place, number: number): AttemptFacts {
-  const { provider, model, apiBase, id } = deployment;
-  return { number, request, provider, model, apiBase, deploymentId: id, leaseId: paid.reservation.leaseId };
+  const { provider, model, apiBase, modelGroup, id: deploymentId } = deployment;
+  const { leaseId } = paid.reservation;
+  return { number, request, provider, model, apiBase, modelGroup, deploymentId, leaseId };
 }
 
 function ownerFacts({ keyId, keyAlias, teamId, userId, hidesContent = false }: Grant): CallFacts {

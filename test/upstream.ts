@@ -34,6 +34,8 @@ export const inputTokens = 10;
 export class Upstream {
   readonly calls: UpstreamCall[] = [];
   readonly scripts = new Map<string, Script>(Object.entries(scripts));
+  /** Answers what comes to `/v1/responses`, but for models that always fail; undefined: scripts do. */
+  responses: { answer(method: string, path: string, body: string, res: ServerResponse): void } | undefined;
   readonly #server: Server;
 
   private constructor() {
@@ -61,12 +63,18 @@ export class Upstream {
     const pieces: Buffer[] = [];
     for await (const piece of req) pieces.push(piece as Buffer);
     const body = Buffer.concat(pieces).toString("utf8");
-    const request = JSON.parse(body) as ChatBody;
+    const request = JSON.parse(body || "{}") as ChatBody;
     const call: UpstreamCall = { body, headers: req.headers, path: req.url ?? "", outputTokens: 0, aborted: false };
     this.calls.push(call);
     res.on("close", () => {
       call.aborted = !res.writableFinished;
     });
+    const [, ofResponses] = /^\/v1\/responses(.*)$/.exec(req.url ?? "") ?? [];
+    const isFailing = failing.has(request.model);
+    if (ofResponses !== undefined && this.responses !== undefined && !isFailing) {
+      this.responses.answer(req.method ?? "", ofResponses, body, res);
+      return;
+    }
     const script = this.scripts.get(request.model);
     if (script === undefined)
       return sendJson(res, 404, { error: { message: `no model ${request.model}`, code: "model_not_found" } });
@@ -133,6 +141,9 @@ async function stream(call: UpstreamCall, res: ServerResponse, request: ChatBody
   }
   res.end("data: [DONE]\n\n");
 }
+
+/** Models that fail alike whatever they are asked. */
+const failing = new Set(["limited", "too-long"]);
 
 const scripts: Record<string, Script> = {
   ok: (call, res, request) => answerOk(call, res, request),

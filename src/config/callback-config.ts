@@ -17,4 +17,6 @@ export interface CallbackConfig {
   readonly langfuse: LangfuseSettings | undefined;
   /** Whether nobody is told what was said (`turn_off_message_logging`). */
   readonly hidesContent: boolean;
+  /** Whether providers are sent `traceparent` (`litellm_settings.forward_traceparent_to_llm_provider`). */
+  readonly forwardTraceparent: boolean;
 }

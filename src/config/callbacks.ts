@@ -30,13 +30,16 @@ export function compileCallbacks(
   const isFor = (key: (typeof keys)[number]) =>
     named.get(key)?.some((name) => langfuseNames.has(String(name))) === true;
   const [all, successes, failures] = [isFor("callbacks"), isFor("success_callback"), isFor("failure_callback")];
-  const hidesContent = settings.turn_off_message_logging ?? false;
-  if (!all && !successes && !failures) return { langfuse: undefined, hidesContent };
+  const others = {
+    hidesContent: settings.turn_off_message_logging ?? false,
+    forwardTraceparent: settings.forward_traceparent_to_llm_provider ?? false,
+  };
+  if (!all && !successes && !failures) return { langfuse: undefined, ...others };
   const which = { successes: all || successes, failures: all || failures };
   const key = all ? "callbacks" : successes ? "success_callback" : "failure_callback";
   return {
     langfuse: langfuseAt(which, lookup, (message) => remarks.notice(["litellm_settings", key], message)),
-    hidesContent,
+    ...others,
   };
 }
 

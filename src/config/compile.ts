@@ -72,7 +72,6 @@ export async function compile(parts: Compilation): Promise<Config> {
     spendLogRetentionMs: general?.maximum_spend_logs_retention_period,
     keyRules: compileKeyRules(settings, remarks),
     callbacks: compileCallbacks(file, resolved.lookup, remarks),
-    forwardTraceparent: settings?.forward_traceparent_to_llm_provider ?? false,
     notices: remarks.notices,
     digest: parts.digest,
   };

@@ -1,6 +1,6 @@
 /** The configuration as the gateway uses it: compiled from LiteLLM's YAML once, then read-only. */
 
-import type { FallbackTarget, Wire } from "../completion.ts";
+import type { FallbackTarget, ProviderWire } from "../completion.ts";
 import type { Secret } from "../secret.ts";
 import type { AlertRouting } from "./alert-routing.ts";
 import type { CallbackConfig } from "./callback-config.ts";
@@ -117,7 +117,9 @@ export interface Deployment {
   /** LiteLLM's provider name, the part of `litellm_params.model` before the slash: "openai", "hosted_vllm". */
   readonly provider: string;
   /** How it is spoken to; undefined for a mock, which speaks no wire. */
-  readonly wire: Wire | undefined;
+  readonly wire: ProviderWire | undefined;
+  /** Whether it takes OpenAI's responses as well. Absent: no. */
+  readonly speaksResponses?: boolean;
   /** The model name the provider knows. */
   readonly model: string;
   /** Without a trailing slash, "https://api.openai.com/v1" for instance. */
@@ -377,8 +379,6 @@ export interface Config {
   readonly environment: string | undefined;
   readonly keyRules: KeyRules;
   readonly callbacks: CallbackConfig;
-  /** Whether providers are sent `traceparent` (`litellm_settings.forward_traceparent_to_llm_provider`). */
-  readonly forwardTraceparent: boolean;
   /** What the reader should be told: unknown keys, keys that are understood but not served yet. */
   readonly notices: readonly Notice[];
   /** Digest of the file, for logs and metrics. */

@@ -6,7 +6,8 @@ import { decodeMessagesRequest } from "../wires/anthropic-body.ts";
 import { rewriteMembers, scanObject } from "../wires/json-spans.ts";
 import { decodeChatRequest } from "../wires/openai-chat.ts";
 import { decodeOperation } from "../wires/openai-operation.ts";
-import { type AnswerFormat, anthropicFormat, openAiFormat } from "./answer-format.ts";
+import { decodeResponsesRequest } from "../wires/responses-body.ts";
+import { type AnswerFormat, anthropicFormat, openAiFormat, responsesFormat } from "./answer-format.ts";
 
 /** A route by which a model is called. */
 export interface Wanted {
@@ -36,6 +37,14 @@ const message: Wanted = {
 
 export const messageCount: Wanted = { ...message, decode: (body) => decodeMessagesRequest(body, { counts: true }) };
 
+const response: Wanted = {
+  route: "/v1/responses",
+  door: "openai",
+  format: responsesFormat,
+  decode: decodeResponsesRequest,
+  wireHeaders: [],
+};
+
 const plain = (route: string, operation: PlainOperation): Wanted => ({
   ...{ route, door: "openai", format: openAiFormat, wireHeaders: [] },
   decode: (body) => decodeOperation(operation, body),
@@ -45,10 +54,13 @@ const textCompletion = plain("/v1/completions", "text_completion");
 
 /** By path. */
 export const callRoutes: readonly (readonly [path: string, wanted: Wanted])[] = [
+  ["/openai/v1/responses", response],
+  ["/openai/responses", response],
   ["/v1/messages", message],
   ["/anthropic/v1/messages", message],
   ...[
     chatCompletion,
+    response,
     embedding,
     textCompletion,
     plain("/v1/moderations", "moderation"),

@@ -5,13 +5,18 @@ import { encodeChatRequest } from "../wires/openai-chat.ts";
 import { answerEvents, type ChatAnswer, endFacts, readChatAnswer } from "../wires/openai-chat-answer.ts";
 import { ChatStreamReader } from "../wires/openai-chat-stream.ts";
 import { encodeOperation, operationPath, readOperationAnswer } from "../wires/openai-operation.ts";
+import { type ResponseNames, readResponse } from "../wires/responses-answer.ts";
+import { encodeResponsesRequest } from "../wires/responses-body.ts";
+import { ResponseStreamReader } from "../wires/responses-stream.ts";
 import { roughTokens } from "../wires/rough-tokens.ts";
 import type { EntraTokenStore } from "./entra-token.ts";
-import type { Dialect, Question } from "./http-provider.ts";
+import { type Dialect, passesResponses, type Question } from "./http-provider.ts";
 import { openAiHeaders, openAiUrl } from "./openai-address.ts";
 import type { ProviderCall } from "./provider.ts";
 
-/** Any server that speaks OpenAI's chat completions. Bytes pass through when the caller speaks them too. */
+/**
+ * Any server that speaks OpenAI's chat completions, and perhaps its responses. Bytes pass through when the caller speaks the same.
+ */
 export function openAiDialect({ tokens }: { tokens: EntraTokenStore }): Dialect {
   return {
     streamType: "text/event-stream",
@@ -21,22 +26,42 @@ export function openAiDialect({ tokens }: { tokens: EntraTokenStore }): Dialect 
       if (identity === undefined) return questionFor(call, deployment.apiKey);
       return tokens.get(identity, signal).then((token) => questionFor(call, token));
     },
-    reader: ({ request }) =>
-      new ChatStreamReader({
-        lane: request.wire === "openai-chat" || request.operation !== "chat" ? "raw" : "neutral",
-        includeUsage: request.includeUsage,
-        choiceCount: request.choiceCount,
-      }),
+    async askStored({ deployment, path, query, signal }) {
+      const identity = deployment.access?.cloud === "azure" ? deployment.access.identity : undefined;
+      const credential = identity === undefined ? deployment.apiKey : await tokens.get(identity, signal);
+      const url = openAiUrl(deployment, `responses${path}`);
+      for (const [name, value] of query) url.searchParams.append(name, value);
+      return { url, headers: openAiHeaders(deployment, credential), body: Buffer.alloc(0) };
+    },
+    reader: (call) => (passesResponses(call) ? new ResponseStreamReader(namesFor(call)) : chatReader(call)),
     whole: wholeEvents,
   };
 }
 
-function questionFor({ request, deployment, outputTokensMax }: ProviderCall, credential: Secret | undefined): Question {
+function chatReader({ request }: ProviderCall): ChatStreamReader {
+  return new ChatStreamReader({
+    lane: request.wire === "openai-chat" || request.operation !== "chat" ? "raw" : "neutral",
+    includeUsage: request.includeUsage,
+    choiceCount: request.choiceCount,
+  });
+}
+
+function namesFor({ nameOf, request }: ProviderCall): ResponseNames {
+  return { nameOf, previous: request.previousResponse };
+}
+
+function questionFor(call: ProviderCall, credential: Secret | undefined): Question {
+  const { request, deployment, outputTokensMax } = call;
   const { model, outputCapField, provider, params } = deployment;
   const headers = openAiHeaders(deployment, credential);
   if (request.operation !== "chat") {
     const url = openAiUrl(deployment, operationPath(request.operation));
     return { url, headers, body: encodeOperation(request, { model, outputTokensMax }) };
+  }
+  if (passesResponses(call)) {
+    const { previousResponseId } = call;
+    const target = { model, outputTokensMax, previousResponseId, provider, params };
+    return { url: openAiUrl(deployment, "responses"), headers, body: encodeResponsesRequest(request, target) };
   }
   return {
     url: openAiUrl(deployment, "chat/completions"),
@@ -51,6 +76,12 @@ function wholeEvents(call: ProviderCall, body: Buffer): readonly CompletionEvent
     const answer = readOperationAnswer(operation, body);
     if (answer instanceof GatewayError) throw answer;
     return [{ type: "end", ...answer, raw: body }];
+  }
+  if (passesResponses(call)) {
+    const answer = readResponse(body, namesFor(call));
+    if (answer instanceof GatewayError) throw answer;
+    const { bytes, ...facts } = answer;
+    return [{ type: "end", ...facts, raw: bytes }];
   }
   const read = readChatAnswer(body);
   if (read instanceof GatewayError) throw read;

@@ -59,6 +59,10 @@ export class CallSpans {
     return this.#server.context;
   }
 
+  get isSampled(): boolean {
+    return this.#server.isSampled;
+  }
+
   get takesContent(): boolean {
     return this.#recordsContent && this.#server.isSampled && this.#facts.hidesContent !== true;
   }

@@ -1,11 +1,11 @@
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import type { CompletionRequest } from "../completion.ts";
-import type { GatewayError } from "../errors.ts";
-import { usdNumber } from "../money.ts";
+import type { ErrorCode, GatewayError } from "../errors.ts";
+import type { CallCells } from "./call-cells.ts";
 import { CallLog } from "./call-log.ts";
+import { type AttemptMeter, CallMeter } from "./call-meter.ts";
 import { type AttemptSpan, CallSpans, type CallTracing } from "./call-spans.ts";
-import type { Metrics } from "./metrics.ts";
 import type {
   AttemptFacts,
   AttemptResult,
@@ -20,7 +20,8 @@ import { readTraceHeaders } from "./tracer.ts";
 interface LiveParts {
   /** Undefined: nothing is traced. */
   readonly tracing: CallTracing | undefined;
-  readonly metrics: Metrics;
+  /** Where calls are counted. */
+  readonly cells: CallCells;
   readonly logger: Logger;
   readonly clock: Clock;
   /** Whether providers are sent `traceparent`. Baggage never is. */
@@ -52,9 +53,9 @@ class LiveCall implements CallTrace {
   readonly #parts: LiveParts;
   readonly #origin: CallOrigin;
   readonly #isStream: boolean;
-  readonly #startedMs: number;
-  readonly #spans: CallSpans | undefined;
+  readonly #meter: CallMeter;
   readonly #log: CallLog;
+  readonly #spans: CallSpans | undefined;
   #facts: CallFacts = {};
   readonly traceId: string;
 
@@ -62,15 +63,15 @@ class LiveCall implements CallTrace {
     this.#parts = parts;
     this.#origin = origin;
     this.#isStream = request.stream;
-    this.#startedMs = parts.clock.monotonicMs();
+    this.#meter = new CallMeter(parts.cells, parts.clock, { route: origin.route, stream: request.stream });
     this.#log = new CallLog(parts.logger);
-    parts.metrics.inFlight.inc();
     this.#spans = parts.tracing && new CallSpans(parts.tracing, parts.clock, request, origin);
     this.traceId = (this.#spans?.context ?? readTraceHeaders(origin))?.traceId ?? "";
   }
 
   identify(facts: CallFacts): void {
     this.#facts = { ...this.#facts, ...facts };
+    this.#meter.identify(facts);
     this.#spans?.identify(this.#facts);
   }
 
@@ -82,29 +83,24 @@ class LiveCall implements CallTrace {
     return this.#spans === undefined ? work() : this.#spans.lookUp(work);
   }
 
-  get #model(): string {
-    return this.#facts.modelGroup ?? "";
+  fellBack(from: string, to: string, reason: ErrorCode): void {
+    this.#meter.fellBack(from, to, reason);
   }
 
   attempt(facts: AttemptFacts): AttemptTrace {
     const span = this.#spans?.attempt(facts);
-    return new LiveAttempt(this.#parts, facts, {
-      ...{ span, model: this.#model, log: this.#log },
+    const { forwardTraceparent } = this.#parts;
+    return new LiveAttempt({
+      ...{ span, meter: this.#meter.attempt(facts), log: this.#log },
+      ...{ provider: facts.provider, isStream: this.#isStream },
       takesContent: this.#spans?.takesContent ?? false,
-      traceparent: this.#parts.forwardTraceparent ? (span?.traceparent ?? this.#foreignContext()) : undefined,
+      traceparent: forwardTraceparent ? (span?.traceparent ?? this.#foreignContext()) : undefined,
     });
   }
 
   end(failure: GatewayError | undefined): void {
-    const { metrics, clock } = this.#parts;
-    const durationMs = clock.monotonicMs() - this.#startedMs;
-    const { route } = this.#origin;
-    metrics.inFlight.dec();
-    metrics.requests.inc({
-      ...{ route, model: this.#model, code: failure?.code ?? "ok" },
-      stream: String(this.#isStream),
-    });
-    metrics.requestDuration.observe({ route, model: this.#model }, durationMs / 1000);
+    const { durationMs } = this.#meter;
+    this.#meter.end(failure?.code, this.#spans?.isSampled === true ? this.traceId : undefined);
     this.#spans?.end(failure);
     this.#log.end(failure, {
       ...{ facts: this.#facts, origin: this.#origin, traceId: this.traceId },
@@ -120,59 +116,43 @@ class LiveCall implements CallTrace {
 
 interface LiveAttemptParts {
   readonly span: AttemptSpan | undefined;
-  readonly model: string;
+  readonly meter: AttemptMeter;
   readonly log: CallLog;
+  readonly provider: string;
+  readonly isStream: boolean;
   readonly takesContent: boolean;
   readonly traceparent: string | undefined;
 }
 
 class LiveAttempt implements AttemptTrace {
-  readonly #parts: LiveParts;
-  readonly #provider: string;
-  readonly #isStream: boolean;
-  readonly #startedMs: number;
-  readonly #own: LiveAttemptParts;
+  readonly #parts: LiveAttemptParts;
 
-  constructor(parts: LiveParts, { request, provider }: AttemptFacts, own: LiveAttemptParts) {
+  constructor(parts: LiveAttemptParts) {
     this.#parts = parts;
-    this.#provider = provider;
-    this.#isStream = request.stream;
-    this.#own = own;
-    this.#startedMs = parts.clock.monotonicMs();
   }
 
   get takesContent(): boolean {
-    return this.#own.takesContent;
+    return this.#parts.takesContent;
   }
 
   get traceparent(): string | undefined {
-    return this.#own.traceparent;
+    return this.#parts.traceparent;
   }
 
   firstOutput(): void {
+    this.#parts.meter.firstOutput();
     // A whole answer's first output is its last.
-    if (!this.#isStream) return;
-    const { metrics, clock } = this.#parts;
-    const seconds = (clock.monotonicMs() - this.#startedMs) / 1000;
-    metrics.firstOutput.observe({ model: this.#own.model, provider: this.#provider }, seconds);
-    this.#own.span?.firstOutput();
+    if (this.#parts.isStream) this.#parts.span?.firstOutput();
   }
 
   settling(): void {
-    this.#own.span?.settling();
+    this.#parts.span?.settling();
   }
 
   end(result: AttemptResult): void {
-    const { metrics } = this.#parts;
-    const { model, log, span } = this.#own;
-    const { usage, error, cost } = result;
-    metrics.attempts.inc({ provider: this.#provider, model, outcome: error ?? "ok" });
-    if (usage !== undefined) {
-      metrics.tokens.inc({ model, kind: "input" }, usage.inputTokens);
-      metrics.tokens.inc({ model, kind: "output" }, usage.outputTokens);
-      metrics.cost.inc({ model }, usdNumber(cost));
-    }
-    log.attempted(this.#provider, usage, cost);
+    const { meter, log, provider, span } = this.#parts;
+    meter.end(result);
+    log.attempted(provider, result.usage, result.cost);
     span?.end(result);
   }
 }

@@ -10,6 +10,8 @@ export interface CallTrace {
   readonly traceId: string;
   /** Facts learnt on the way. */
   identify(facts: CallFacts): void;
+  /** It goes on in another group than the one it was in, for a reason. */
+  fellBack(from: string, to: string, reason: ErrorCode): void;
   /** Does what decides whether the call goes ahead. What KeyService and stores are asked meanwhile shows below it. */
   authorize<Result>(work: () => Promise<Result>): Promise<Result>;
   /** Looks for an answer that was given before. */
@@ -40,6 +42,8 @@ export interface AttemptFacts {
   readonly request: CompletionRequest;
   readonly provider: string;
   readonly deploymentId: string;
+  /** The group the deployment is of. */
+  readonly modelGroup: string;
   readonly model: string;
   readonly apiBase: string | undefined;
   /** What it is paid from; "" for none. */

@@ -5,7 +5,7 @@
  *
  *   --rounds 5 --seconds 5 --lane "governed, 1 KB"
  *   --telemetry           what telemetry costs: a sidecar that traces every call and logs a line of it, against one that does neither
- *   --profile DIRECTORY   V8's CPU profiles of the programs, written when they end; what is measured then is slower
+ *   --profile DIRECTORY   V8's CPU profile of the sidecar, written when it ends; what is measured then is slower
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -165,12 +165,10 @@ async function startSidecars(
       api_key: sk-upstream
       input_cost_per_token: 0.000001
       output_cost_per_token: 0.000002`;
-  const profiling = { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${values.profile}` };
+  const nodeFlags = values.profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${values.profile}`];
   const telemetry = values.telemetry ? await telemetryEnvs() : [{}];
-  const stack = await Stack.start({
-    ...{ sidecars: telemetry.length, models, sidecarEnv: (index: number) => telemetry[index] ?? {} },
-    env: values.profile === undefined ? {} : profiling,
-  });
+  const sidecarEnv = (index: number) => telemetry[index] ?? {};
+  const stack = await Stack.start({ sidecars: telemetry.length, models, nodeFlags, sidecarEnv });
   cleanUps.push(() => stack.close().catch((error) => values.profile ?? Promise.reject(error)));
   // A profile is written by a program that ends of itself.
   if (values.profile !== undefined) cleanUps.push(() => stack.sidecars.at(-1)?.process.kill("SIGTERM"));

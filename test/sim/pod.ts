@@ -13,8 +13,10 @@ import { Overdraft } from "../../src/keys/overdraft.ts";
 import { Shipper } from "../../src/keys/shipper.ts";
 import { SpentBudgets } from "../../src/keys/spent-budgets.ts";
 import { Closers } from "../../src/lifecycle.ts";
+import { ResponseIds } from "../../src/response-ids.ts";
 import { Health } from "../../src/routing/health.ts";
 import { Router } from "../../src/routing/router.ts";
+import { Secret } from "../../src/secret.ts";
 import type { AttemptTrace, CallOrigin, CallTrace, Telemetry } from "../../src/telemetry/telemetry.ts";
 import { sampleBoard } from "../routing/sample-board.ts";
 import type { Disk, MountedDisk } from "./disk.ts";
@@ -149,6 +151,7 @@ export class PodProcess implements Telemetry {
         },
       },
       providerOf: () => provider,
+      responseIds: new ResponseIds({ secret: new Secret("sk-sim") }),
       ...{ health, board },
       ...{ telemetry: this, clock, random: dice.random, newCallId: dice.newId },
     });
@@ -244,6 +247,7 @@ export class PodProcess implements Telemetry {
     return {
       traceId: requestId,
       identify: () => {},
+      fellBack: () => {},
       authorize: (work) => work(),
       lookUp: (work) => work(),
       attempt: () => nothingTraced,
