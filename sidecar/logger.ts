@@ -9,7 +9,7 @@ export type LogFormat = "json" | "text";
 
 /** Lines are written so often, in milliseconds, or when so many bytes of them are there; warnings at once. */
 const flushEveryMs = 100;
-const flushBytes = 8_192;
+const flushBytes = 16_000;
 /** Where nobody reads, lines are lost rather than kept in memory. */
 const bytesMax = 8 * 1_048_576;
 /** pino's number for it. */
@@ -33,20 +33,30 @@ export function createLogger(
   return pino(
     {
       ...{ level, base, serializers: { error: describe, cause: describe } },
-      timestamp: () => `,"time":"${new Date().toISOString()}"`,
+      timestamp: () => `,"time":"${timeText(Date.now())}"`,
       formatters: { level: (label) => ({ level: label }), log: redact },
       hooks: {
-        logMethod([facts, ...message], log, at) {
-          const texts = message.map((text) => (typeof text === "string" ? scrubCredentials(text) : text));
-          log.apply(this, [typeof facts === "string" ? scrubCredentials(facts) : facts, ...texts] as Parameters<
-            typeof log
-          >);
-          if (at >= warnLevel) output.flush();
+        logMethod(args, log, at) {
+          // The texts of lines that tell of no trouble are our own.
+          const isOurs = at < warnLevel;
+          const scrubbed = (arg: unknown) => (typeof arg === "string" ? scrubCredentials(arg) : arg);
+          log.apply(this, isOurs ? args : (args.map(scrubbed) as typeof args));
+          if (!isOurs) output.flush();
         },
       },
     },
     stream,
   );
+}
+
+let [second, secondText] = [0, ""];
+
+/** ISO 8601; of lines in one second the most of it is the same. */
+function timeText(nowMs: number): string {
+  const thisSecond = Math.floor(nowMs / 1000);
+  if (thisSecond !== second)
+    [second, secondText] = [thisSecond, new Date(thisSecond * 1000).toISOString().slice(0, 20)];
+  return `${secondText}${String(nowMs - thisSecond * 1000).padStart(3, "0")}Z`;
 }
 
 /** All loggers of a process share it, so that lines do not run into each other. */

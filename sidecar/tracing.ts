@@ -25,7 +25,7 @@ export const tracingVariables = {
     default: "8192",
     meaning: "Spans that wait for a collector; further ones are dropped, and counted.",
   },
-  OTEL_BSP_MAX_EXPORT_BATCH_SIZE: { default: "128", meaning: "Spans sent, and encoded, in one go." },
+  OTEL_BSP_MAX_EXPORT_BATCH_SIZE: { default: "512", meaning: "Spans sent, and encoded, in one go." },
   OTEL_BSP_SCHEDULE_DELAY: { default: "1000", meaning: "The longest a span waits for company, in milliseconds." },
   OTEL_SEMCONV_STABILITY_OPT_IN: {
     default: "",

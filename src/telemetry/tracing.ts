@@ -10,8 +10,8 @@ import { Tracer } from "./tracer.ts";
 
 /** Spans that wait for a collector; further ones are dropped rather than kept in memory. */
 const defaultCapacity = 8_192;
-/** So few are encoded in one go that no call waits a millisecond for it. */
-const defaultBatchMax = 128;
+/** Encoding as many takes about a millisecond, in which no call goes on; a request for fewer costs each of them more. */
+const defaultBatchMax = 512;
 const defaultDelayMs = 1_000;
 
 /** What tracing is set up from. */
