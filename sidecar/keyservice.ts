@@ -7,6 +7,7 @@ import {
   Metrics,
   processMetrics,
   type Secret,
+  startMetricExport,
   systemClock,
   systemRandom,
 } from "../src/index.ts";
@@ -15,7 +16,7 @@ import { alertTargets } from "./alert-settings.ts";
 import { readConfig } from "./config-file.ts";
 import { createLogger } from "./logger.ts";
 import { type Settings, SettingsError } from "./settings.ts";
-import { addTracingMetrics, startTracing } from "./tracing.ts";
+import { addTracingMetrics, resourceOf, startTracing } from "./tracing.ts";
 import { version } from "./version.ts";
 
 const encryptionKeyCharsMin = 16;
@@ -51,14 +52,13 @@ export async function startKeyServiceProgram(
   const { targets, faults } = alertTargets(alerting, settings.alertSinks);
   if (faults.length > 0) throw new SettingsError(faults.join("\n"));
   const logger = createLogger(settings, { service: "tollgate-keyservice" });
-  const tracing = await startTracing(settings, {
-    ...{ serviceName: "tollgate-keyservice", instanceId: settings.podId },
-    warn: (message) => logger.warn(message),
-  });
+  const resource = resourceOf("tollgate-keyservice", settings);
+  const warn = (message: string) => logger.warn(message);
+  const tracing = await startTracing({ settings, resource, warn });
   const metrics = new Metrics();
   metrics.add(buildInfo(version), ...processMetrics());
   if (tracing !== undefined) addTracingMetrics(metrics, tracing);
-  const keyService = await createKeyService({
+  const service = await createKeyService({
     ...facts,
     ...{ fileModels: reading, keyRules },
     runtimeToken: settings.keyserviceToken ?? masterKey,
@@ -75,11 +75,13 @@ export async function startKeyServiceProgram(
     tracer: tracing?.tracer,
     log: (level, message, facts) => logger[level](facts ?? {}, message),
   });
-  const { host, port } = keyService;
+  const { host, port } = service;
+  const pushed = await startMetricExport({ metrics, resource, env: settings.env, clock: systemClock, warn });
   return {
     ...{ host, port },
     close: async () => {
-      await keyService.close();
+      await service.close();
+      await pushed?.close();
       await tracing?.close();
     },
   };

@@ -14,6 +14,7 @@ import {
   openDataPort,
   processMetrics,
   type RunningGateway,
+  startMetricExport,
   systemClock,
   systemRandom,
 } from "../src/index.ts";
@@ -21,7 +22,7 @@ import { type FileConfig, readConfig } from "./config-file.ts";
 import { ConfigWatch } from "./config-watch.ts";
 import { createLogger } from "./logger.ts";
 import type { Settings } from "./settings.ts";
-import { addTracingMetrics, startTracing } from "./tracing.ts";
+import { addTracingMetrics, resourceOf, startTracing } from "./tracing.ts";
 import { version } from "./version.ts";
 
 /** A sidecar that takes calls. */
@@ -55,16 +56,16 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
   const closers = new Closers();
   const onCloseError = (part: string, error: unknown) => logger.warn({ part, error }, "a part failed to close");
   try {
-    const tracing = await startTracing(settings, {
-      ...{ serviceName: "tollgate", instanceId: settings.podId, environment: config.environment },
-      callbacks: config.callbacks,
-      warn: (message) => logger.warn(message),
-    });
+    const resource = resourceOf("tollgate", settings, config.environment);
+    const warn = (message: string) => logger.warn(message);
+    const tracing = await startTracing({ settings, resource, callbacks: config.callbacks, warn });
     if (tracing !== undefined) closers.add("tracing", () => tracing.close());
     const cells = new CallCells();
     const metrics = new Metrics();
     metrics.add(buildInfo(version), ...callMetrics(cells), ...litellmMetrics(cells), ...processMetrics());
     if (tracing !== undefined) addTracingMetrics(metrics, tracing);
+    const pushed = await startMetricExport({ metrics, resource, env: settings.env, clock: systemClock, warn });
+    if (pushed !== undefined) closers.add("metric export", () => pushed.close());
     const telemetry = new LiveTelemetry({
       tracing,
       forwardTraceparent: config.callbacks.forwardTraceparent,

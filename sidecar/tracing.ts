@@ -48,29 +48,31 @@ export const tracingVariables = {
   },
 } as const satisfies Record<string, { default: string; meaning: string }>;
 
-/** What is traced, and whom it is told besides the collector. */
-interface TracedProgram {
-  readonly serviceName: string;
-  readonly instanceId: string;
-  /** Undefined: only OpenTelemetry's own variables say. */
-  readonly environment?: string | undefined;
-  /** Undefined: nobody. */
-  readonly callbacks?: CallbackConfig;
-  readonly warn: (message: string) => void;
+/** What traces and pushed metrics say of the program they come from; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` go first. */
+export function resourceOf(
+  serviceName: string,
+  { podId }: Pick<Settings, "podId">,
+  environment?: string,
+): Readonly<Record<string, string>> {
+  return {
+    "service.name": serviceName,
+    "service.version": version,
+    "service.instance.id": podId,
+    ...(environment === undefined ? {} : { "deployment.environment.name": environment }),
+  };
 }
 
 /** Sets a program's tracing up. @returns undefined if nothing is traced. */
-export function startTracing({ env }: Settings, program: TracedProgram): Promise<Tracing | undefined> {
-  const { serviceName, instanceId, environment, callbacks, warn } = program;
-  return createTracing({
-    ...{ env, warn, clock: systemClock, langfuse: callbacks?.langfuse, hidesContent: callbacks?.hidesContent ?? false },
-    resource: {
-      "service.name": serviceName,
-      "service.version": version,
-      "service.instance.id": instanceId,
-      ...(environment === undefined ? {} : { "deployment.environment.name": environment }),
-    },
-  });
+export function startTracing(parts: {
+  readonly settings: Pick<Settings, "env">;
+  readonly resource: Readonly<Record<string, string>>;
+  /** Whom it is told besides the collector; undefined: nobody. */
+  readonly callbacks?: CallbackConfig;
+  readonly warn: (message: string) => void;
+}): Promise<Tracing | undefined> {
+  const { settings, resource, callbacks, warn } = parts;
+  const { langfuse, hidesContent = false } = callbacks ?? {};
+  return createTracing({ env: settings.env, clock: systemClock, resource, langfuse, hidesContent, warn });
 }
 
 /** What `/metrics` tells of it. */

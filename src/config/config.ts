@@ -3,11 +3,13 @@
 import type { FallbackTarget, ProviderWire } from "../completion.ts";
 import type { Secret } from "../secret.ts";
 import type { AlertRouting } from "./alert-routing.ts";
+import type { AnswerCacheConfig } from "./answer-cache-config.ts";
 import type { CallbackConfig } from "./callback-config.ts";
 import type { AwsAccess, AzureAccess, GoogleAccess } from "./cloud-access.ts";
 import type { ConfiguredBudget } from "./configured-budget.ts";
 import type { KeyRules } from "./creation-rules.ts";
 import type { DeploymentCheck, HealthCheckRules } from "./health-check-rules.ts";
+import type { MockAnswer } from "./mock-answer.ts";
 import type { ParamPolicy } from "./param-policy.ts";
 import type { RedisAddress } from "./redis-address.ts";
 
@@ -78,22 +80,6 @@ export interface PriceEntry {
   readonly picos: bigint;
 }
 
-/** An answer a `mock_response` deployment gives, without any provider. */
-export interface MockAnswer {
-  /** The pieces a stream is cut into; a unary answer is their concatenation. */
-  readonly chunks: readonly string[];
-  /** Fails instead of answering. */
-  readonly error:
-    | { readonly status: number; readonly message: string; readonly retryAfterMs: number | undefined }
-    | undefined;
-  /** Before the first piece, in milliseconds. */
-  readonly delayMs: number;
-  /** Between pieces, in milliseconds. */
-  readonly chunkDelayMs: number;
-  /** Usage to report; absent: counted from the text. */
-  readonly usage: { readonly inputTokens: number; readonly outputTokens: number } | undefined;
-}
-
 /** What some models can do and others cannot; LiteLLM's names without `supports_`. */
 export type Ability =
   | "function_calling"
@@ -120,6 +106,8 @@ export interface Deployment {
   readonly wire: ProviderWire | undefined;
   /** Whether it takes OpenAI's responses as well. Absent: no. */
   readonly speaksResponses?: boolean;
+  /** Whether its model is asked by nothing but OpenAI's responses. Absent: no. */
+  readonly lacksChat?: boolean;
   /** The model name the provider knows. */
   readonly model: string;
   /** Without a trailing slash, "https://api.openai.com/v1" for instance. */
@@ -154,12 +142,16 @@ export interface Deployment {
   readonly check?: DeploymentCheck;
   /** Which calls it is for, where tags decide. Absent: none. */
   readonly tags?: readonly string[];
+  /** Where it answers: a provider's region, or an area such as "eu". Absent: nobody knows. */
+  readonly region?: string | undefined;
+  /** What whitelists may name in place of its model. Absent: nothing. */
+  readonly accessGroups?: readonly string[];
   /** What its model is for (`model_info.mode`), in LiteLLM's words. Absent: nobody says. */
   readonly mode?: string;
   /** What its model is known not to do. Absent: nothing is known. */
   readonly lacks?: ReadonlySet<Ability>;
   /** More input than this does not fit into its model. Absent: nobody knows, or nobody asks. */
-  readonly contextTokens?: number;
+  readonly contextTokens?: number | undefined;
   /** The only parameters it takes (`supported_openai_params`). Absent: any. */
   readonly takesOnly?: ReadonlySet<string>;
   /** The cap sent upstream when the caller named none and money depends on it. */
@@ -172,21 +164,6 @@ export interface Deployment {
   /** Only where each model behind a `*` has its own price: the deployment's figures, which go before the table's. */
   readonly ownPrices?: readonly PriceEntry[];
   readonly mock: MockAnswer | undefined;
-}
-
-/** Whom an answer is kept for besides the key it was made for: every key that may use the model, those of its team, or none. */
-type CacheSharing = "all" | "team" | "key";
-
-/** How answers are kept, to be given again. */
-export interface AnswerCacheConfig {
-  /** Where; undefined: in the memory of each pod. */
-  readonly redis: RedisAddress | undefined;
-  readonly ttlMs: number;
-  /** Sets answers apart from those of others in the same Redis; "" for none. */
-  readonly namespace: string;
-  /** Whether calls use it that say nothing of it. */
-  readonly isDefaultOn: boolean;
-  readonly sharing: CacheSharing;
 }
 
 /**

@@ -66,6 +66,11 @@ export class RedisCounters implements Counters {
     return this.#connection.isUp;
   }
 
+  /** Requests to Redis that failed or were given up after their time, since the start: what calls may have waited for in vain. */
+  get failures(): number {
+    return this.#connection.failures;
+  }
+
   /** How many pods share these counters, this one included, as last heard; undefined before Redis has ever answered. */
   get livePods(): number | undefined {
     return this.#livePods.known;
@@ -78,7 +83,8 @@ export class RedisCounters implements Counters {
 
   /** Where this pod's board meets the others'. The board is to be closed before these counters. */
   boardStore(halfLifeMs: number): BoardStore {
-    return new RedisBoard({ connection: this.#connection, podId: this.#podId, halfLifeMs });
+    const [connection, podId, pods] = [this.#connection, this.#podId, this.#livePods];
+    return new RedisBoard({ connection, podId, pods, halfLifeMs });
   }
 
   async take(claims: readonly Claim[], alternatives?: Alternatives): Promise<Verdict> {

@@ -136,6 +136,7 @@ export function writePartyGrant({
   budgets,
   models,
   blocked,
+  region,
 }: PartyGrant | ConfiguredGrant): PartyGrantMessage {
   return create(PartyGrantSchema, {
     party: { scope: scopeOf(scope), id },
@@ -143,6 +144,7 @@ export function writePartyGrant({
     budgets: budgets.map(writeBudget),
     models: [...models],
     blocked,
+    region,
   });
 }
 
