@@ -21,7 +21,10 @@ export const messaging: Operation = {
 export const callOperations: ReadonlyMap<string, Operation> = new Map(
   [completing, messaging]
     .concat(
-      ["embeddings", "completions", "moderations", "rerank"].map((name) => ({
+      [
+        ...["embeddings", "completions", "moderations", "rerank", "images/generations"],
+        ...["audio/speech", "audio/transcriptions", "audio/translations"],
+      ].map((name) => ({
         groups: llm,
         paths: [`/v1/${name}`, `/${name}`],
       })),

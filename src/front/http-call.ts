@@ -6,10 +6,10 @@ import { formatUsd } from "../money.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
 import type { AnswerFormat } from "./answer-format.ts";
 import type { CompletionGateway } from "./doors.ts";
-import { sendError, sendJson } from "./http-error.ts";
+import { sendBody, sendError } from "./http-error.ts";
 import { limitHeaders } from "./limit-headers.ts";
 import type { SsePulse } from "./sse-pulse.ts";
-import { SseWriter } from "./sse-writer.ts";
+import { StreamWriter } from "./stream-writer.ts";
 
 export interface HttpCallParts {
   readonly gateway: CompletionGateway;
@@ -21,7 +21,7 @@ export interface HttpCallParts {
   readonly onBug: OnBug;
 }
 
-/** One call: takes the gateway's events and writes them as JSON or as SSE, in the caller's wire. */
+/** One call: takes the gateway's events and writes them whole or as a stream, in the caller's wire. */
 export class HttpCall {
   readonly #parts: HttpCallParts;
   readonly #format: AnswerFormat;
@@ -30,7 +30,7 @@ export class HttpCall {
   readonly #abort = new AbortController();
   readonly #caller: Caller;
   #headers: Record<string, string> = {};
-  #stream: SseWriter | undefined;
+  #stream: StreamWriter | undefined;
   #gone = false;
 
   constructor(
@@ -72,7 +72,9 @@ export class HttpCall {
     }
     if (settled === undefined) throw new GatewayError("internal_error", "The answer has no end.");
     this.#headers["x-litellm-response-cost"] = formatUsd(settled.cost);
-    if (!this.#gone) sendJson(this.#res, 200, settled.raw ?? encoder.end(settled.usage), this.#headers);
+    if (this.#gone) return;
+    const { raw, mediaType = "application/json" } = settled;
+    sendBody(this.#res, { status: 200, mediaType, body: raw ?? encoder.end(settled.usage), headers: this.#headers });
   }
 
   async #answerStream(events: AsyncIterable<CallEvent>): Promise<void> {
@@ -85,7 +87,7 @@ export class HttpCall {
       }
       // Ending the iteration settles the call with what it has used.
       if (this.#gone) return;
-      this.#stream ??= new SseWriter({ ...this.#parts, ping: this.#format.ping, res: this.#res }, this.#headers);
+      this.#stream ??= this.#writer("mediaType" in event ? event.mediaType : undefined);
       if (event.type === "settled") {
         settled = true;
         this.#stream.end(event.raw ?? encoder.end(event.usage));
@@ -97,6 +99,10 @@ export class HttpCall {
       else if (!this.#stream.write(frames) && !(await this.#stream.drained())) return;
     }
     if (!settled) throw new GatewayError("internal_error", "The answer has no end.");
+  }
+
+  #writer(mediaType: string | undefined): StreamWriter {
+    return new StreamWriter({ ...this.#parts, ping: this.#format.ping, res: this.#res, mediaType }, this.#headers);
   }
 
   #accept(event: AcceptedEvent): void {
@@ -121,7 +127,7 @@ export class HttpCall {
     if (error.code === "internal_error") this.#parts.onBug(error.cause ?? error, { requestId, route });
     if (this.#gone) return;
     // After the first byte the status is gone.
-    if (this.#stream !== undefined) this.#stream.end(this.#format.errorFrame(error, requestId));
+    if (this.#stream !== undefined) this.#stream.fail(this.#format.errorFrame(error, requestId));
     else {
       const headers = { ...this.#headers, ...headersOf(error.facts.trail) };
       sendError(this.#res, error, this.#format.error(error, requestId), this.#parts.random, headers);

@@ -6,6 +6,7 @@ import { type FailureHints, failureOfAnswer } from "./failures.ts";
 import type { AnswerHeaders, ProviderAnswer, ProviderHttp } from "./http.ts";
 import type { Provider, ProviderCall } from "./provider.ts";
 
+const anyType = "*/*";
 /** The largest unary answer we hold. */
 const answerBytesMax = 64 * 1024 * 1024;
 
@@ -26,7 +27,12 @@ export interface Question {
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Buffer;
+  /** What the body is. Absent: JSON. */
+  readonly mediaType?: string;
 }
+
+/** How an answer is read. */
+export type Manner = "whole" | "stream";
 
 /** How a provider is asked over HTTP, and how its answers are read. */
 export interface Dialect {
@@ -38,6 +44,8 @@ export interface Dialect {
   askCount?(
     call: ProviderCall,
   ): { readonly question: Question; readonly countIn: (body: Json) => number | undefined } | undefined;
+  /** How an answer is read that need be neither JSON nor of `streamType`. Absent, or undefined: as any other. */
+  mannerOf?(call: ProviderCall, mediaType: string): Manner | undefined;
   reader(call: ProviderCall, headers: AnswerHeaders): AnswerReader;
   /**
    * Reads a unary answer with status 200.
@@ -62,14 +70,14 @@ export class HttpProvider implements Provider {
   }
 
   async *complete(call: ProviderCall): AsyncGenerator<CompletionEvent, void, undefined> {
-    const { request, timeoutMs, signal } = call;
+    const { timeoutMs, signal } = call;
     const dialect = this.#dialect;
     const startedMs = this.#clock.monotonicMs();
-    const { url, headers, body } = await asked(dialect, call);
+    const question = await asked(dialect, call);
     const answer = await this.#http.post({
-      url,
-      headers: { ...headers, ...commonHeaders(call, dialect.streamType) },
-      body,
+      url: question.url,
+      headers: { ...question.headers, ...commonHeaders(call, dialect, question) },
+      body: question.body,
       signal,
       headTimeoutMs: timeoutMs,
       idleTimeoutMs: call.idleTimeoutMs,
@@ -79,12 +87,12 @@ export class HttpProvider implements Provider {
       const said = await answer.readError();
       throw failureOfAnswer(status, headers, said, this.#clock.nowMs(), dialect.hints?.(status, headers, said));
     }
-    const oddity = oddityOf(answer, request.stream ? dialect.streamType : undefined);
-    if (oddity !== undefined) {
+    const manner = mannerOf(answer, call, dialect);
+    if (manner instanceof ProviderFailure) {
       answer.drop();
-      throw oddity;
+      throw manner;
     }
-    if (request.stream) {
+    if (manner === "stream") {
       yield* readStream(dialect.reader(call, answer.headers), answer);
     } else {
       const leftMs = Math.max(0, timeoutMs - (this.#clock.monotonicMs() - startedMs));
@@ -98,7 +106,7 @@ export class HttpProvider implements Provider {
     const { url, headers, body } = asked.question;
     const answer = await this.#http.post({
       ...{ url, body, signal: call.signal },
-      headers: { ...headers, ...commonHeaders(call, this.#dialect.streamType) },
+      headers: { ...headers, ...commonHeaders(call, this.#dialect, asked.question) },
       headTimeoutMs: call.timeoutMs,
       idleTimeoutMs: call.idleTimeoutMs,
     });
@@ -145,10 +153,12 @@ async function* readStream(
 }
 
 /** What every provider is sent. The operator's own headers, which dialects add, go before these. */
-function commonHeaders({ request, traceparent }: ProviderCall, streamType: string): Record<string, string> {
+function commonHeaders(call: ProviderCall, dialect: Dialect, { mediaType }: Question): Record<string, string> {
+  const { request, traceparent } = call;
+  const accept = request.stream ? dialect.streamType : "application/json";
   return {
-    "content-type": "application/json",
-    accept: request.stream ? streamType : "application/json",
+    "content-type": mediaType ?? "application/json",
+    accept: dialect.mannerOf?.(call, anyType) === undefined ? accept : anyType,
     // Frames are passed on as they come; decompressing them would be the caller's work twice.
     "accept-encoding": "identity",
     ...(traceparent !== undefined && { traceparent }),
@@ -156,12 +166,12 @@ function commonHeaders({ request, traceparent }: ProviderCall, streamType: strin
 }
 
 /**
- * What is wrong with the head of an answer with status 200. A page of HTML is some proxy's, not the provider's: nothing was
- * generated, nothing is charged. What speaks JSON has had the model at work.
- *
- * @param streamType undefined: a whole answer is expected, in JSON.
+ * How an answer with status 200 is read by its head, or what is wrong with that. A page of HTML is some proxy's, not the provider's:
+ * nothing was generated, nothing is charged. What speaks JSON has had the model at work.
  */
-function oddityOf(answer: ProviderAnswer, streamType: string | undefined): ProviderFailure | undefined {
+function mannerOf(answer: ProviderAnswer, call: ProviderCall, dialect: Dialect): Manner | ProviderFailure {
+  const streamType = call.request.stream ? dialect.streamType : undefined;
+  const asAsked = call.request.stream ? "stream" : "whole";
   const type = String(answer.headers["content-type"] ?? "");
   const encoding = String(answer.headers["content-encoding"] ?? "identity");
   const billable = type === "" || type.includes("json") || type.includes(streamType ?? "event-stream");
@@ -170,7 +180,9 @@ function oddityOf(answer: ProviderAnswer, streamType: string | undefined): Provi
       billable,
     });
   }
-  if (type === "" || type.includes(streamType ?? "json")) return undefined;
+  if (type === "" || type.includes(streamType ?? "json")) return asAsked;
+  const own = dialect.mannerOf?.(call, type);
+  if (own !== undefined) return own;
   const named = type.split(";")[0]?.slice(0, 100);
   const wanted = streamType === undefined ? "JSON" : "a stream";
   return new ProviderFailure("provider_error", `The provider answered with ${named} instead of ${wanted}.`, {

@@ -4,10 +4,14 @@ import type { Secret } from "../secret.ts";
 import { encodeChatRequest } from "../wires/openai-chat.ts";
 import { answerEvents, type ChatAnswer, readChatAnswer } from "../wires/openai-chat-answer.ts";
 import { ChatStreamReader } from "../wires/openai-chat-stream.ts";
-import { encodeOperation, operationPath, readOperationAnswer } from "../wires/openai-operation.ts";
+import { spokenTokensPerSecond } from "../wires/openai-media.ts";
+import { encodeOperation, operationPath } from "../wires/openai-operation.ts";
+import { OperationStreamReader, readOperationAnswer } from "../wires/openai-operation-answer.ts";
 import { roughTokens } from "../wires/rough-tokens.ts";
+import { SpeechReader } from "../wires/speech-stream.ts";
 import type { EntraTokenStore } from "./entra-token.ts";
-import type { Dialect, Question } from "./http-provider.ts";
+import type { AnswerHeaders } from "./http.ts";
+import type { AnswerReader, Dialect, Manner, Question } from "./http-provider.ts";
 import { openAiHeaders, openAiUrl } from "./openai-address.ts";
 import type { ProviderCall } from "./provider.ts";
 
@@ -21,14 +25,34 @@ export function openAiDialect({ tokens }: { tokens: EntraTokenStore }): Dialect 
       if (identity === undefined) return questionFor(call, deployment.apiKey);
       return tokens.get(identity, signal).then((token) => questionFor(call, token));
     },
-    reader: ({ request }) =>
-      new ChatStreamReader({
-        lane: request.wire === "openai-chat" || request.operation !== "chat" ? "raw" : "neutral",
-        includeUsage: request.includeUsage,
-        choiceCount: request.choiceCount,
-      }),
+    mannerOf,
+    reader: readerFor,
     whole: wholeEvents,
   };
+}
+
+/** Speech is audio; a transcription may be text, and whole where the model makes no streams. */
+function mannerOf({ request }: ProviderCall, mediaType: string): Manner | undefined {
+  switch (request.operation) {
+    case "speech":
+      return /^(audio\/|application\/octet-stream|\*)/.test(mediaType) ? "stream" : undefined;
+    case "transcription":
+    case "translation":
+      return /^text\/html/.test(mediaType) ? undefined : "whole";
+    default:
+      return undefined;
+  }
+}
+
+function readerFor({ request }: ProviderCall, headers: AnswerHeaders): AnswerReader {
+  const { operation, includeUsage, choiceCount } = request;
+  if (operation === "chat" || operation === "text_completion") {
+    const lane = operation === "chat" && request.wire !== "openai-chat" ? "neutral" : "raw";
+    return new ChatStreamReader({ lane, includeUsage, choiceCount });
+  }
+  const mediaType = String(headers["content-type"] ?? "application/octet-stream");
+  if (operation !== "speech" || mediaType.includes("event-stream")) return new OperationStreamReader(operation);
+  return new SpeechReader({ mediaType, outputTokens: (request.pieces?.outputSecond ?? 0) * spokenTokensPerSecond });
 }
 
 function questionFor({ request, deployment, outputTokensMax }: ProviderCall, credential: Secret | undefined): Question {
@@ -36,7 +60,7 @@ function questionFor({ request, deployment, outputTokensMax }: ProviderCall, cre
   const headers = openAiHeaders(deployment, credential);
   if (request.operation !== "chat") {
     const url = openAiUrl(deployment, operationPath(request.operation));
-    return { url, headers, body: encodeOperation(request, { model, outputTokensMax }) };
+    return { url, headers, ...encodeOperation(request, { model, outputTokensMax }) };
   }
   return {
     url: openAiUrl(deployment, "chat/completions"),
@@ -45,12 +69,13 @@ function questionFor({ request, deployment, outputTokensMax }: ProviderCall, cre
   };
 }
 
-function wholeEvents(call: ProviderCall, body: Buffer): readonly CompletionEvent[] {
+function wholeEvents(call: ProviderCall, body: Buffer, headers: AnswerHeaders): readonly CompletionEvent[] {
   const { operation } = call.request;
   if (operation !== "chat") {
-    const answer = readOperationAnswer(operation, body);
+    const mediaType = String(headers["content-type"] ?? "application/json");
+    const answer = readOperationAnswer(operation, body, mediaType);
     if (answer instanceof GatewayError) throw answer;
-    return [{ type: "end", ...answer, raw: body }];
+    return [{ type: "end", ...answer, raw: body, mediaType }];
   }
   const read = readChatAnswer(body);
   if (read instanceof GatewayError) throw read;

@@ -45,7 +45,7 @@ export function decodeMessagesRequest(
   if (fault !== undefined) return fault;
   const repeat = readRepeatWishes(body);
   if (repeat instanceof GatewayError) return repeat;
-  const { tokens: mediaTokens, images: inputImages } = countBlocks(body);
+  const { tokens: mediaTokens, images: image } = countBlocks(body);
   const hasTools = arrayOf(body.tools).length > 0;
   let chat: JsonObject | undefined;
   return {
@@ -58,7 +58,7 @@ export function decodeMessagesRequest(
     outputTokensMax: numberOf(body.max_tokens),
     choiceCount: 1,
     inputTokensMax: bytes.length + mediaTokens + (hasTools ? toolPromptTokensMax : 0),
-    ...(inputImages > 0 && { inputImages }),
+    ...(image > 0 && { pieces: { image } }),
     ...(body.service_tier === "standard_only" && { serviceTier: "default" }),
     endUser: textOf(objectOf(body.metadata)?.user_id),
     tags: readTags(body),

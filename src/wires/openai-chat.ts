@@ -44,7 +44,7 @@ export function decodeChatRequest(bytes: Buffer): CompletionRequest | GatewayErr
   const repeat = readRepeatWishes(body);
   if (repeat instanceof GatewayError) return repeat;
   const stream = body.stream === true;
-  const { mediaTokens, images: inputImages } = countParts(body);
+  const { mediaTokens, images: image } = countParts(body);
   const serviceTier = textOf(body.service_tier);
   return {
     operation: "chat",
@@ -56,7 +56,7 @@ export function decodeChatRequest(bytes: Buffer): CompletionRequest | GatewayErr
     outputTokensMax: smallest(numberOf(body.max_tokens), numberOf(body.max_completion_tokens)),
     choiceCount: numberOf(body.n) ?? 1,
     inputTokensMax: bytes.length + mediaTokens + (arrayOf(body.tools).length > 0 ? toolPromptTokensMax : 0),
-    ...(inputImages > 0 && { inputImages }),
+    ...(image > 0 && { pieces: { image } }),
     ...(serviceTier !== undefined && { serviceTier }),
     endUser: textOf(body.user),
     tags: readTags(body),

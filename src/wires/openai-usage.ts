@@ -47,14 +47,14 @@ function readRareTokens(usage: JsonObject, input: JsonObject | undefined, output
   const cacheWrite1hInputTokens = countOf(written?.ephemeral_1h_input_tokens) ?? 0;
   const audioInputTokens = countOf(input?.audio_tokens) ?? 0;
   const imageInputTokens = countOf(input?.image_tokens) ?? 0;
-  const inputImages = countOf(input?.image_count) ?? 0;
+  const image = countOf(input?.image_count) ?? 0;
   const audioOutputTokens = countOf(output?.audio_tokens) ?? 0;
   const imageOutputTokens = countOf(output?.image_tokens) ?? 0;
   return {
     ...(cacheWrite1hInputTokens > 0 && { cacheWrite1hInputTokens }),
     ...(audioInputTokens > 0 && { audioInputTokens }),
     ...(imageInputTokens > 0 && { imageInputTokens }),
-    ...(inputImages > 0 && { inputImages }),
+    ...(image > 0 && { pieces: { image } }),
     ...(audioOutputTokens > 0 && { audioOutputTokens }),
     ...(imageOutputTokens > 0 && { imageOutputTokens }),
   };
