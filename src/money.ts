@@ -32,13 +32,20 @@ export function usdFromNumber(usd: number): Nanos | undefined {
 export function formatUsd(nanos: Nanos): string {
   const sign = nanos < 0n ? "-" : "";
   const absolute = nanos < 0n ? -nanos : nanos;
-  const fraction = (absolute % nanosPerUsd).toString().padStart(9, "0").replace(/0+$/, "");
-  return `${sign}${absolute / nanosPerUsd}${fraction === "" ? "" : `.${fraction}`}`;
+  const whole = absolute / nanosPerUsd;
+  const rest = Number(absolute % nanosPerUsd);
+  if (rest === 0) return `${sign}${whole}`;
+  const fraction = String(rest).padStart(9, "0");
+  let end = fraction.length;
+  while (fraction[end - 1] === "0") end -= 1;
+  return `${sign}${whole}.${fraction.slice(0, end)}`;
 }
 
 /** The amount as a float, for JSON shapes that demand a number (LiteLLM's). For showing only: never compute with it. */
 export function usdNumber(nanos: Nanos): number {
-  return Number(formatUsd(nanos));
+  const float = Number(nanos);
+  // Of a whole number that a float holds, the quotient is the float nearest to the amount; of others its text has to be asked.
+  return Number.isSafeInteger(float) ? float / 1e9 : Number(formatUsd(nanos));
 }
 
 /** A number without exponent, with as many digits as JavaScript would print. */

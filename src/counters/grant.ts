@@ -1,7 +1,7 @@
 import { bucketWidthMs, correctionOf } from "./claims.ts";
 import type { Claim, Granted, Hold } from "./counters.ts";
+import { type Correction, GivingBack, type GivingsBack } from "./giving-back.ts";
 import type { HeldSlots, Slot } from "./held-slots.ts";
-import type { ScriptBatch, Task } from "./script-batch.ts";
 
 /** A claim and where in its take it is. */
 export interface Place {
@@ -56,55 +56,13 @@ export class Grant {
   }
 }
 
-/** A change to one bucket of a window. */
-interface Correction {
-  readonly key: string;
-  readonly bucket: number;
-  readonly change: number;
-}
-
-/** Gives back. Its end can be awaited, not its success: what is not given back ages out. */
-class GivingBack implements Task {
-  readonly done: Promise<void>;
-  readonly #slots: readonly Slot[];
-  readonly #corrections: readonly Correction[];
-  #resolve: () => void = () => {};
-
-  constructor(parts: { slots: readonly Slot[]; corrections: readonly Correction[] }) {
-    this.#slots = parts.slots;
-    this.#corrections = parts.corrections;
-    this.done = new Promise((resolve) => {
-      this.#resolve = resolve;
-    });
-  }
-
-  encode(keys: string[], args: (string | number)[]): void {
-    for (const { key, bucket, change } of this.#corrections) {
-      keys.push(key);
-      args.push(bucket, change);
-    }
-    for (const { key, holder } of this.#slots) {
-      keys.push(key);
-      args.push(holder, "free");
-    }
-  }
-
-  answer(): void {
-    this.#resolve();
-  }
-
-  fail(): void {
-    this.#resolve();
-  }
-}
-
 /** Keeps what was granted, and gives it back. */
 export class Grants {
-  readonly #releases: ScriptBatch;
+  readonly #givingsBack: GivingsBack;
   readonly #heldSlots: HeldSlots;
 
-  constructor(parts: { releases: ScriptBatch; heldSlots: HeldSlots }) {
-    this.#releases = parts.releases;
+  constructor(parts: { givingsBack: GivingsBack; heldSlots: HeldSlots }) {
+    this.#givingsBack = parts.givingsBack;
     this.#heldSlots = parts.heldSlots;
   }
 
@@ -127,7 +85,7 @@ export class Grants {
 
   /** As if it had never been asked for. */
   async undo(grants: readonly Grant[]): Promise<void> {
-    await Promise.all(grants.map((grant) => this.#giveBack(grant, () => 0, grant.slots())));
+    await Promise.all(grants.map((grant) => this.#giveBack(grant, () => 0, grant.slots(), true)));
   }
 
   /** @param first where in the take its claims begin. */
@@ -147,12 +105,17 @@ export class Grants {
     };
   }
 
-  async #giveBack(grant: Grant, usedOf: (index: number) => number | undefined, slots: readonly Slot[]): Promise<void> {
+  async #giveBack(
+    grant: Grant,
+    usedOf: (index: number) => number | undefined,
+    slots: readonly Slot[],
+    isAwaited = false,
+  ): Promise<void> {
     const corrections = grant.corrections(usedOf);
     if (corrections.length + slots.length === 0) return;
     const givingBack = new GivingBack({ slots, corrections });
     // A slot must be free before the caller has the answer's last byte, or its next call may be refused by another pod.
-    this.#releases.add(grant.shard, givingBack, slots.length > 0);
+    this.#givingsBack.add(grant.shard, givingBack, isAwaited || slots.length > 0);
     await givingBack.done;
   }
 }

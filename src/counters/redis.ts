@@ -5,6 +5,7 @@ import type { BoardStore } from "./board-store.ts";
 import { allFull, checkTake } from "./claims.ts";
 import { Connection, type ConnectionParts, loadScript } from "./connection.ts";
 import type { Alternatives, Claim, Counters, Verdict } from "./counters.ts";
+import { GivingsBack } from "./giving-back.ts";
 import { Grants } from "./grant.ts";
 import { GroupTakes } from "./group-takes.ts";
 import { HeldSlots } from "./held-slots.ts";
@@ -12,8 +13,8 @@ import { LivePods } from "./live-pods.ts";
 import { ScriptBatch } from "./script-batch.ts";
 import { type Decision, Share } from "./share.ts";
 
-const takeScript = loadScript("./take.lua");
-const releaseScript = loadScript("./release.lua", true);
+const takeScript = loadScript(["./give-back.lua", "./take.lua"]);
+const releaseScript = loadScript(["./give-back.lua", "./release.lua"], true);
 const renewScript = loadScript("./renew.lua");
 
 /** How long Redis may take to answer, milliseconds. */
@@ -23,7 +24,8 @@ const defaultTimeoutMs = 50;
  * Counters in Redis, shared by every pod.
  *
  * All claims of a take, and its alternatives, are decided in one script by the server's clock, and all takes of one turn of the
- * event loop travel in one call. In a Redis Cluster see GroupTakes.
+ * event loop travel in one call, with what is to be given back before them: a call costs Redis one script, or less. In a Redis
+ * Cluster see GroupTakes.
  *
  * When an answer is lost, the take may have happened all the same. If the answer still comes, it is given back; if not, windows
  * age out and slots expire.
@@ -31,6 +33,7 @@ const defaultTimeoutMs = 50;
 export class RedisCounters implements Counters {
   readonly #connection: Connection;
   readonly #takes: ScriptBatch;
+  readonly #givingsBack: GivingsBack;
   readonly #grants: Grants;
   readonly #groupTakes: GroupTakes;
   readonly #undoLate = ({ grant }: Decision) => void this.#grants.undo(grant === undefined ? [] : [grant]);
@@ -44,11 +47,13 @@ export class RedisCounters implements Counters {
   constructor(parts: ConnectionParts & { readonly podId: string }) {
     const connection = new Connection(parts);
     this.#connection = connection;
-    this.#takes = new ScriptBatch({ connection, script: takeScript });
     const releases = new ScriptBatch({ connection, script: releaseScript });
+    this.#givingsBack = new GivingsBack({ clock: parts.clock, releases });
+    const ridersTo = (shard: string) => (connection.isUp ? this.#givingsBack.ridersTo(shard) : []);
+    this.#takes = new ScriptBatch({ connection, script: takeScript, ridersTo });
     const renewals = new ScriptBatch({ connection, script: renewScript });
     this.#heldSlots = new HeldSlots({ clock: parts.clock, renewals });
-    this.#grants = new Grants({ releases, heldSlots: this.#heldSlots });
+    this.#grants = new Grants({ givingsBack: this.#givingsBack, heldSlots: this.#heldSlots });
     this.#groupTakes = new GroupTakes({ takes: this.#takes, grants: this.#grants });
     this.#livePods = new LivePods({ ...parts, connection });
     this.#isCluster = parts.address.kind === "cluster";
@@ -104,6 +109,7 @@ export class RedisCounters implements Counters {
 
   async close(): Promise<void> {
     this.#heldSlots.stop();
+    this.#givingsBack.flush();
     await this.#livePods.close();
     // What was asked for in this turn of the event loop is sent at its end.
     await new Promise((resolve) => setImmediate(resolve));

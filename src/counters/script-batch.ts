@@ -9,6 +9,13 @@ export interface Task {
   fail(error: unknown): void;
 }
 
+/** What travels with a call and needs no answer. */
+export interface Rider {
+  encode(keys: string[], args: (string | number)[]): void;
+  answer(): void;
+  fail(): void;
+}
+
 /** A script's reply, read number by number. */
 export class Reply {
   /** The server's time in milliseconds, with which replies to takes begin. */
@@ -39,11 +46,14 @@ const tasksPerCall = 256;
 export class ScriptBatch {
   readonly #connection: Connection;
   readonly #script: Script;
+  readonly #ridersTo: ((shard: string) => readonly Rider[]) | undefined;
   readonly #waiting = new Map<string, Task[]>();
 
-  constructor(parts: { connection: Connection; script: Script }) {
+  /** @param parts.ridersTo what else a call takes along; the script then expects it first, and before its arguments the number of its keys. */
+  constructor(parts: { connection: Connection; script: Script; ridersTo?: (shard: string) => readonly Rider[] }) {
     this.#connection = parts.connection;
     this.#script = parts.script;
+    this.#ridersTo = parts.ridersTo;
   }
 
   /**
@@ -59,22 +69,27 @@ export class ScriptBatch {
   }
 
   #flush(): void {
-    const shards = [...this.#waiting.values()];
+    const shards = [...this.#waiting];
     this.#waiting.clear();
-    for (const tasks of shards) {
+    for (const [shard, tasks] of shards) {
       for (let start = 0; start < tasks.length; start += tasksPerCall) {
-        void this.#send(tasks.slice(start, start + tasksPerCall));
+        void this.#send(tasks.slice(start, start + tasksPerCall), this.#ridersTo?.(shard));
       }
     }
   }
 
-  async #send(tasks: readonly Task[]): Promise<void> {
+  async #send(tasks: readonly Task[], riders: readonly Rider[] | undefined): Promise<void> {
     const keys: string[] = [];
     const args: (string | number)[] = [];
+    if (riders !== undefined) {
+      for (const rider of riders) rider.encode(keys, args);
+      args.unshift(keys.length);
+    }
     for (const task of tasks) task.encode(keys, args);
     const answer = (numbers: unknown, isLate: boolean) => {
       const reply = new Reply(numbers as readonly number[]);
       for (const task of tasks) task.answer(reply, isLate);
+      for (const rider of riders ?? []) rider.answer();
     };
     try {
       answer(
@@ -83,6 +98,7 @@ export class ScriptBatch {
       );
     } catch (error) {
       for (const task of tasks) task.fail(error);
+      for (const rider of riders ?? []) rider.fail();
     }
   }
 }

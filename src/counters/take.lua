@@ -1,6 +1,7 @@
 -- Decides takes in the order given, each all or nothing: its claims, and the first of its alternatives that fits with them.
 --
--- KEYS: one per claim. ARGV: per take the number of its alternatives, then its list of claims and each alternative's. A list is
+-- KEYS: one per thing that is given back before, then one per claim. ARGV: the number of the former, what give-back.lua says of
+-- each, then per take the number of its alternatives, then its list of claims and each alternative's. A list is
 -- the number of its claims, then four per claim:
 --   window: amount, ceiling, windowMs, bucket widthMs
 --   slot:   holder, ceiling, ttlMs, 0
@@ -10,6 +11,11 @@
 --
 -- A window is a hash: bucket number -> amount, s -> sum of all buckets, h -> oldest bucket. A bucket is counted in full until
 -- its youngest entry is older than the window. Slots are a sorted set: holder -> when it expires.
+
+-- How many of KEYS and of ARGV have been read.
+local keys = tonumber(ARGV[1])
+local args = 1 + 2 * keys
+give_back(keys, 1)
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -79,9 +85,6 @@ local function wait_for(meter, amount, ceiling)
   if meter.entries then return slot_wait(meter) end
   return window_wait(meter, meter.used + amount - ceiling)
 end
-
--- How many of KEYS and of ARGV have been read.
-local keys, args = 0, 0
 
 -- Reads a list of claims and counts them at once, so that a second claim on the same key sees the first; what is not granted in
 -- the end is forgotten.

@@ -6,7 +6,7 @@ import { formatUsd } from "../money.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
 import type { AnswerFormat } from "./answer-format.ts";
 import type { CompletionGateway } from "./doors.ts";
-import { sendBody, sendError } from "./http-error.ts";
+import { sendError } from "./http-error.ts";
 import { limitHeaders } from "./limit-headers.ts";
 import type { SsePulse } from "./sse-pulse.ts";
 import { StreamWriter } from "./stream-writer.ts";
@@ -29,7 +29,8 @@ export class HttpCall {
   readonly #request: CompletionRequest;
   readonly #abort = new AbortController();
   readonly #caller: Caller;
-  #headers: Record<string, string> = {};
+  /** Names and values in turn: node writes such a list as it is, and looks at each header of an object twice. */
+  readonly #headers: string[] = [];
   #stream: StreamWriter | undefined;
   #gone = false;
 
@@ -44,6 +45,9 @@ export class HttpCall {
     this.#res = res;
     this.#request = request;
     this.#caller = { ...caller, signal: this.#abort.signal };
+    this.#headers.push("x-request-id", caller.requestId);
+    const { requestIdHeader } = parts.format;
+    if (requestIdHeader !== undefined) this.#headers.push(requestIdHeader, caller.requestId);
   }
 
   /** Makes the call and answers it. Never rejects. */
@@ -71,10 +75,13 @@ export class HttpCall {
       else if (event.type !== "raw") encoder.add(event);
     }
     if (settled === undefined) throw new GatewayError("internal_error", "The answer has no end.");
-    this.#headers["x-litellm-response-cost"] = formatUsd(settled.cost);
     if (this.#gone) return;
     const { raw, mediaType = "application/json" } = settled;
-    sendBody(this.#res, { status: 200, mediaType, body: raw ?? encoder.end(settled.usage), headers: this.#headers });
+    const body = raw ?? encoder.end(settled.usage);
+    this.#headers.push("x-litellm-response-cost", formatUsd(settled.cost));
+    this.#headers.push("content-type", mediaType, "content-length", String(body.length));
+    this.#res.writeHead(200, this.#headers);
+    this.#res.end(body);
   }
 
   async #answerStream(events: AsyncIterable<CallEvent>): Promise<void> {
@@ -106,19 +113,14 @@ export class HttpCall {
   }
 
   #accept(event: AcceptedEvent): void {
-    this.#headers = {
-      "x-litellm-call-id": headerText(event.callId),
-      "x-litellm-model-id": headerText(event.deploymentId),
-      "x-litellm-model-group": headerText(event.modelGroup),
-      ...trailHeaders(event),
-      ...limitHeaders(event.limits, event.modelGroup, this.#format.limitHeader),
-    };
-    if (event.cache !== undefined) {
-      this.#headers["x-litellm-cache-key"] = event.cache.key;
-      this.#headers["x-tollgate-cache"] = event.cache.isHit ? "hit" : "miss";
-      // A stream's head goes out before its cost is known, but for this.
-      if (event.cache.isHit) this.#headers["x-litellm-response-cost"] = "0";
-    }
+    const { callId, deploymentId, modelGroup, limits, cache } = event;
+    this.#headers.push("x-litellm-call-id", headerText(callId));
+    this.#headers.push("x-litellm-model-id", headerText(deploymentId), "x-litellm-model-group", headerText(modelGroup));
+    this.#headers.push(...trailHeaders(event), ...limitHeaders(limits, modelGroup, this.#format.limitHeader));
+    if (cache === undefined) return;
+    this.#headers.push("x-litellm-cache-key", cache.key, "x-tollgate-cache", cache.isHit ? "hit" : "miss");
+    // A stream's head goes out before its cost is known, but for this.
+    if (cache.isHit && this.#request.stream) this.#headers.push("x-litellm-response-cost", "0");
   }
 
   #fail(thrown: unknown): void {
@@ -129,31 +131,38 @@ export class HttpCall {
     // After the first byte the status is gone.
     if (this.#stream !== undefined) this.#stream.fail(this.#format.errorFrame(error, requestId));
     else {
-      const headers = { ...this.#headers, ...headersOf(error.facts.trail) };
+      const headers = objectOf([...this.#headers, ...headersOf(error.facts.trail)]);
       sendError(this.#res, error, this.#format.error(error, requestId), this.#parts.random, headers);
     }
   }
 }
 
 /** How far a call came, in LiteLLM's headers. */
-function trailHeaders(trail: Pick<Trail, "attempts" | "fallbacks" | "timeoutMs">): Record<string, string> {
-  const { attempts, fallbacks, timeoutMs } = trail;
-  return {
-    "x-litellm-attempted-retries": String(Math.max(0, attempts - 1 - fallbacks)),
-    "x-litellm-attempted-fallbacks": String(fallbacks),
-    // As Python writes floats, which LiteLLM's clients may compare with.
-    ...(timeoutMs !== undefined && { "x-litellm-timeout": secondsText(timeoutMs) }),
-  };
+function trailHeaders({
+  attempts,
+  fallbacks,
+  timeoutMs,
+}: Pick<Trail, "attempts" | "fallbacks" | "timeoutMs">): string[] {
+  const headers = ["x-litellm-attempted-retries", String(Math.max(0, attempts - 1 - fallbacks))];
+  headers.push("x-litellm-attempted-fallbacks", String(fallbacks));
+  // As Python writes floats, which LiteLLM's clients may compare with.
+  if (timeoutMs !== undefined) headers.push("x-litellm-timeout", secondsText(timeoutMs));
+  return headers;
 }
 
-function headersOf(trail: Trail | undefined): Record<string, string> {
-  if (trail === undefined) return {};
+function headersOf(trail: Trail | undefined): string[] {
+  if (trail === undefined) return [];
   const { deploymentId, modelGroup } = trail;
-  return {
-    ...trailHeaders(trail),
-    "x-litellm-model-group": headerText(modelGroup),
-    ...(deploymentId !== undefined && { "x-litellm-model-id": headerText(deploymentId) }),
-  };
+  const headers = [...trailHeaders(trail), "x-litellm-model-group", headerText(modelGroup)];
+  if (deploymentId !== undefined) headers.push("x-litellm-model-id", headerText(deploymentId));
+  return headers;
+}
+
+/** Of a header that is there twice the last counts. */
+function objectOf(headers: readonly string[]): Record<string, string> {
+  const object: Record<string, string> = {};
+  for (let index = 0; index < headers.length; index += 2) object[headers[index] ?? ""] = headers[index + 1] ?? "";
+  return object;
 }
 
 function secondsText(ms: number): string {

@@ -22,21 +22,6 @@ export function sendError(
   sendJson(res, error.kind.httpStatus, body, { ...retryHeaders(error, random), ...headers });
 }
 
-/** Answers with a body of whichever type. */
-export function sendBody(
-  res: ServerResponse,
-  answer: {
-    readonly status: number;
-    readonly mediaType: string;
-    readonly body: Buffer;
-    readonly headers: Readonly<Record<string, string>>;
-  },
-): void {
-  const { status, mediaType, body, headers } = answer;
-  res.writeHead(status, { ...headers, "content-type": mediaType, "content-length": String(body.length) });
-  res.end(body);
-}
-
 /** Answers with a JSON text. */
 export function sendJson(
   res: ServerResponse,

@@ -3,11 +3,11 @@ import type { Clock } from "../clock.ts";
 import type { Beating, SsePulse } from "./sse-pulse.ts";
 
 const sseType = "text/event-stream; charset=utf-8";
-const streamHeaders = {
-  "cache-control": "no-cache",
+const streamHeaders = [
+  ...["cache-control", "no-cache"],
   // nginx would gather the stream otherwise.
-  "x-accel-buffering": "no",
-};
+  ...["x-accel-buffering", "no"],
+];
 
 export interface StreamWriterParts {
   readonly res: ServerResponse;
@@ -33,11 +33,12 @@ export class StreamWriter implements Beating {
   // node's own flag is missing from HTTP/2 responses.
   #closed = false;
 
-  constructor(parts: StreamWriterParts, headers: Readonly<Record<string, string>>) {
+  /** @param headers of the answer besides, names and values in turn. */
+  constructor(parts: StreamWriterParts, headers: readonly string[]) {
     this.#parts = parts;
     this.#wroteAtMs = parts.clock.monotonicMs();
     const { res, pulse } = parts;
-    res.writeHead(200, { ...headers, ...streamHeaders, "content-type": parts.mediaType ?? sseType });
+    res.writeHead(200, [...headers, ...streamHeaders, "content-type", parts.mediaType ?? sseType]);
     res.on("drain", () => this.#release(true));
     res.on("close", () => {
       this.#closed = true;

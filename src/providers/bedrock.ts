@@ -7,9 +7,9 @@ import { BedrockStreamReader } from "../wires/bedrock-stream.ts";
 import { isObject, parseJson, textOf } from "../wires/json.ts";
 import type { AwsCredentialStore } from "./aws-credentials.ts";
 import type { FailureHints } from "./failures.ts";
-import type { AnswerHeaders } from "./http.ts";
 import type { Dialect } from "./http-provider.ts";
 import type { ProviderCall } from "./provider.ts";
+import type { AnswerHeaders } from "./provider-answer.ts";
 import { signRequest } from "./sigv4.ts";
 
 /** Amazon Bedrock: any of its models through Converse, signed, or with a key of its own. */

@@ -2,7 +2,7 @@ import { type ErrorCode, ProviderFailure } from "../errors.ts";
 import { phraseCode } from "../wires/complaints.ts";
 import { parseJson } from "../wires/json.ts";
 import { readComplaint } from "../wires/openai-error.ts";
-import type { AnswerHeaders } from "./http.ts";
+import type { AnswerHeaders } from "./provider-answer.ts";
 
 /** Some say with a plain 400 that the operator's account is empty. */
 const accountPhrases = /credit balance is too low|insufficient_quota/i;

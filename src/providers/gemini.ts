@@ -8,9 +8,9 @@ import { GeminiStreamReader, readGeminiAnswer } from "../wires/gemini-stream.ts"
 import { arrayOf, isObject, objectOf, parseJson, textOf } from "../wires/json.ts";
 import type { FailureHints } from "./failures.ts";
 import type { GoogleTokenStore } from "./google-token.ts";
-import type { AnswerHeaders } from "./http.ts";
 import type { Dialect } from "./http-provider.ts";
 import type { ProviderCall } from "./provider.ts";
+import type { AnswerHeaders } from "./provider-answer.ts";
 import { vertexPlace } from "./vertex.ts";
 
 const newId = () => randomUUID().replaceAll("-", "");

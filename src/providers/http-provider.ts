@@ -3,8 +3,9 @@ import type { CompletionEvent, Json } from "../completion.ts";
 import { type GatewayError, ProviderFailure } from "../errors.ts";
 import { parseJson } from "../wires/json.ts";
 import { type FailureHints, failureOfAnswer } from "./failures.ts";
-import type { AnswerHeaders, ProviderAnswer, ProviderHttp } from "./http.ts";
+import type { ProviderHttp } from "./http.ts";
 import type { Provider, ProviderCall } from "./provider.ts";
+import type { AnswerHeaders, ProviderAnswer } from "./provider-answer.ts";
 
 const anyType = "*/*";
 /** The largest unary answer we hold. */
@@ -96,7 +97,8 @@ export class HttpProvider implements Provider {
       yield* readStream(dialect.reader(call, answer.headers), answer);
     } else {
       const leftMs = Math.max(0, timeoutMs - (this.#clock.monotonicMs() - startedMs));
-      yield* dialect.whole(call, await answer.read(answerBytesMax, leftMs), answer.headers);
+      const body = await answer.read(answerBytesMax, leftMs);
+      for (const event of dialect.whole(call, body, answer.headers)) yield event;
     }
   }
 
@@ -132,19 +134,19 @@ async function* readStream(
   reader: AnswerReader,
   answer: ProviderAnswer,
 ): AsyncGenerator<CompletionEvent, void, undefined> {
-  const nextPiece = answer.pieces();
   let whole = false;
   try {
-    for (let piece = await nextPiece(); piece !== undefined; piece = await nextPiece()) {
-      yield* reader.push(piece);
+    for (let piece = await answer.next(); piece !== undefined; piece = await answer.next()) {
+      // Not `yield*`: that would make a promise of its own for each event.
+      for (const event of reader.push(piece)) yield event;
       // Not read on: a provider may hold the connection open after its last word.
       if (reader.over) break;
     }
     const last = reader.end();
     // Told before the events are out: whoever has the last of them does not come back.
     whole = reader.failure === undefined;
-    if (whole) answer.finish(nextPiece);
-    yield* last;
+    if (whole) answer.finish();
+    for (const event of last) yield event;
     if (reader.failure !== undefined) throw reader.failure;
   } finally {
     // A reader that went away cuts the upstream connection, so that the provider stops generating.

@@ -10,10 +10,10 @@ import { OperationStreamReader, readOperationAnswer } from "../wires/openai-oper
 import { roughTokens } from "../wires/rough-tokens.ts";
 import { SpeechReader } from "../wires/speech-stream.ts";
 import type { EntraTokenStore } from "./entra-token.ts";
-import type { AnswerHeaders } from "./http.ts";
 import type { AnswerReader, Dialect, Manner, Question } from "./http-provider.ts";
 import { openAiHeaders, openAiUrl } from "./openai-address.ts";
 import type { ProviderCall } from "./provider.ts";
+import type { AnswerHeaders } from "./provider-answer.ts";
 
 /** Any server that speaks OpenAI's chat completions. Bytes pass through when the caller speaks them too. */
 export function openAiDialect({ tokens }: { tokens: EntraTokenStore }): Dialect {

@@ -4,6 +4,7 @@
  * figures to `bench.json`.
  *
  *   --rounds 5 --seconds 5 --lane "governed, 1 KB"
+ *   --profile DIRECTORY   V8's CPU profiles of the programs, written when they end; what is measured then is slower
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -25,6 +26,7 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "5" },
     seconds: { type: "string", default: "5" },
     lane: { type: "string" },
+    profile: { type: "string" },
   },
 });
 const [rounds, forMs] = [Number(values.rounds), Number(values.seconds) * 1000];
@@ -156,8 +158,11 @@ async function startSidecar(
       api_key: sk-upstream
       input_cost_per_token: 0.000001
       output_cost_per_token: 0.000002`;
-  const stack = await Stack.start({ sidecars: 1, models });
-  cleanUps.push(() => stack.close());
+  const profiling = { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${values.profile}` };
+  const stack = await Stack.start({ sidecars: 1, models, env: values.profile === undefined ? {} : profiling });
+  cleanUps.push(() => stack.close().catch((error) => values.profile ?? Promise.reject(error)));
+  // A profile is written by a program that ends of itself.
+  if (values.profile !== undefined) cleanUps.push(() => stack.sidecars[0]?.process.kill("SIGTERM"));
   pin(stack.keyService.pid, loadCore);
   const [sidecar] = stack.sidecars;
   if (sidecar === undefined) throw new Error("there is no sidecar");

@@ -7,10 +7,10 @@ import { bucketWidthMs } from "../../src/counters/claims.ts";
 import { testRedis } from "../redis.ts";
 
 /** The script as it is, but for where it reads the time. */
-const script = readFileSync(new URL("../../src/counters/take.lua", import.meta.url), "utf8").replace(
-  "redis.call('TIME')",
-  "redis.call('HMGET', 'clock', 's', 'us')",
-);
+const script = ["give-back", "take"]
+  .map((name) => readFileSync(new URL(`../../src/counters/${name}.lua`, import.meta.url), "utf8"))
+  .join("\n")
+  .replace("redis.call('TIME')", "redis.call('HMGET', 'clock', 's', 'us')");
 const startMs = 1_800_000_000_000;
 const ceiling = 8;
 let redis: Redis;
@@ -31,7 +31,7 @@ interface Answer {
 /** Takes from a window when Redis's clock shows `atMs`. */
 async function take(ask: { key: string; atMs: number; amount: number; windowMs: number }): Promise<Answer> {
   await redis.hset("clock", { s: Math.floor(ask.atMs / 1000), us: (ask.atMs % 1000) * 1000 + 999 });
-  const args = [0, 1, ask.amount, ceiling, ask.windowMs, bucketWidthMs(ask.windowMs)];
+  const args = [0, 0, 1, ask.amount, ceiling, ask.windowMs, bucketWidthMs(ask.windowMs)];
   const reply = (await redis.eval(script, 1, ask.key, ...args)) as [number, number, number, number];
   assert.equal(reply[0], ask.atMs);
   return { isGranted: reply[1] === 0, retryAfterMs: reply[2], remaining: reply[3] };
