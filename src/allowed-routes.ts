@@ -17,6 +17,10 @@ export const messaging: Operation = {
   groups: [...llm, "anthropic_routes"],
   paths: ["/v1/messages", "/anthropic/v1/messages"],
 };
+/** What does the same by gRPC. */
+const methods: Readonly<Record<string, readonly string[]>> = {
+  embeddings: ["/tollgate.completion.v1.CompletionService/Embed"],
+};
 /** By the route as the door names it. */
 export const callOperations: ReadonlyMap<string, Operation> = new Map(
   [completing, messaging]
@@ -26,10 +30,10 @@ export const callOperations: ReadonlyMap<string, Operation> = new Map(
         ...["audio/speech", "audio/transcriptions", "audio/translations"],
       ].map((name) => ({
         groups: llm,
-        paths: [`/v1/${name}`, `/${name}`],
+        paths: [`/v1/${name}`, `/${name}`, ...(methods[name] ?? [])],
       })),
     )
-    .map((operation) => [operation.paths[0] ?? "", operation]),
+    .flatMap((operation) => operation.paths.map((path) => [path, operation] as const)),
 );
 export const listingModels: Operation = { groups: llm, paths: ["/v1/models", "/models"] };
 

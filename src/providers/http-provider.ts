@@ -32,6 +32,15 @@ export interface Question {
   readonly mediaType?: string;
 }
 
+/** How many tokens an input has. */
+export interface CountQuestion {
+  readonly question: Question;
+  /** What the answer says. */
+  readonly countIn: (body: Json) => number | undefined;
+  /** Whether there are models that it is not answered for: a refusal then says nothing of the input. */
+  readonly mayBeUnable?: true;
+}
+
 /** How an answer is read. */
 export type Manner = "whole" | "stream";
 
@@ -41,10 +50,8 @@ export interface Dialect {
   readonly streamType: string;
   /** @throws ProviderFailure for what the provider cannot be asked. */
   ask(call: ProviderCall): Question | Promise<Question>;
-  /** Asks how many tokens the input has; absent: this provider cannot be asked. */
-  askCount?(
-    call: ProviderCall,
-  ): { readonly question: Question; readonly countIn: (body: Json) => number | undefined } | undefined;
+  /** Asks how many tokens the input has; absent, or undefined: this provider cannot be asked. */
+  askCount?(call: ProviderCall): CountQuestion | undefined | Promise<CountQuestion | undefined>;
   /** How an answer is read that need be neither JSON nor of `streamType`. Absent, or undefined: as any other. */
   mannerOf?(call: ProviderCall, mediaType: string): Manner | undefined;
   reader(call: ProviderCall, headers: AnswerHeaders): AnswerReader;
@@ -103,7 +110,7 @@ export class HttpProvider implements Provider {
   }
 
   async countTokens(call: ProviderCall): Promise<number | undefined> {
-    const asked = this.#dialect.askCount?.(call);
+    const asked = await this.#dialect.askCount?.(call);
     if (asked === undefined) return undefined;
     const { url, headers, body } = asked.question;
     const answer = await this.#http.post({
@@ -113,7 +120,9 @@ export class HttpProvider implements Provider {
       idleTimeoutMs: call.idleTimeoutMs,
     });
     if (answer.status !== 200) {
-      throw failureOfAnswer(answer.status, answer.headers, await answer.readError(), this.#clock.nowMs());
+      const failure = failureOfAnswer(answer.status, answer.headers, await answer.readError(), this.#clock.nowMs());
+      if (asked.mayBeUnable && failure.kind.blame === "caller") return undefined;
+      throw failure;
     }
     return asked.countIn(parseJson((await answer.read(answerBytesMax, call.timeoutMs)).toString()) ?? null);
   }

@@ -13,9 +13,6 @@ const waitingBytesMax = 64 * 1024;
 /** An answer's headers, names in lower case. */
 export type AnswerHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
-/** Gives the next piece of a body, undefined at its end. @throws ProviderFailure when the body breaks off. */
-export type NextPiece = () => Promise<Buffer | undefined>;
-
 interface Waiting<Value> {
   resolve(value: Value): void;
   reject(failure: ProviderFailure): void;
