@@ -1,6 +1,7 @@
 /** OpenAI's `usage`, both ways. */
 
 import type { Json, JsonObject, Usage } from "../completion.ts";
+import { serverTools } from "./anthropic-usage.ts";
 import { countOf, objectOf, textOf } from "./json.ts";
 
 /**
@@ -83,6 +84,7 @@ export function usageFields(usage: Usage): JsonObject {
       reasoning_tokens: usage.reasoningOutputTokens,
       ...(usage.audioOutputTokens !== undefined && { audio_tokens: usage.audioOutputTokens }),
     },
+    ...serverTools(usage),
     ...(read > 0 && { cache_read_input_tokens: read }),
     ...(written > 0 && { cache_creation_input_tokens: written }),
   };
