@@ -1,4 +1,4 @@
-import { type Config, type ConfigReading, type Fault, readConfigFile, remarkText, systemClock } from "../src/index.ts";
+import { type Config, ConfigReading, type Fault, readConfigFile, remarkText, systemClock } from "../src/index.ts";
 import { type Settings, SettingsError } from "./settings.ts";
 
 /** A configuration, and the file it was compiled from. */
@@ -20,7 +20,7 @@ export async function readConfig(settings: Settings): Promise<FileConfig> {
     );
   }
   const reading = await readConfigFile({ file: settings.configPath, env: settings.env });
-  if (isFaults(reading)) throw faulty(reading);
+  if (!(reading instanceof ConfigReading)) throw faulty(reading);
   const result = await reading.compile({ nowMs: systemClock.nowMs() });
   if (!result.ok) throw faulty(result.faults);
   for (const notice of result.config.notices) process.stderr.write(`tollgate: ${remarkText(notice)}\n`);
@@ -34,10 +34,6 @@ export async function readConfig(settings: Settings): Promise<FileConfig> {
     storesModels: result.config.storesModels ?? settings.storesModels,
     reading,
   };
-}
-
-function isFaults(read: ConfigReading | readonly Fault[]): read is readonly Fault[] {
-  return Array.isArray(read);
 }
 
 function faulty(faults: readonly Fault[]): SettingsError {

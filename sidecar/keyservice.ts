@@ -1,8 +1,11 @@
 import { hash } from "node:crypto";
 import {
   type AlertRouting,
+  buildInfo,
   type ConfigReading,
   type KeyRules,
+  Metrics,
+  processMetrics,
   type Secret,
   systemClock,
   systemRandom,
@@ -12,6 +15,7 @@ import { alertTargets } from "./alert-settings.ts";
 import { readConfig } from "./config-file.ts";
 import { createLogger } from "./logger.ts";
 import { type Settings, SettingsError } from "./settings.ts";
+import { version } from "./version.ts";
 
 const encryptionKeyCharsMin = 16;
 
@@ -46,6 +50,8 @@ export async function startKeyServiceProgram(
   const { targets, faults } = alertTargets(alerting, settings.alertSinks);
   if (faults.length > 0) throw new SettingsError(faults.join("\n"));
   const logger = createLogger(settings.logLevel, { service: "tollgate-keyservice" });
+  const metrics = new Metrics();
+  metrics.add(buildInfo(version), ...processMetrics());
   return createKeyService({
     ...facts,
     ...{ fileModels: reading, keyRules },
@@ -59,6 +65,7 @@ export async function startKeyServiceProgram(
     graceMs: settings.graceMs,
     clock: systemClock,
     random: systemRandom,
+    metrics,
     log: (level, message, facts) => logger[level](facts ?? {}, message),
   });
 }

@@ -1,3 +1,4 @@
+import { enableCompileCache, flushCompileCache } from "node:module";
 import { hostname } from "node:os";
 import { parseArgs } from "node:util";
 import { readSettings, type Settings, SettingsError } from "./settings.ts";
@@ -9,6 +10,7 @@ const usage = `tollgate: a per-pod LLM gateway whose budgets and limits hold exa
   tollgate sidecar [--config FILE]     the gateway of one pod (KEYSERVICE_URL)
   tollgate reencrypt [--config FILE]   puts stored secrets under the newest of TOLLGATE_ENCRYPTION_KEYS
   tollgate check FILE [--json]         what a configuration compiles to; exits 0 or 64
+  tollgate health sidecar|keyservice   whether the one on this machine can be used; exits 0 or 1, for health checks of containers
   tollgate explain MODEL               where a sidecar would try a call, and why not elsewhere; \`tollgate explain --help\`
   tollgate version
 
@@ -25,6 +27,8 @@ const exitSoftware = 70;
 
 /** A program that runs until it is told to stop. */
 export interface Program {
+  /** Reads its files again; at SIGHUP. */
+  reload?(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -57,6 +61,10 @@ async function main(argv: readonly string[]): Promise<number> {
     const settings = () => readSettings(process.env, hostname());
     return explain(args, { stdout: process.stdout, stderr: process.stderr, settings });
   }
+  if (command === "health") {
+    const { health } = await import("./health.ts");
+    return health(args, { settings: readSettings(process.env, hostname()), stdout: process.stdout });
+  }
   if (command === "version" || command === "--version") {
     process.stdout.write(`tollgate ${(await import("./version.ts")).version}\n`);
     return 0;
@@ -72,6 +80,10 @@ async function main(argv: readonly string[]): Promise<number> {
   const stopped = stopSignal(settings.env.npm_lifecycle_event !== undefined);
   const start = await load();
   const program = await start(settings);
+  // At its end a program may not be asked any more.
+  flushCompileCache();
+  // Where nothing can be reloaded, as in `up`, SIGHUP is what it is everywhere: the terminal has gone.
+  if (program.reload !== undefined) process.on("SIGHUP", () => void program.reload?.());
   await stopped;
   await program.close();
   return 0;
@@ -107,6 +119,9 @@ function stopSignal(startedByNpm: boolean): Promise<void> {
     process.on("SIGINT", onSignal);
   });
 }
+
+// Half of a start is compiling what was compiled at the last; where nothing can be kept (NODE_COMPILE_CACHE says where), it is done again.
+enableCompileCache();
 
 // `tollgate check FILE | head` closes the pipe early, which is no failure.
 process.stdout.on("error", () => process.exit(0));

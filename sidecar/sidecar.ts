@@ -2,18 +2,24 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import {
+  buildInfo,
+  CallCells,
   Closers,
+  callMetrics,
   createAdminHandler,
   createGateway,
   createTracing,
   LiveTelemetry,
+  litellmMetrics,
   Metrics,
   openDataPort,
+  processMetrics,
   type RunningGateway,
   systemClock,
   systemRandom,
 } from "../src/index.ts";
 import { type FileConfig, readConfig } from "./config-file.ts";
+import { ConfigWatch } from "./config-watch.ts";
 import { createLogger } from "./logger.ts";
 import type { Settings } from "./settings.ts";
 import { version } from "./version.ts";
@@ -23,6 +29,8 @@ export interface Sidecar {
   readonly host: string;
   readonly port: number;
   readonly adminPort: number;
+  /** Reads the configuration now. */
+  reload(): Promise<void>;
   /** Refuses new calls, lets those in flight finish, books everything, returns leased money. */
   close(): Promise<void>;
 }
@@ -55,12 +63,14 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
     };
     const tracing = await createTracing(settings.env, resource, (message) => logger.warn(message));
     if (tracing !== undefined) closers.add("tracing", () => tracing.close());
+    const cells = new CallCells();
     const metrics = new Metrics();
+    metrics.add(buildInfo(version), ...callMetrics(cells), ...litellmMetrics(cells), ...processMetrics());
     const telemetry = new LiveTelemetry({
       tracer: tracing?.tracer,
       forwardTraceparent: config.forwardTraceparent,
       clock: systemClock,
-      ...{ metrics, logger },
+      ...{ cells, logger },
     });
     const running = createGateway({
       keyService: { url: settings.keyserviceUrl, token: settings.keyserviceToken ?? config.masterKey },
@@ -71,6 +81,9 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       reading: config.reading,
     });
     closers.add("gateway", () => running.close(settings.graceMs));
+    const watch = new ConfigWatch({ settings, reading: config.reading, gateway: running, clock: systemClock });
+    await watch.start();
+    closers.add("configuration", () => watch.close());
     let draining = false;
     const admin = await openAdminPort(settings, running, metrics, () => draining);
     closers.add("admin port", () => admin.close());
@@ -78,6 +91,7 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       ...settings,
       ...{ gateway: running.gateway, explainer: running.explainer, answers: running.answers },
       ...{ masterKey: config.masterKey, healthReport: running.healthReport },
+      storedResponses: running.storedResponses,
       clock: systemClock,
       random: systemRandom,
       version,
@@ -90,7 +104,11 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       return data.close(settings.graceMs);
     });
     logger.info({ host: data.host, port: data.port, adminPort: admin.port }, "sidecar listens");
-    return { host: data.host, port: data.port, adminPort: admin.port, close: () => closers.close(onCloseError) };
+    return {
+      ...{ host: data.host, port: data.port, adminPort: admin.port },
+      reload: () => watch.reload(),
+      close: () => closers.close(onCloseError),
+    };
   } catch (error) {
     await closers.close(onCloseError);
     throw error;
@@ -110,7 +128,7 @@ async function openAdminPort(
         ready: running.ready() && !draining(),
         checks: running.checks(),
       }),
-      metrics: async () => ({ contentType: metrics.registry.contentType, text: await metrics.registry.metrics() }),
+      metrics: (accept) => metrics.expose(accept),
     }),
   );
   server.listen(settings.adminPort, settings.adminHost);

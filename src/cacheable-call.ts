@@ -4,6 +4,7 @@ import type { CacheTerms } from "./cache/cache-terms.ts";
 import type { Caller } from "./completion.ts";
 import type { Grant } from "./keys/authority.ts";
 import type { Itinerary } from "./routing/itinerary.ts";
+import type { CallTrace } from "./telemetry/telemetry.ts";
 
 /** A call that was let through, as the cache sees it. */
 export function cacheableCall(call: {
@@ -13,6 +14,7 @@ export function cacheableCall(call: {
   readonly grant: Grant;
   readonly itinerary: Itinerary;
   readonly ticket: Ticket;
+  readonly trace: Pick<CallTrace, "identify">;
 }): AdmittedCall {
   const { terms, callId, grant, itinerary, ticket } = call;
   const { route, names, ask } = itinerary;
@@ -30,6 +32,7 @@ export function cacheableCall(call: {
       const former = { id, model: "", provider: "", price: undefined };
       ticket.giveAgain({ ...again, deployment: deployments.find((deployment) => deployment.id === id) ?? former });
       ticket.close();
+      call.trace.identify({ cacheHit: true });
     },
   };
 }

@@ -3,7 +3,10 @@
 import type { Nanos } from "./money.ts";
 
 /** A format on the network: how a request and its answer are written. Each has one codec, in `wires/`. */
-export type Wire = "openai-chat" | "anthropic-messages" | "gemini" | "bedrock-converse";
+export type Wire = ProviderWire | "openai-responses";
+
+/** A wire by which providers are spoken to. That of OpenAI's responses is one more at servers that speak its chat. */
+export type ProviderWire = "openai-chat" | "anthropic-messages" | "gemini" | "bedrock-converse";
 
 /** What is asked of a model, by its name in OpenTelemetry where it has one there. */
 export type Operation = "chat" | PlainOperation;
@@ -123,6 +126,10 @@ export interface CompletionRequest {
   readonly tags: readonly string[];
   /** Absent: everything as configured. */
   readonly repeat?: RepeatWishes;
+  /** The stored answer it goes on with (`previous_response_id`), as its caller names it. */
+  readonly previousResponse?: string;
+  /** Whether the provider is to keep the answer, so that its caller can come back to it. */
+  readonly isStored?: boolean;
   /** Of the caller's headers those that belong to a wire and may reach a provider that speaks it; names in lower case. */
   readonly wireHeaders?: Readonly<Record<string, string>>;
   /**
@@ -131,6 +138,16 @@ export interface CompletionRequest {
    * beside `reasoning_effort`. Nobody changes it: several attempts read it.
    */
   chat(): JsonObject;
+  /** What of the body the neutral form has no word for; absent: nothing. */
+  unsayable?(): readonly Unsayable[];
+}
+
+/** A part of a body that only its own wire has a word for. */
+export interface Unsayable {
+  /** A member's name, or the place of an item in one: "tools[1]". */
+  readonly param: string;
+  /** Whether it is part of what was said: then it cannot be left out. */
+  readonly isContent: boolean;
 }
 
 /** What a call consumed. Details are parts of the two totals, never on top of them. */

@@ -6,11 +6,12 @@ import type { AnswerStore } from "./cache/answer-store.ts";
 import { MemoryAnswers } from "./cache/memory-answers.ts";
 import { RedisAnswers } from "./cache/redis-answers.ts";
 import type { Clock, Random } from "./clock.ts";
-import type { Config, Notice } from "./config/config.ts";
+import type { Config, Fault, Notice } from "./config/config.ts";
 import { LiveConfig, type Outcome } from "./config/live-config.ts";
 import type { ConfigReading } from "./config/load.ts";
 import { priceBehindWildcard } from "./config/prices.ts";
 import { remarkText } from "./config/remarks.ts";
+import { changedAtRestart } from "./config/restart-settings.ts";
 import { Board } from "./counters/board.ts";
 import { MemoryBoard } from "./counters/board-memory.ts";
 import { type BoardStore, boardHalfLifeMs } from "./counters/board-store.ts";
@@ -31,15 +32,18 @@ import { Shipper } from "./keys/shipper.ts";
 import { SpentBudgets } from "./keys/spent-budgets.ts";
 import { Closers } from "./lifecycle.ts";
 import { usdNumber } from "./money.ts";
+import { observePod } from "./pod-metrics.ts";
 import { ProviderHttp } from "./providers/http.ts";
 import { ProviderSet } from "./providers/provider-set.ts";
+import { ResponseIds } from "./response-ids.ts";
 import { Health } from "./routing/health.ts";
 import { HealthChecks } from "./routing/health-checks.ts";
 import { HealthReport } from "./routing/health-report.ts";
 import { Router } from "./routing/router.ts";
 import { Snapshots } from "./routing/snapshots.ts";
 import { TokenCounter } from "./routing/token-counter.ts";
-import type { Secret } from "./secret.ts";
+import { Secret } from "./secret.ts";
+import { StoredResponses } from "./stored-responses.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { Telemetry } from "./telemetry/telemetry.ts";
 
@@ -66,6 +70,8 @@ export interface GatewayOptions {
 export interface RunningGateway {
   readonly gateway: Gateway;
   readonly explainer: Explainer;
+  /** Responses that providers keep. */
+  readonly storedResponses: StoredResponses;
   /** What is known of the deployments. */
   readonly healthReport: HealthReport;
   /** Undefined: no answers are kept. */
@@ -74,9 +80,10 @@ export interface RunningGateway {
   readonly ready: () => boolean;
   /**
    * Puts a file that was read anew into force, with the database's models. Calls under way keep what they began with; a file
-   * with a fault changes nothing, and is logged. Models, aliases and retries change; other settings want a restart.
+   * with a fault, or the faults of one that could not be read, change nothing, and are logged. Models, aliases and the router's settings
+   * change; the log says which changed settings want a restart.
    */
-  reload(reading: ConfigReading): Promise<void>;
+  reload(read: ConfigReading | readonly Fault[]): Promise<void>;
   /** Every part and its state in a word, for people. */
   readonly checks: () => Readonly<Record<string, string>>;
   /** Books what is recorded, returns all money, closes everything. Calls in flight should be over. */
@@ -136,12 +143,19 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   const http = new ProviderHttp({ clock });
   const providers = new ProviderSet({ http, clock });
   const cache = createAnswerCache(options);
+  const unpriced = new Map<string, number>();
+  metrics.counters(
+    "tollgate_unpriced_model_requests_total",
+    "Calls to models nobody knows the price of: refused to keys with a budget, or booked at $0.",
+    "model",
+    () => Object.fromEntries(unpriced),
+  );
   const admission = new Admission({
     ...{ decisions, leases, overdraft, spent, journal, counters, clock },
     isClosedAlone: alone.mode === "closed",
     unpricedModels: config.unpricedModels,
     ...{ countedTokens: config.countedTokens, tagBudgets: config.tagBudgets },
-    countUnpriced: (model) => metrics.unpriced.inc({ model }),
+    countUnpriced: (model) => unpriced.set(model, (unpriced.get(model) ?? 0) + 1),
   });
   const checks =
     config.healthChecks &&
@@ -149,17 +163,27 @@ export function createGateway(options: GatewayOptions): RunningGateway {
       ...{ rules: config.healthChecks, snapshots, health, counters, telemetry, clock, random },
       providerOf: (deployment) => providers.of(deployment),
     });
+  const responseIds = new ResponseIds({ secret: options.keyService.token ?? new Secret(newId()) });
   const gateway = new Gateway({
     ...{ admission, snapshots, health, board, tokenCounter },
     providerOf: (deployment) => providers.of(deployment),
-    newCallId: newId,
+    ...{ responseIds, newCallId: newId },
     ...{ cache, telemetry, clock, random },
   });
   leases.adopt(journal.formerLeases);
   shipper.start();
   decisions.start();
   checks?.start();
-  observe(metrics, { journal, leases, decisions, redis });
+  observePod(metrics, {
+    journal,
+    shipper,
+    leases,
+    decisions,
+    redis,
+    snapshots,
+    health,
+    keyStaleMs: options.keyStaleMs,
+  });
   metrics.gauge("tollgate_queue_length", "Calls that wait for a deployment with room.", () => gateway.waiting);
   if (overdraft !== undefined) {
     metrics.gauge("tollgate_overdraft_used_usd", "Spent or held without a lease and not in the books yet.", () =>
@@ -168,11 +192,15 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   }
   return {
     gateway,
+    storedResponses: new StoredResponses({
+      ...{ admission, snapshots, responseIds },
+      providerOf: (deployment) => providers.of(deployment),
+    }),
     explainer: new Explainer({ admission, snapshots, tokenCounter, clock, random }),
     healthReport: new HealthReport({ snapshots, health, checks }),
     answers: cache?.store,
     ready: () => decisions.ready && models.isSettled,
-    reload: (reading) => live.reload(reading),
+    reload: (read) => live.reload(read),
     checks: () => ({
       keyservice: decisions.connected ? "connected" : "away",
       journal: `${journal.stats().pending} records to book`,
@@ -240,7 +268,7 @@ function createAnswerCache(options: GatewayOptions): AnswerCache | undefined {
 
 /** Logs and counts what becomes of changes to the configuration. */
 function createLiveConfig(
-  { reading, clock, telemetry, metrics }: GatewayOptions,
+  { config: first, reading, clock, telemetry, metrics }: GatewayOptions,
   apply: (config: Config) => void,
 ): LiveConfig {
   let successful = true;
@@ -262,6 +290,9 @@ function createLiveConfig(
     }
     const digest = outcome.config.digest.slice(0, 12);
     telemetry.log("info", "A new configuration is in force.", { digest, notices: texts(outcome.notices) });
+    const settings = changedAtRestart(first, outcome.config);
+    if (settings.length > 0)
+      telemetry.log("warn", "Some settings that were changed are in force after a restart only.", { settings });
   };
   const live = new LiveConfig({ reading, clock, apply, onChange });
   metrics.gauge(
@@ -311,44 +342,4 @@ async function close(parts: Parts, graceMs: number): Promise<void> {
   closers.add("health checks", () => parts.checks?.close());
   closers.add("providers", () => parts.http.close());
   await closers.close((name, error) => parts.telemetry.log("warn", "A part failed to close.", { part: name, error }));
-}
-
-function observe(
-  metrics: Metrics,
-  parts: Pick<Parts, "journal" | "leases" | "decisions"> & { readonly redis: RedisCounters | undefined },
-): void {
-  const { journal, leases, decisions, redis } = parts;
-  metrics.gauge(
-    "tollgate_usage_wal_pending",
-    "Records the KeyService has not confirmed.",
-    () => journal.stats().pending,
-  );
-  metrics.gauge(
-    "tollgate_usage_wal_oldest_seconds",
-    "How long ago the oldest unconfirmed record ended.",
-    () => journal.stats().oldestAgeMs / 1000,
-  );
-  metrics.gauge("tollgate_usage_wal_bytes", "Size of the journal on disk.", () => journal.stats().bytes);
-  metrics.gauge(
-    "tollgate_usage_wal_failures",
-    "Journal writes that failed since the start.",
-    () => journal.stats().failures,
-  );
-  metrics.gauge(
-    "tollgate_usage_wal_damaged",
-    "Stretches of the journal that could not be read since the start; each is in the log.",
-    () => journal.stats().damaged,
-  );
-  metrics.gauge("tollgate_leases", "Leases this pod holds.", () => leases.stats().leases);
-  metrics.gauge("tollgate_lease_room_usd", "Money lent to this pod and free.", () => usdNumber(leases.stats().room));
-  metrics.gauge("tollgate_lease_reserved_usd", "Money reserved by calls in flight.", () =>
-    usdNumber(leases.stats().reserved),
-  );
-  metrics.gauge("tollgate_keyservice_connected", "Whether changes are being pushed to this pod.", () =>
-    decisions.connected ? 1 : 0,
-  );
-  metrics.gauges("tollgate_dependency_up", "Whether what this pod depends on answers.", "dep", () => ({
-    keyservice: decisions.connected ? 1 : 0,
-    ...(redis === undefined ? {} : { redis: redis.isUp ? 1 : 0 }),
-  }));
 }

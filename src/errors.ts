@@ -49,6 +49,7 @@ export const errorTable = {
   team_member_permission_error: { httpStatus: 401, rpcCode: RpcCode.permissionDenied, type: "team_member_permission_error", retry: false, blame: "caller", meaning: "Administration: a member of the team without the permission for this." },
   model_not_allowed: { httpStatus: 403, rpcCode: RpcCode.permissionDenied, type: "key_model_access_denied", retry: false, blame: "caller", meaning: "The key's whitelist does not have the model, or no deployment has the call's tags." },
   model_not_found: { httpStatus: 404, rpcCode: RpcCode.notFound, type: "invalid_request_error", retry: false, blame: "caller", meaning: "The configuration has no such model." },
+  response_not_found: { httpStatus: 404, rpcCode: RpcCode.notFound, type: "invalid_request_error", retry: false, blame: "caller", meaning: "There is no such stored response, or it is another team's." },
   not_found: { httpStatus: 404, rpcCode: RpcCode.notFound, type: "not_found_error", retry: false, blame: "caller", meaning: "Administration: the named thing does not exist." },
   key_not_found: { httpStatus: 404, rpcCode: RpcCode.notFound, type: "not_found_error", retry: false, blame: "caller", meaning: "KeyService to sidecar: there is definitely no such key." },
   already_exists: { httpStatus: 400, rpcCode: RpcCode.alreadyExists, type: "bad_request_error", retry: false, blame: "caller", meaning: "Administration: the name is taken." },

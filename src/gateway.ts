@@ -19,7 +19,9 @@ import { namesOf, startFor } from "./destinations.ts";
 import { GatewayError, ProviderFailure } from "./errors.ts";
 import { type Runner, race } from "./hedge.ts";
 import { Planner } from "./planner.ts";
+import { keepingFor, previousOf } from "./previous-response.ts";
 import type { Provider } from "./providers/provider.ts";
+import type { ResponseIds } from "./response-ids.ts";
 import type { Health } from "./routing/health.ts";
 import { Hedging } from "./routing/hedging.ts";
 import { countInput } from "./routing/input-count.ts";
@@ -61,6 +63,7 @@ export class Gateway {
   readonly #planner: Planner;
   readonly #hedging = new Hedging();
   readonly #waitingRoom: WaitingRoom;
+  readonly #responseIds: ResponseIds;
   readonly #newCallId: () => string;
 
   constructor(parts: {
@@ -76,6 +79,8 @@ export class Gateway {
     telemetry: Telemetry;
     clock: Clock;
     random: Random;
+    /** Names the answers that providers keep. */
+    responseIds: ResponseIds;
     newCallId: () => string;
   }) {
     this.#admission = parts.admission;
@@ -89,6 +94,7 @@ export class Gateway {
     this.#clock = parts.clock;
     this.#planner = new Planner(parts);
     this.#waitingRoom = new WaitingRoom(parts);
+    this.#responseIds = parts.responseIds;
     this.#newCallId = parts.newCallId;
   }
 
@@ -112,7 +118,8 @@ export class Gateway {
     const { router } = this.#snapshots.current;
     try {
       const grant = await this.#admission.authenticate(caller.token);
-      trace.identify({ keyId: grant.keyId, teamId: grant.teamId });
+      const { keyId, keyAlias, teamId, userId } = grant;
+      trace.identify({ keyId, keyAlias, teamId, userId });
       grant.policy?.checkCompletion(path, () => request.chat());
       const start = startFor(router, grant, request.model);
       const continuation = continuationFor(request, router);
@@ -120,7 +127,8 @@ export class Gateway {
       trace.identify({ modelGroup: start.route.modelGroup });
       // Bytes cannot be gone on with by another model.
       const sent = continuation === undefined ? request : { ...request, wire: undefined, raw: undefined };
-      const itinerary = await this.#planner.plan({ request: sent, caller, grant, router, start });
+      const previous = previousOf(request, { ids: this.#responseIds, grant, router });
+      const itinerary = await this.#planner.plan({ request: sent, previous, caller, grant, router, start });
       call = new Call({
         caller,
         callId: this.#newCallId(),
@@ -215,8 +223,10 @@ export class Gateway {
       const step = itinerary.after(failure);
       if (step.kind === "stop") throw call.told(begun ? failure : (call.failure ?? failure));
       if (begun && continuation !== undefined) itinerary.goOnWith(continuation.request(call.request));
-      if (step.kind === "fallback") await this.#planner.enter(itinerary, call.router, step.destination);
-      else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
+      if (step.kind === "fallback") {
+        call.trace.fellBack(itinerary.route.modelGroup, step.destination.route.modelGroup, failure.code);
+        await this.#planner.enter(itinerary, call.router, step.destination);
+      } else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
     }
   }
 
@@ -315,6 +325,7 @@ export class Gateway {
         deployment,
         ...timeouts,
         outputTokensMax: ticket.outputTokensMaxAt(deployment),
+        ...keepingFor(call, deployment, this.#responseIds),
         traceparent: trace.traceparent,
         signal,
       });
@@ -360,7 +371,9 @@ export class Gateway {
 
 /** What a model needs that may have to go on with a stream another has begun; undefined: it is not to be gone on with. */
 function continuationFor(request: CompletionRequest, { config }: Router): Continuation | undefined {
-  const isPossible = request.operation === "chat" && request.stream && request.choiceCount === 1;
+  // A response that its provider keeps is whole there or not at all.
+  const isOwn = request.operation !== "chat" || request.wire === "openai-responses";
+  const isPossible = !isOwn && request.stream && request.choiceCount === 1;
   return isPossible && config.continuesStreams === true ? new Continuation() : undefined;
 }
 
@@ -381,6 +394,7 @@ function settle(attempt: Attempt, ticket: Ticket, end: EndEvent): SettledEvent {
 }
 
 function attemptFacts(request: CompletionRequest, deployment: Deployment, number: number): AttemptFacts {
-  const { provider, model, apiBase, id } = deployment;
-  return { number, operation: request.operation, provider, model, apiBase, deploymentId: id, stream: request.stream };
+  const { provider, model, apiBase, modelGroup, id: deploymentId } = deployment;
+  const { operation, stream } = request;
+  return { number, operation, provider, model, apiBase, modelGroup, deploymentId, stream };
 }

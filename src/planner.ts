@@ -4,7 +4,7 @@ import type { Clock, Random } from "./clock.ts";
 import type { Caller, CompletionRequest } from "./completion.ts";
 import { fallbackResolver } from "./destinations.ts";
 import type { Grant } from "./keys/authority.ts";
-import type { Ask } from "./routing/candidate.ts";
+import type { Ask, PreviousResponse } from "./routing/candidate.ts";
 import { findOverflows } from "./routing/context-window.ts";
 import { type Destination, Itinerary } from "./routing/itinerary.ts";
 import { rulesFor } from "./routing/own-rules.ts";
@@ -15,6 +15,8 @@ import { withOverrides } from "./wires/overrides.ts";
 /** What a way is planned for. */
 interface PlanAsk {
   readonly request: CompletionRequest;
+  /** The stored answer it goes on with; absent: none. */
+  readonly previous?: PreviousResponse | undefined;
   readonly caller: Pick<Caller, "tags" | "repeat" | "sessionId">;
   readonly grant: Grant;
   readonly router: Router;
@@ -36,9 +38,11 @@ export class Planner {
   }
 
   /** @throws GatewayError model_not_allowed, for a fallback the caller names. */
-  async plan({ request, caller, grant, router, start }: PlanAsk): Promise<Itinerary> {
+  async plan({ request: own, previous, caller, grant, router, start }: PlanAsk): Promise<Itinerary> {
+    // The provider reads again what it keeps.
+    const request = previous ? { ...own, inputTokensMax: own.inputTokensMax + previous.tokensMax } : own;
     const tags = [...new Set([...grant.tags, ...caller.tags, ...request.tags])];
-    const asked = { request, tags, keyId: grant.keyId, sessionId: caller.sessionId };
+    const asked = { request, previous, tags, keyId: grant.keyId, sessionId: caller.sessionId };
     const ask = await this.#askFor(asked, router, start.route);
     const wishes = { ...request.repeat, ...caller.repeat };
     const { config } = router;

@@ -19,10 +19,12 @@ import { Leases } from "../src/keys/leases.ts";
 import { Overdraft } from "../src/keys/overdraft.ts";
 import { SpentBudgets } from "../src/keys/spent-budgets.ts";
 import type { Provider, ProviderCall } from "../src/providers/provider.ts";
+import { ResponseIds } from "../src/response-ids.ts";
 import type { DeploymentFacts } from "../src/routing/candidate.ts";
 import { Health } from "../src/routing/health.ts";
 import { Router } from "../src/routing/router.ts";
 import { Snapshots } from "../src/routing/snapshots.ts";
+import { Secret } from "../src/secret.ts";
 import type { AttemptTrace, CallTrace, Telemetry } from "../src/telemetry/telemetry.ts";
 import { aborted } from "./front/scripted-gateway.ts";
 import { HandClock } from "./keys/hand-clock.ts";
@@ -147,6 +149,7 @@ export class GatewayStage implements Telemetry {
       snapshots: this.snapshots,
       health: this.health,
       board: this.board,
+      responseIds: new ResponseIds({ secret: new Secret("sk-test") }),
       providerOf: () => this.provider,
       cache: this.cache,
       telemetry: this,
@@ -165,6 +168,7 @@ export class GatewayStage implements Telemetry {
     return {
       traceId: "",
       identify: () => {},
+      fellBack: () => {},
       attempt,
       end: (failure) => void this.ends.calls.push(failure?.code ?? "ok"),
     };

@@ -26,19 +26,24 @@ const floors: readonly (readonly string[])[] = [
 ];
 
 /** Files that stand beside another and are one room with it. */
-const annexes: Readonly<Record<string, string>> = Object.fromEntries(
-  [
-    "attempt.ts",
-    "attempt-signal.ts",
-    "cacheable-call.ts",
-    "call.ts",
-    "continuation.ts",
-    "destinations.ts",
-    "explainer.ts",
-    "hedge.ts",
-    "planner.ts",
-  ].map((file) => [file, "gateway.ts"]),
-);
+const annexes: Readonly<Record<string, string>> = {
+  "pod-metrics.ts": "create-gateway.ts",
+  ...Object.fromEntries(
+    [
+      "attempt.ts",
+      "attempt-signal.ts",
+      "cacheable-call.ts",
+      "call.ts",
+      "continuation.ts",
+      "destinations.ts",
+      "explainer.ts",
+      "hedge.ts",
+      "planner.ts",
+      "previous-response.ts",
+      "stored-responses.ts",
+    ].map((file) => [file, "gateway.ts"]),
+  ),
+};
 
 /** The tower stands beside the house: what it may import, and who may import it. */
 const tower = "keyservice";

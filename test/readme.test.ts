@@ -64,7 +64,7 @@ test("the README's table of providers is the code's, row by row", () => {
 });
 
 test("the README's table of operations is what the doors, the routing and the spend log call them", async () => {
-  const chat = new Set(["/v1/chat/completions", "/v1/messages"]);
+  const chat = new Set(["/v1/chat/completions", "/v1/responses", "/v1/messages"]);
   const routes = [...new Set(callRoutes.map(([, { route }]) => route))].filter((route) => !chat.has(route));
   const json = Buffer.from(JSON.stringify({ model: "m", input: "x", prompt: "x", query: "x" }));
   const parts = ['name="model"\r\n\r\nm', 'name="file"; filename="a"\r\n\r\nx'];

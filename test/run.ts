@@ -17,6 +17,9 @@ const testTimeoutMs = 600_000;
 /** The machines that run this have two cores, and the servers want some too. */
 const filesAtOnce = 2;
 
+/** Every test file is a process of its own, and most load the same modules. */
+const compileCache = join(import.meta.dirname, "../.cache/compiled");
+
 const closers = new Closers();
 process.exitCode = await main(process.argv.slice(2)).finally(() =>
   closers.close((name, error) => process.stderr.write(`could not close ${name}: ${error}\n`)),
@@ -29,7 +32,7 @@ async function main(args: readonly string[]): Promise<number> {
   removeLeftovers();
   const directory = mkdtempSync(join(tmpdir(), `tollgate-test-${process.pid}-`));
   closers.add("temporary directory", () => rmSync(directory, { recursive: true, force: true }));
-  const env = { ...process.env, ...(await startServers(directory)) };
+  const env = { NODE_COMPILE_CACHE: compileCache, ...process.env, ...(await startServers(directory)) };
   if (interrupted.signal.aborted) return exitCodeOf(interrupted.signal.reason);
 
   const totalsFile = join(directory, "totals.tap");

@@ -36,6 +36,8 @@ export const inputTokens = 10;
 export class Upstream {
   readonly calls: UpstreamCall[] = [];
   readonly scripts = new Map<string, Script>(Object.entries(scripts));
+  /** Answers what comes to `/v1/responses`, but for models that always fail; undefined: scripts do. */
+  responses: { answer(method: string, path: string, body: string, res: ServerResponse): void } | undefined;
   readonly #server: Server;
 
   private constructor() {
@@ -69,13 +71,19 @@ export class Upstream {
     const form = type.startsWith("multipart/")
       ? await new Response(bytes, { headers: { "content-type": type } }).formData()
       : undefined;
-    const request = (form === undefined ? JSON.parse(body) : Object.fromEntries(form)) as ChatBody;
+    const request = (form === undefined ? JSON.parse(body || "{}") : Object.fromEntries(form)) as ChatBody;
     const { headers, url: path = "" } = req;
     const call: UpstreamCall = { body, form, headers, path, outputTokens: 0, aborted: false };
     this.calls.push(call);
     res.on("close", () => {
       call.aborted = !res.writableFinished;
     });
+    const [, ofResponses] = /^\/v1\/responses(.*)$/.exec(req.url ?? "") ?? [];
+    const isFailing = failing.has(request.model);
+    if (ofResponses !== undefined && this.responses !== undefined && !isFailing) {
+      this.responses.answer(req.method ?? "", ofResponses, body, res);
+      return;
+    }
     const script = this.scripts.get(request.model);
     if (script === undefined)
       return sendJson(res, 404, { error: { message: `no model ${request.model}`, code: "model_not_found" } });
@@ -142,6 +150,9 @@ async function stream(call: UpstreamCall, res: ServerResponse, request: ChatBody
   }
   res.end("data: [DONE]\n\n");
 }
+
+/** Models that fail alike whatever they are asked. */
+const failing = new Set(["limited", "too-long"]);
 
 const scripts: Record<string, Script> = {
   ok: (call, res, request) => answerOk(call, res, request),

@@ -53,7 +53,8 @@ export function termsOf(
   allowed: readonly string[] | undefined,
   config: AnswerCacheConfig,
 ): CacheTerms | undefined {
-  if (request.operation !== "chat") return undefined;
+  // What its provider keeps is its caller's alone.
+  if (request.operation !== "chat" || request.isStored === true) return undefined;
   const given = request.chat().cache ?? undefined;
   const ofHeader = cacheControl === undefined ? {} : headerWishes(cacheControl, allowed);
   const wishes = { ...ofHeader, ...(given === undefined ? {} : bodyWishes(given, allowed)) };

@@ -1,6 +1,6 @@
 /** The configuration as the gateway uses it: compiled from LiteLLM's YAML once, then read-only. */
 
-import type { FallbackTarget, Piece, Wire } from "../completion.ts";
+import type { FallbackTarget, Piece, ProviderWire } from "../completion.ts";
 import type { Secret } from "../secret.ts";
 import type { AlertRouting } from "./alert-routing.ts";
 import type { AwsAccess, AzureAccess, GoogleAccess } from "./cloud-access.ts";
@@ -117,7 +117,9 @@ export interface Deployment {
   /** LiteLLM's provider name, the part of `litellm_params.model` before the slash: "openai", "hosted_vllm". */
   readonly provider: string;
   /** How it is spoken to; undefined for a mock, which speaks no wire. */
-  readonly wire: Wire | undefined;
+  readonly wire: ProviderWire | undefined;
+  /** Whether it takes OpenAI's responses as well. Absent: no. */
+  readonly speaksResponses?: boolean;
   /** The model name the provider knows. */
   readonly model: string;
   /** Without a trailing slash, "https://api.openai.com/v1" for instance. */

@@ -15,6 +15,7 @@ import type { ProviderRow } from "./provider-rows.ts";
 import { findTarget, type Target } from "./providers.ts";
 import type { ResolvedTree } from "./references.ts";
 import { type Path, pathText, type Remarks } from "./remarks.ts";
+import { responsesSupport } from "./responses-support.ts";
 import type { ModelEntry } from "./schema-model.ts";
 
 const defaultOutputTokensMax = 4096;
@@ -62,7 +63,7 @@ interface LeftOut {
 /** Where and how a deployment is called. */
 type Address = Pick<
   Deployment,
-  "provider" | "wire" | "model" | "apiBase" | "apiKey" | "access" | "outputCapField" | "params"
+  "provider" | "wire" | "speaksResponses" | "model" | "apiBase" | "apiKey" | "access" | "outputCapField" | "params"
 >;
 
 /**
@@ -172,7 +173,7 @@ function addressOf(entry: ModelEntry, path: Path, context: DeploymentContext): A
   const outputCapField = atHome ? target.row.outputCapField : "max_tokens";
   const { provider, model, row } = target;
   const called = { provider, wire: row.wire, model, apiBase: base, apiKey, outputCapField };
-  return { ...called, params: paramsOf(entry, row, context) };
+  return { ...called, ...responsesSupport(entry, row, called), params: paramsOf(entry, row, context) };
 }
 
 function cloudAddressOf(
@@ -197,7 +198,8 @@ function cloudAddressOf(
   const found = find(model, entry.litellm_params, context.resolved.lookup, provider);
   if ("reason" in found) return { path: at(found.key), reason: `${found.reason}; the deployment is left out` };
   const { outputCapField, wire } = row;
-  return { provider, wire, outputCapField, ...found, params: paramsOf(entry, row, context) };
+  const called = { provider, wire, outputCapField, ...found };
+  return { ...called, ...responsesSupport(entry, row, called), params: paramsOf(entry, row, context) };
 }
 
 function keyOfEnvironment({ keyVariables }: ProviderRow, context: DeploymentContext): string | undefined {

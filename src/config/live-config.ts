@@ -53,9 +53,12 @@ export class LiveConfig {
     return this.#inForce.models.length;
   }
 
-  /** The file was read anew. */
-  reload(reading: ConfigReading): Promise<void> {
-    return this.#queue(() => this.#change(reading, this.#stored));
+  /** The file was read anew, or could not be: then everything stays as it is. */
+  reload(read: ConfigReading | readonly Fault[]): Promise<void> {
+    return this.#queue(async () => {
+      if ("compile" in read) await this.#change(read, this.#stored);
+      else this.#parts.onChange({ ok: false, faults: read });
+    });
   }
 
   /** The database has these models now. */

@@ -6,7 +6,7 @@ import { lendDefaults } from "./default-params.ts";
 import { idOf, unsetText } from "./deployments.ts";
 import { isTree } from "./document.ts";
 import type { IssueParams } from "./fields.ts";
-import { type Env, referenceOf, resolveReferences } from "./references.ts";
+import { type Env, referenceOf, resolveReferences, variableFiles } from "./references.ts";
 import { type Path, pathText, Remarks } from "./remarks.ts";
 import { configFile } from "./schema.ts";
 import { readSource, type Source } from "./source.ts";
@@ -67,6 +67,16 @@ export class ConfigReading {
     return remarks.faults.length > 0 ? { ok: false, faults: remarks.faults } : { ok: true, config };
   }
 
+  /** Digest of the texts, in hex; what variables stand for is not in it. */
+  get digest(): string {
+    return this.#source.digest;
+  }
+
+  /** The files that variables are read from (NAME_FILE), with what the file refers to. */
+  get variableFiles(): readonly string[] {
+    return variableFiles(this.#source.tree, this.#env, effectiveVariables);
+  }
+
   /** What stands in the file's `model_list`, with the ids its deployments get here. */
   async entries(): Promise<readonly StoredModel[]> {
     const { model_list: written } = this.#source.tree;
@@ -84,9 +94,14 @@ export class ConfigReading {
  * Reads LiteLLM's YAML from a file and what it includes. Nothing is thrown and nothing is changed.
  *
  * @param parts.file as the operator named it; messages begin with it.
+ * @param parts.onFile told of every file that is asked for, the first and what it includes.
  */
-export async function readConfigFile(parts: { file: string; env: Env }): Promise<ConfigReading | readonly Fault[]> {
-  const source = await readSource(parts.file);
+export async function readConfigFile(parts: {
+  file: string;
+  env: Env;
+  onFile?: (file: string) => void;
+}): Promise<ConfigReading | readonly Fault[]> {
+  const source = await readSource(parts.file, parts.onFile ?? (() => {}));
   return "tree" in source ? new ConfigReading(source, parts.env) : source;
 }
 

@@ -1,11 +1,13 @@
 /** What is known of each provider: data, not code. */
 
-import type { Wire } from "../completion.ts";
+import type { ProviderWire } from "../completion.ts";
 import type { Deployment } from "./config.ts";
 
 /** A provider as LiteLLM names it. */
 export interface ProviderRow {
-  readonly wire: Wire;
+  readonly wire: ProviderWire;
+  /** Whether it takes OpenAI's responses as well. */
+  readonly speaksResponses: boolean;
   /** Undefined: the operator must say. */
   readonly apiBase: string | undefined;
   /** Where LiteLLM takes the address from when the deployment has none. */
@@ -30,6 +32,7 @@ export interface ProviderRow {
 
 const row = (parts: Partial<ProviderRow>): ProviderRow => ({
   wire: "openai-chat",
+  speaksResponses: false,
   apiBase: undefined,
   baseVariable: undefined,
   basePath: "",
@@ -75,13 +78,18 @@ const ollamaRow = compatible("OLLAMA", "http://localhost:11434/v1", {
   isKeyless: true,
   lacks: ["n", "logit_bias"],
 });
-const azureRow = row({ cloud: "azure", keyVariables: ["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"] });
+const azureRow = row({
+  speaksResponses: true,
+  cloud: "azure",
+  keyVariables: ["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"],
+});
 
 /** By LiteLLM's prefix. */
 export const providerRows: ReadonlyMap<string, ProviderRow> = new Map(
   Object.entries({
     // No baseVariable: in a pod OPENAI_BASE_URL points the application at this very gateway.
     openai: row({
+      speaksResponses: true,
       apiBase: "https://api.openai.com/v1",
       keyVariables: ["OPENAI_API_KEY"],
       outputCapField: "max_completion_tokens",
@@ -108,7 +116,11 @@ export const providerRows: ReadonlyMap<string, ProviderRow> = new Map(
     vllm: row({ baseVariable: "VLLM_API_BASE", keyVariables: ["VLLM_API_KEY"] }),
     openai_like: row({ baseVariable: "OPENAI_LIKE_API_BASE", keyVariables: ["OPENAI_LIKE_API_KEY"] }),
     custom_openai: row({ baseVariable: "OPENAI_LIKE_API_BASE", keyVariables: ["OPENAI_LIKE_API_KEY"] }),
-    litellm_proxy: row({ baseVariable: "LITELLM_PROXY_API_BASE", keyVariables: ["LITELLM_PROXY_API_KEY"] }),
+    litellm_proxy: row({
+      speaksResponses: true,
+      baseVariable: "LITELLM_PROXY_API_BASE",
+      keyVariables: ["LITELLM_PROXY_API_KEY"],
+    }),
     lm_studio: compatible("LM_STUDIO", "http://localhost:1234/v1", { isKeyless: true }),
     llamafile: compatible("LLAMAFILE", "http://127.0.0.1:8080/v1", { isKeyless: true }),
     ollama: ollamaRow,
@@ -160,7 +172,10 @@ export const providerRows: ReadonlyMap<string, ProviderRow> = new Map(
       keyVariables: words("TOGETHERAI_API_KEY TOGETHER_API_KEY TOGETHER_AI_API_KEY TOGETHER_AI_TOKEN"),
     }),
     volcengine: compatible("VOLCENGINE", "https://ark.cn-beijing.volces.com/api/v3"),
-    xai: compatible("XAI", "https://api.x.ai/v1", { lacks: ["logit_bias", "store", "metadata", "prediction"] }),
+    xai: compatible("XAI", "https://api.x.ai/v1", {
+      speaksResponses: true,
+      lacks: ["logit_bias", "store", "metadata", "prediction"],
+    }),
   }),
 );
 

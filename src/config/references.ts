@@ -66,6 +66,14 @@ export async function resolveReferences(tree: Tree, env: Env, wellKnown: readonl
   return { tree: replace(tree, []) as Tree, unset, unreadable, lookup };
 }
 
+/** The files that resolving would read. */
+export function variableFiles(tree: Tree, env: Env, wellKnown: readonly string[]): readonly string[] {
+  const references: { path: Path; name: string }[] = [];
+  collect(tree, [], references);
+  const names = new Set([...references.map(({ name }) => name), ...wellKnown]);
+  return [...names].flatMap((name) => (env[name] ? [] : env[`${name}_FILE`] || []));
+}
+
 function collect(value: unknown, path: Path, found: { path: Path; name: string }[]): void {
   const name = referenceOf(value);
   if (name !== undefined) found.push({ path, name });

@@ -20,9 +20,13 @@ export interface Source {
   place(path: Path): Place;
 }
 
-/** Reads a file and what it includes. */
-export async function readSource(file: string): Promise<Source | readonly Fault[]> {
-  const reading = new Reading();
+/**
+ * Reads a file and what it includes.
+ *
+ * @param onFile told of every file that is asked for, whether it can be read or not.
+ */
+export async function readSource(file: string, onFile: (file: string) => void): Promise<Source | readonly Fault[]> {
+  const reading = new Reading(onFile);
   await reading.read(file, undefined);
   if (reading.faults.length > 0) return reading.faults;
   return merge(file, reading.documents, reading.hash.digest("hex"));
@@ -36,6 +40,11 @@ class Reading {
   readonly faults: Fault[] = [];
   readonly hash = createHash("sha256");
   readonly #seen = new Set<string>();
+  readonly #onFile: (file: string) => void;
+
+  constructor(onFile: (file: string) => void) {
+    this.#onFile = onFile;
+  }
 
   async read(file: string, includer: Includer | undefined): Promise<void> {
     const path = normalize(file);
@@ -47,6 +56,7 @@ class Reading {
       return;
     }
     this.#seen.add(path);
+    this.#onFile(path);
     const text = await this.#text(file, includer);
     if (text === undefined) return;
     const document = ConfigDocument.parse(file, text);

@@ -51,6 +51,21 @@ export class MemoryCounters implements Counters {
     return allFull(full, this.#remaining(places, nowMs));
   }
 
+  /**
+   * Counts what another store has granted, whatever the limits say.
+   *
+   * @param windowMsMax longer windows are not counted, in milliseconds.
+   */
+  note(claims: readonly Claim[], windowMsMax: number): Hold {
+    const nowMs = this.#clock.monotonicMs();
+    this.#forgetSome(2 * claims.length, nowMs);
+    const isNoted = (claim: Claim) => claim.kind === "slot" || claim.windowMs <= windowMsMax;
+    return this.#take(
+      claims.map((claim) => (isNoted(claim) ? placeOf(claim) : undefined)),
+      nowMs,
+    );
+  }
+
   async ping(): Promise<boolean> {
     return true;
   }
@@ -107,17 +122,19 @@ export class MemoryCounters implements Counters {
     return window.add(nowMs, claim.amount);
   }
 
-  #take(places: readonly Place[], nowMs: number): Hold {
-    const buckets = places.map((place) => this.#add(place, nowMs));
+  /** @param places undefined: nothing is counted of the claim there. */
+  #take(places: readonly (Place | undefined)[], nowMs: number): Hold {
+    const buckets = places.map((place) => (place === undefined ? 0 : this.#add(place, nowMs)));
     let isHeld = true;
     return {
       release: async (used) => {
         if (!isHeld) return;
         isHeld = false;
-        places.forEach(({ claim, key }, index) => {
-          if (claim.kind === "slot") this.#freeSlot(key);
-          else this.#windows.get(key)?.correct(buckets[index] ?? 0, correctionOf(claim, used[index]));
-        });
+        for (const [index, place] of places.entries()) {
+          if (place?.claim.kind === "slot") this.#freeSlot(place.key);
+          else if (place !== undefined)
+            this.#windows.get(place.key)?.correct(buckets[index] ?? 0, correctionOf(place.claim, used[index]));
+        }
       },
     };
   }

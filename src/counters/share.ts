@@ -75,8 +75,12 @@ export class Share implements Task {
     args.push(places.length);
     for (const { claim, index, key } of places) {
       keys.push(key);
-      if (claim.kind === "slot") args.push(holderOf(this.#id, index), claim.ceiling, claim.ttlMs, 0);
-      else args.push(claim.amount, claim.ceiling, claim.windowMs, bucketWidthMs(claim.windowMs));
+      // One argument: each costs on the way to Redis as much as all of its words.
+      args.push(
+        claim.kind === "slot"
+          ? `${holderOf(this.#id, index)} ${claim.ceiling} ${claim.ttlMs} 0`
+          : `${claim.amount} ${claim.ceiling} ${claim.windowMs} ${bucketWidthMs(claim.windowMs)}`,
+      );
     }
   }
 

@@ -101,12 +101,14 @@ export class StandbyCounters implements Counters {
   }
 
   /** Also counts here what the store has granted, whatever this pod's share would be. */
-  async #noted(claims: readonly Claim[], chosen: readonly Claim[], verdict: Granted): Promise<Verdict> {
-    if (claims.length + chosen.length === 0) return verdict;
-    const note = await this.#own.take(claims.map(noteOf), [chosen.map(noteOf)]);
-    if (!note.ok || note.chosenHold === undefined) throw new Error("a limit without end refused");
-    const chosenHold = verdict.chosenHold && new BothHolds(verdict.chosenHold, note.chosenHold);
-    return { ...verdict, hold: new BothHolds(verdict.hold, note.hold), chosenHold };
+  #noted(claims: readonly Claim[], chosen: readonly Claim[], verdict: Granted): Granted {
+    const { hold, chosenHold } = verdict;
+    return {
+      ...verdict,
+      hold: claims.length === 0 ? hold : new BothHolds(hold, this.#own.note(claims, notedMaxMs)),
+      chosenHold:
+        chosen.length === 0 ? chosenHold : chosenHold && new BothHolds(chosenHold, this.#own.note(chosen, notedMaxMs)),
+    };
   }
 }
 
@@ -125,14 +127,8 @@ class BothHolds implements Hold {
   }
 }
 
-/** Longer windows are noted here for a moment only, in milliseconds: they would fill the memory of every pod. */
+/** Longer windows are not noted here, in milliseconds: they would fill the memory of every pod. */
 const notedMaxMs = 600_000;
-
-/** What is counted here of a claim that the store has granted. */
-function noteOf(claim: Claim): Claim {
-  const note = { ...claim, ceiling: Number.MAX_SAFE_INTEGER };
-  return note.kind === "window" && note.windowMs > notedMaxMs ? { ...note, windowMs: 1 } : note;
-}
 
 /** The claims of the alternative that was chosen. */
 function chosenOf({ chosen }: Pick<Granted, "chosen">, alternatives: Alternatives | undefined): readonly Claim[] {

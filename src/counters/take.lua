@@ -2,9 +2,9 @@
 --
 -- KEYS: one per thing that is given back before, then one per claim. ARGV: the number of the former, what give-back.lua says of
 -- each, then per take the number of its alternatives, then its list of claims and each alternative's. A list is
--- the number of its claims, then four per claim:
---   window: amount, ceiling, windowMs, bucket widthMs
---   slot:   holder, ceiling, ttlMs, 0
+-- the number of its claims, then each claim in four words:
+--   window: amount ceiling windowMs bucket-widthMs
+--   slot:   holder ceiling ttlMs 0
 -- Reply: the server's time in ms, then per take: the refused claim's number (0: none), retryAfterMs, and what remains of each
 -- claim. If there are alternatives and no claim was refused, also: the chosen one's number and what remains of its claims; or 0,
 -- and each alternative's refused claim and retryAfterMs.
@@ -93,9 +93,9 @@ local function ask()
   local count = tonumber(ARGV[args + 1])
   args = args + 1
   for i = 1, count do
-    local key, first, ceiling = KEYS[keys + i], ARGV[args + 1], tonumber(ARGV[args + 2])
-    local span, width = tonumber(ARGV[args + 3]), tonumber(ARGV[args + 4])
-    args = args + 4
+    local key = KEYS[keys + i]
+    local first, ceiling, span, width = string.match(ARGV[args + i], '^(%S+) (%d+) (%d+) (%d+)$')
+    ceiling, span, width = tonumber(ceiling), tonumber(span), tonumber(width)
     local meter = meters[key] or (width > 0 and open_window(key, span, width) or open_slots(key, span))
     meters[key] = meter
     local amount = width > 0 and tonumber(first) or 1
@@ -106,13 +106,13 @@ local function ask()
     meter.used = meter.used + amount
     list[i] = { meter = meter, amount = amount, ceiling = ceiling, holder = first }
   end
-  keys = keys + count
+  keys, args = keys + count, args + count
   return list
 end
 
 local function skip()
   local count = tonumber(ARGV[args + 1])
-  keys, args = keys + count, args + 1 + 4 * count
+  keys, args = keys + count, args + 1 + count
 end
 
 local function forget(list)

@@ -12,8 +12,8 @@ export interface Readiness {
 
 interface AdminPortParts {
   readonly readiness: () => Readiness;
-  /** The metrics in Prometheus's text form, and its content type. */
-  readonly metrics: () => Promise<{ contentType: string; text: string }>;
+  /** The metrics as Prometheus reads them, by what it accepts. */
+  readonly metrics: (accept: string | undefined) => Promise<{ contentType: string; text: string }>;
 }
 
 /**
@@ -38,7 +38,7 @@ export function createAdminHandler(parts: AdminPortParts): (req: IncomingMessage
         return answer(res, readiness.ready ? 200 : 503, say(readiness.ready, readiness, verbose));
       }
       case "/metrics":
-        parts.metrics().then(
+        parts.metrics(req.headers.accept).then(
           ({ contentType, text }) => answer(res, 200, text, { "content-type": contentType }),
           () => answer(res, 500, "metrics cannot be collected\n"),
         );

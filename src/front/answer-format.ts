@@ -1,21 +1,28 @@
 import type { CompletionRequest, DeltaEvent, FinishEvent, StartEvent, Usage } from "../completion.ts";
 import type { GatewayError } from "../errors.ts";
 import { MessageAnswerEncoder, MessageStreamEncoder } from "../wires/anthropic-encoder.ts";
-import { anthropicErrorFrame, encodeAnthropicError } from "../wires/anthropic-error.ts";
+import { encodeAnthropicError } from "../wires/anthropic-error.ts";
 import { ChatAnswerEncoder, ChatStreamEncoder } from "../wires/openai-chat-encoder.ts";
 import { encodeErrorBody } from "../wires/openai-error.ts";
+import { ResponseAnswerEncoder, ResponseStreamEncoder } from "../wires/responses-encoder.ts";
 
 type AnswerEvent = StartEvent | DeltaEvent | FinishEvent;
+
+/** Writes a stream. */
+export interface StreamEncoder {
+  /** @returns undefined for an event that is not told by itself. */
+  encode(event: AnswerEvent): Buffer | undefined;
+  end(usage: Usage): Buffer;
+  /** An error after the stream's first byte, in place of its end. */
+  fail(error: GatewayError, requestId: string): string;
+}
 
 /** How a door writes what the gateway answers: one for each wire that callers speak. */
 export interface AnswerFormat {
   /** Writes a whole answer from its events. */
-  answer(): { add(event: AnswerEvent): void; end(usage: Usage): Buffer };
-  /** Writes a stream; undefined for an event that is not told by itself. */
-  stream(request: CompletionRequest): { encode(event: AnswerEvent): Buffer | undefined; end(usage: Usage): Buffer };
+  answer(request: CompletionRequest): { add(event: AnswerEvent): void; end(usage: Usage): Buffer };
+  stream(request: CompletionRequest): StreamEncoder;
   error(error: GatewayError, requestId: string): string;
-  /** An error after a stream's first byte. */
-  errorFrame(error: GatewayError, requestId: string): string;
   /** Says in a silent stream that it goes on. */
   readonly ping: Buffer;
   /** Headers that name the request, besides `x-request-id`. */
@@ -28,18 +35,21 @@ export const openAiFormat: AnswerFormat = {
   answer: () => new ChatAnswerEncoder(),
   stream: ({ includeUsage }) => new ChatStreamEncoder(includeUsage),
   error: encodeErrorBody,
-  // An end without [DONE] alone would pass for a whole answer.
-  errorFrame: (error) => `data: ${encodeErrorBody(error)}\n\n`,
   ping: Buffer.from(": ping\n\n"),
   requestIdHeader: undefined,
   limitHeader: (kind, figure) => `x-ratelimit-${figure}-${kind}`,
+};
+
+export const responsesFormat: AnswerFormat = {
+  ...openAiFormat,
+  answer: ({ raw }) => new ResponseAnswerEncoder(raw?.value ?? {}),
+  stream: ({ raw }) => new ResponseStreamEncoder(raw?.value ?? {}),
 };
 
 export const anthropicFormat: AnswerFormat = {
   answer: () => new MessageAnswerEncoder(),
   stream: () => new MessageStreamEncoder(),
   error: encodeAnthropicError,
-  errorFrame: anthropicErrorFrame,
   ping: Buffer.from('event: ping\ndata: {"type":"ping"}\n\n'),
   requestIdHeader: "request-id",
   limitHeader: (kind, figure) => `anthropic-ratelimit-${kind}-${figure}`,

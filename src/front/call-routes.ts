@@ -9,7 +9,8 @@ import { decodeChatRequest } from "../wires/openai-chat.ts";
 import { decodeForm, withFields, withLength } from "../wires/openai-form.ts";
 import { decodeOperation, type JsonOperation } from "../wires/openai-operation.ts";
 import { recordingSeconds } from "../wires/recording-length.ts";
-import { type AnswerFormat, anthropicFormat, openAiFormat } from "./answer-format.ts";
+import { decodeResponsesRequest } from "../wires/responses-body.ts";
+import { type AnswerFormat, anthropicFormat, openAiFormat, responsesFormat } from "./answer-format.ts";
 import type { BodyKind } from "./http-body.ts";
 
 /** A route by which a model is called. */
@@ -48,6 +49,15 @@ const message: Wanted = {
 
 export const messageCount: Wanted = { ...message, decode: (body) => decodeMessagesRequest(body, { counts: true }) };
 
+const response: Wanted = {
+  route: "/v1/responses",
+  door: "openai",
+  format: responsesFormat,
+  takes: "json",
+  decode: decodeResponsesRequest,
+  wireHeaders: [],
+};
+
 const openAi = { door: "openai", format: openAiFormat, wireHeaders: [] } as const;
 const plain = (route: string, operation: JsonOperation): Wanted => ({
   ...{ ...openAi, route, takes: "json" },
@@ -74,9 +84,11 @@ const openAiRoutes: readonly Wanted[] = [
 
 /** By path. */
 export const callRoutes: readonly (readonly [path: string, wanted: Wanted])[] = [
+  ["/openai/v1/responses", response],
+  ["/openai/responses", response],
   ["/v1/messages", message],
   ["/anthropic/v1/messages", message],
-  ...openAiRoutes.flatMap((wanted) => [
+  ...[...openAiRoutes, response].flatMap((wanted) => [
     [wanted.route, wanted] as const,
     [wanted.route.slice("/v1".length), wanted] as const,
   ]),

@@ -15,6 +15,7 @@ import { HealthAdmin } from "./health-admin.ts";
 import { ManagementForwarder } from "./management.ts";
 import { MasterKey } from "./master-key.ts";
 import { createOpenAiDoor } from "./openai.ts";
+import type { StoredResponsesGateway } from "./stored-responses.ts";
 
 /** What the data port serves, and where. */
 export interface DataPortOptions {
@@ -22,6 +23,8 @@ export interface DataPortOptions {
   readonly explainer: ExplainGateway;
   /** Who may ask what is nobody else's business; undefined: nobody. */
   readonly masterKey: Secret | undefined;
+  /** Responses that providers keep. */
+  readonly storedResponses: StoredResponsesGateway;
   readonly host: string;
   readonly port: number;
   readonly socketPath: string | undefined;

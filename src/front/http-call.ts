@@ -4,7 +4,7 @@ import type { AcceptedEvent, CallEvent, Caller, CompletionRequest, SettledEvent 
 import { GatewayError, type Trail } from "../errors.ts";
 import { formatUsd } from "../money.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
-import type { AnswerFormat } from "./answer-format.ts";
+import type { AnswerFormat, StreamEncoder } from "./answer-format.ts";
 import type { CompletionGateway } from "./doors.ts";
 import { sendError } from "./http-error.ts";
 import { limitHeaders } from "./limit-headers.ts";
@@ -32,6 +32,7 @@ export class HttpCall {
   /** Names and values in turn: node writes such a list as it is, and looks at each header of an object twice. */
   readonly #headers: string[] = [];
   #stream: StreamWriter | undefined;
+  #encoder: StreamEncoder | undefined;
   #gone = false;
 
   constructor(
@@ -67,7 +68,7 @@ export class HttpCall {
   }
 
   async #answerWhole(events: AsyncIterable<CallEvent>): Promise<void> {
-    const encoder = this.#format.answer();
+    const encoder = this.#format.answer(this.#request);
     let settled: SettledEvent | undefined;
     for await (const event of events) {
       if (event.type === "accepted") this.#accept(event);
@@ -86,6 +87,7 @@ export class HttpCall {
 
   async #answerStream(events: AsyncIterable<CallEvent>): Promise<void> {
     const encoder = this.#format.stream(this.#request);
+    this.#encoder = encoder;
     let settled = false;
     for await (const event of events) {
       if (event.type === "accepted") {
@@ -129,8 +131,9 @@ export class HttpCall {
     if (error.code === "internal_error") this.#parts.onBug(error.cause ?? error, { requestId, route });
     if (this.#gone) return;
     // After the first byte the status is gone.
-    if (this.#stream !== undefined) this.#stream.fail(this.#format.errorFrame(error, requestId));
-    else {
+    if (this.#stream !== undefined && this.#encoder !== undefined) {
+      this.#stream.fail(this.#encoder.fail(error, requestId));
+    } else {
       const headers = objectOf([...this.#headers, ...headersOf(error.facts.trail)]);
       sendError(this.#res, error, this.#format.error(error, requestId), this.#parts.random, headers);
     }

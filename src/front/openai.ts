@@ -18,6 +18,7 @@ import { HttpCall, type HttpCallParts } from "./http-call.ts";
 import { jsonHeaders, retryHeaders, sendError, sendJson } from "./http-error.ts";
 import type { ManagementForwarder } from "./management.ts";
 import { SsePulse } from "./sse-pulse.ts";
+import { answerStored, type StoredResponsesGateway, storedPathOf, storedRoute } from "./stored-responses.ts";
 
 export interface OpenAiDoorOptions {
   readonly gateway: CompletionGateway;
@@ -35,6 +36,8 @@ export interface OpenAiDoorOptions {
   readonly cacheAdmin?: CacheAdmin | undefined;
   /** Answers LiteLLM's `/health`; undefined: it is not found here. */
   readonly healthAdmin?: HealthAdmin | undefined;
+  /** Answers for responses that providers keep; undefined: they are not found here. */
+  readonly storedResponses?: StoredResponsesGateway | undefined;
   readonly limits?: Partial<OpenAiDoorLimits>;
 }
 
@@ -56,7 +59,7 @@ const modelCreatedS = 1_677_610_602;
 interface Route {
   /** Its name in spans and metrics. */
   readonly name: string;
-  readonly method: "GET" | "POST";
+  readonly methods: readonly ("GET" | "POST" | "DELETE")[];
   /** How it is answered, refusals included. */
   readonly format: AnswerFormat;
   readonly answer: (req: IncomingMessage, res: ServerResponse, requestId: string) => Promise<void> | void;
@@ -108,17 +111,16 @@ class OpenAiDoor {
   }
 
   async #answer(route: Route, req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> {
-    const allow = route.method === "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
     if (req.method === "OPTIONS") {
       // No CORS headers: a web page has no business with a pod's gateway.
       identify(res, { format: route.format, requestId });
-      res.writeHead(204, { allow });
+      res.writeHead(204, { allow: allowOf(route) });
       res.end();
-    } else if (req.method === route.method || (req.method === "HEAD" && route.method === "GET")) {
+    } else if (route.methods.some((method) => method === (req.method === "HEAD" ? "GET" : req.method))) {
       await route.answer(req, res, requestId);
     } else {
-      const error = new GatewayError("method_not_allowed", `This path takes ${route.method}.`);
-      this.#refuse(res, error, { format: route.format, requestId }, { allow });
+      const error = new GatewayError("method_not_allowed", `This path takes ${route.methods.join(" and ")}.`);
+      this.#refuse(res, error, { format: route.format, requestId }, { allow: allowOf(route) });
     }
   }
 
@@ -127,7 +129,7 @@ class OpenAiDoor {
     const cache = cacheAdmin?.type ?? null;
     const get = (name: string, answer: Route["answer"]): Route => ({
       name,
-      method: "GET",
+      methods: ["GET"],
       format: openAiFormat,
       answer,
     });
@@ -142,7 +144,7 @@ class OpenAiDoor {
       else sendJson(res, 503, JSON.stringify({ detail: "Service Unhealthy (the KeyService has not been heard yet)" }));
     });
     const post = (name: string, format: AnswerFormat, answer: Route["answer"]): Route => ({
-      ...{ name, method: "POST", format, answer },
+      ...{ name, methods: ["POST"], format, answer },
     });
     const count = post("/v1/messages/count_tokens", anthropicFormat, (req, res, requestId) =>
       this.#countTokens(req, res, requestId),
@@ -168,7 +170,7 @@ class OpenAiDoor {
 
   #cacheRoutes(cache: CacheAdmin): [string, Route][] {
     const route = (
-      method: Route["method"],
+      method: Route["methods"][number],
       name: string,
       act: (token: string | undefined, body: Buffer) => Promise<JsonObject>,
     ): [string, Route] => {
@@ -176,7 +178,7 @@ class OpenAiDoor {
         const body = await this.#bodyOf(req, res, { format: openAiFormat, requestId }, "json");
         if (body !== undefined) sendJson(res, 200, JSON.stringify(await act(tokenOf(headersOf(req)), body)));
       };
-      return [name, { name, method, format: openAiFormat, answer }];
+      return [name, { name, methods: [method], format: openAiFormat, answer }];
     };
     return [
       route("GET", "/cache/ping", (token) => cache.ping(token)),
@@ -187,7 +189,7 @@ class OpenAiDoor {
 
   #calling(wanted: Wanted): Route {
     const answer: Route["answer"] = (req, res, requestId) => this.#complete(wanted, req, res, requestId);
-    return { name: wanted.route, method: "POST", format: wanted.format, answer, writesHead: true };
+    return { name: wanted.route, methods: ["POST"], format: wanted.format, answer, writesHead: true };
   }
 
   #routeFor(path: string): Route | undefined {
@@ -195,10 +197,21 @@ class OpenAiDoor {
     if (exact !== undefined) return exact;
     const wanted = routeWithModel(path);
     if (wanted !== undefined) return this.#calling(wanted);
+    const stored = this.#storedRouteFor(path);
+    if (stored !== undefined) return stored;
     const id = /^(?:\/v1)?\/models\/(.+)$/.exec(path)?.[1];
     if (id === undefined) return undefined;
     const answer: Route["answer"] = (req, res) => this.#getModel(id, req, res);
-    return { name: "/v1/models/{id}", method: "GET", format: openAiFormat, answer };
+    return { name: "/v1/models/{id}", methods: ["GET"], format: openAiFormat, answer };
+  }
+
+  #storedRouteFor(path: string): Route | undefined {
+    const { storedResponses } = this.#options;
+    const found = storedPathOf(path);
+    if (storedResponses === undefined || found === undefined) return undefined;
+    const answer: Route["answer"] = (req, res) =>
+      answerStored(storedResponses, found, { method: req.method, query: queryOf(req), header: headersOf(req), res });
+    return { name: storedRoute, methods: found.methods, format: openAiFormat, answer };
   }
 
   async #complete(wanted: Wanted, req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> {
@@ -303,6 +316,10 @@ interface Addressee {
 function identify(res: ServerResponse, { format, requestId }: Addressee): void {
   res.setHeader("x-request-id", requestId);
   if (format.requestIdHeader !== undefined) res.setHeader(format.requestIdHeader, requestId);
+}
+
+function allowOf({ methods }: Route): string {
+  return [...methods, ...(methods.includes("GET") ? ["HEAD"] : []), "OPTIONS"].join(", ");
 }
 
 /** Who asks for what does not exist is answered in the words of what is beside it. */

@@ -5,9 +5,14 @@ import {
   completing,
   listingModels,
   messaging,
+  responding,
+  returning,
 } from "../allowed-routes.ts";
 import type { Json, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
+
+/** Whoever may complete by OpenAI's chat may by these. */
+const otherWires = new Set([completing, messaging, responding, returning]);
 
 /** What a key's calls may be and must have, worked out once for all of them. */
 export class CallPolicy {
@@ -36,7 +41,7 @@ export class CallPolicy {
    * @throws GatewayError permission_denied, invalid_request.
    */
   checkCompletion(route: string, body: () => JsonObject): void {
-    if (!this.#allows(route)) throw notAllowed(route);
+    this.checkRoute(route);
     if (this.#params.length === 0) return;
     const chat = body();
     for (const { name, path } of this.#params) {
@@ -47,10 +52,14 @@ export class CallPolicy {
     }
   }
 
+  /** @throws GatewayError permission_denied. */
+  checkRoute(route: string): void {
+    if (!this.#allows(route)) throw notAllowed(route);
+  }
+
   #allows(route: string): boolean {
     const operation = callOperations.get(route);
-    const isCompletion = operation === undefined || operation === completing || operation === messaging;
-    if (isCompletion && this.#mayComplete) return true;
+    if ((operation === undefined || otherWires.has(operation)) && this.#mayComplete) return true;
     return operation === undefined ? allowsPath(this.#routes, [route]) : allowsOperation(this.#routes, operation);
   }
 

@@ -127,6 +127,11 @@ export class Decisions {
     return this.#connected;
   }
 
+  /** How long ago the KeyService was heard, in milliseconds; undefined: not yet. */
+  get heardAgoMs(): number | undefined {
+    return Number.isFinite(this.#heardAtMs) ? this.#clock.monotonicMs() - this.#heardAtMs : undefined;
+  }
+
   /** Begins to listen for changes; once. */
   start(): void {
     this.#watching ??= this.#watch();

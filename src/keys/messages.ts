@@ -1,7 +1,7 @@
 /** The contract's messages in the pod's words, and back. */
 
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 import { compileOwnRules } from "../config/own-rules.ts";
 import {
   type AcquireLeaseResponse,
@@ -15,7 +15,7 @@ import {
   type PartySchema,
   type Rule as RuleMessage,
   Scope as ScopeMessage,
-  SpendRecordSchema,
+  type SpendRecord as SpendRecordMessage,
   SpendStatus as SpendStatusMessage,
   type WatchResponse,
 } from "../gen/tollgate/keys/v1/keys_pb.ts";
@@ -226,9 +226,10 @@ export function readModels(message: GetModelsResponse): ModelsAnswer {
   };
 }
 
-/** A booked attempt, for the KeyService. */
-export function writeSpendRecord(record: SpendRecord): MessageInitShape<typeof SpendRecordSchema> {
-  return create(SpendRecordSchema, {
+/** A booked attempt, for the KeyService. Written out with all its fields, since there is one for each call and `create` looks each field up. */
+export function writeSpendRecord(record: SpendRecord): SpendRecordMessage {
+  return {
+    $typeName: "tollgate.keys.v1.SpendRecord",
     callId: record.callId,
     attempt: record.attempt,
     keyId: record.keyId,
@@ -246,11 +247,9 @@ export function writeSpendRecord(record: SpendRecord): MessageInitShape<typeof S
     cacheReadInputTokens: BigInt(record.cacheReadInputTokens),
     cacheWriteInputTokens: BigInt(record.cacheWriteInputTokens),
     reasoningOutputTokens: BigInt(record.reasoningOutputTokens),
-    startTime: timestampFromMs(Math.trunc(record.startedAtMs)),
-    endTime: timestampFromMs(Math.trunc(record.endedAtMs)),
-    ...(record.firstOutputAtMs === undefined
-      ? {}
-      : { firstOutputTime: timestampFromMs(Math.trunc(record.firstOutputAtMs)) }),
+    startTime: timestamp(record.startedAtMs),
+    endTime: timestamp(record.endedAtMs),
+    ...(record.firstOutputAtMs !== undefined && { firstOutputTime: timestamp(record.firstOutputAtMs) }),
     priceVersion: record.priceVersion,
     endUser: record.endUser,
     tags: [...record.tags],
@@ -259,5 +258,12 @@ export function writeSpendRecord(record: SpendRecord): MessageInitShape<typeof S
     operation: record.operation,
     budgetIds: [...record.budgetIds],
     cacheHit: record.cacheHit,
-  });
+  };
+}
+
+function timestamp(ms: number): Timestamp {
+  const wholeMs = Math.trunc(ms);
+  const seconds = Math.floor(wholeMs / 1000);
+  const nanos = (wholeMs - seconds * 1000) * 1_000_000;
+  return { $typeName: "google.protobuf.Timestamp", seconds: BigInt(seconds), nanos };
 }

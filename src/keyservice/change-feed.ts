@@ -54,6 +54,11 @@ export class ChangeFeed {
     this.#parts = parts;
   }
 
+  /** How many watch now. */
+  get watches(): number {
+    return this.#queues.size;
+  }
+
   /** Begins to look and listen. @throws whatever Postgres throws if the books cannot be read at the start. */
   async start(): Promise<void> {
     this.#version = (await this.#read(undefined)).version;

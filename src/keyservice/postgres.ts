@@ -64,6 +64,12 @@ export class Postgres implements Database {
     this.#pool.on("error", (error) => parts.onConnectionLost(error));
   }
 
+  /** The pool's connections by what they do, and how many callers wait for one. */
+  get connections(): { readonly busy: number; readonly idle: number; readonly waiting: number } {
+    const { totalCount, idleCount: idle, waitingCount: waiting } = this.#pool;
+    return { busy: totalCount - idle, idle, waiting };
+  }
+
   async query<Row extends pg.QueryResultRow>(
     text: string,
     values: readonly unknown[] = [],

@@ -6,6 +6,8 @@ import { Closers } from "../lifecycle.ts";
 import type { Secret } from "../secret.ts";
 import { Health } from "../server/health.ts";
 import { type Listener, listen } from "../server/listen.ts";
+import { Metrics } from "../telemetry/metrics.ts";
+import { RpcMeter } from "../telemetry/rpc-meter.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { Administration } from "./admin.ts";
 import { adminRoutes, adminServices, createAdministration } from "./administration.ts";
@@ -13,9 +15,11 @@ import { AlertCourier } from "./alerts/courier.ts";
 import { AlertForecast } from "./alerts/forecast.ts";
 import { ProviderWatch } from "./alerts/provider-watch.ts";
 import { type AlertTargets, createAlertSinks } from "./alerts/sinks.ts";
+import { BookFigureReader } from "./book-figures.ts";
 import { ChangeFeed } from "./change-feed.ts";
 import { ConfiguredProviderBudgets } from "./configured-budgets.ts";
 import { createManagementHandler } from "./http.ts";
+import { metricsOr } from "./http-metrics.ts";
 import { KeyRotations, type RotationTarget } from "./key-rotations.ts";
 import { noKeyRules } from "./key-rules.ts";
 import { Leases } from "./leases.ts";
@@ -26,6 +30,7 @@ import { Operator } from "./operator.ts";
 import { isAway, Postgres } from "./postgres.ts";
 import type { Pepper } from "./secrets.ts";
 import { createRuntimeService } from "./service.ts";
+import { BookingMeter, bookMetrics } from "./service-metrics.ts";
 import { Settlements } from "./settlements.ts";
 import { SpendLogParts } from "./spend-log-parts.ts";
 import { StoredModelsReader } from "./stored-models.ts";
@@ -46,6 +51,8 @@ export interface KeyServiceOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Telemetry["log"];
+  /** What `/metrics` tells besides the service's own figures. Default: nothing. */
+  readonly metrics?: Metrics | undefined;
   /** How long a lease lives without renewal, in milliseconds. Default 60 s. */
   readonly leaseTtlMs?: number;
   /** The zone whose calendar budget periods follow, an IANA name. Default UTC. */
@@ -165,7 +172,17 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
   const { storesModels = false, fileModels } = options;
   const vault = new Vault(options.encryptionKeys ?? [pepper.value]);
   const models = new StoredModelsReader({ postgres, vault, storesModels, log });
-  const runtime = createRuntimeService({ ...options, books: postgres, lender, leases, settlements, feed, models });
+  const meter = new BookingMeter({ clock });
+  const runtime = createRuntimeService({
+    ...options,
+    books: postgres,
+    lender,
+    leases,
+    settlements,
+    feed,
+    models,
+    meter,
+  });
   const administration = createAdministration({
     ...{ postgres, pepper, masterKey, clock, timeZone },
     ...{ vault, storesModels, fileModels, keyRules: options.keyRules ?? noKeyRules },
@@ -176,6 +193,20 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
     }),
   });
   openRotations(options, { books: postgres, vault, administration }, closers);
+  const rpcs = new RpcMeter({ clock });
+  const { metrics = new Metrics() } = options;
+  metrics.add(...rpcs.families(), ...meter.families());
+  metrics.add(...bookMetrics(new BookFigureReader({ books: postgres, clock, timeZone }), clock));
+  metrics.gauges("tollgate_dependency_up", "Whether what this program depends on answers.", "dep", () => ({
+    postgres: health.serving ? 1 : 0,
+  }));
+  metrics.gauge("tollgate_watches", "KeyService: sidecars that are told of changes.", () => feed.watches);
+  metrics.gauges(
+    "tollgate_postgres_connections",
+    "KeyService: connections to the database, and who waits for one.",
+    "state",
+    () => postgres.connections,
+  );
   const listener = await listen({
     host: options.host,
     port: options.port,
@@ -184,7 +215,8 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
       adminRoutes(router, administration);
     },
     services,
-    fallback: createManagementHandler({ administration, telemetry: { log } }),
+    interceptors: [rpcs.interceptor],
+    fallback: metricsOr(metrics, createManagementHandler({ administration, telemetry: { log } })),
     ...{ health, clock },
     onBug: (error, facts) => log("error", "A call met a bug.", { ...facts, error }),
   });

@@ -21,6 +21,7 @@ import {
 import { keyOfCaller } from "./operators.ts";
 import type { Queryable } from "./postgres.ts";
 import { type Pepper, sameSecret } from "./secrets.ts";
+import type { BookingMeter } from "./service-metrics.ts";
 import type { Settlements } from "./settlements.ts";
 import type { StoredModelsReader } from "./stored-models.ts";
 
@@ -34,6 +35,7 @@ export interface RuntimeParts {
   readonly models: StoredModelsReader;
   readonly pepper: Pepper;
   readonly clock: Clock;
+  readonly meter: BookingMeter;
   /** What sidecars show. The master key does as well. */
   readonly runtimeToken: Secret;
   readonly masterKey: Secret;
@@ -41,7 +43,7 @@ export interface RuntimeParts {
 
 /** Makes the implementation of tollgate.keys.v1.KeyService. Its methods throw GatewayError. */
 export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof KeyService> {
-  const { books, lender, leases, settlements, pepper, clock } = parts;
+  const { books, lender, leases, settlements, pepper, clock, meter } = parts;
   return {
     async resolveKey({ keySha256 }, context) {
       authorize(context, parts);
@@ -66,7 +68,9 @@ export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof Ke
       authorize(context, parts);
       const { requestId, podId, leaseId, keyId, budgetIds, minNanos, wantNanos } = request;
       const ask = { requestId, podId, leaseId, keyId, budgetIds, min: minNanos, want: wantNanos };
-      return writeLeaseAnswer(leaseId, await lender.acquire(ask));
+      const answer = await lender.acquire(ask);
+      meter.lent(answer);
+      return writeLeaseAnswer(leaseId, answer);
     },
     async renewLeases({ leaseIds }, context) {
       authorize(context, parts);
@@ -87,7 +91,10 @@ export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof Ke
     },
     async settle({ podId, records }, context) {
       authorize(context, parts);
-      return { duplicateCount: await settlements.settle(podId, records.map(readSpendRecord)) };
+      const read = records.map(readSpendRecord);
+      const duplicateCount = await settlements.settle(podId, read);
+      meter.settled(read, duplicateCount);
+      return { duplicateCount };
     },
     async getModels(_, context) {
       authorize(context, parts);

@@ -1,10 +1,11 @@
 import type { Clock } from "../clock.ts";
 import type { CompletionEvent, Json } from "../completion.ts";
 import { type GatewayError, ProviderFailure } from "../errors.ts";
+import { dropOrRefuse, unsupported } from "../wires/chat-params.ts";
 import { parseJson } from "../wires/json.ts";
 import { type FailureHints, failureOfAnswer } from "./failures.ts";
 import type { ProviderHttp } from "./http.ts";
-import type { Provider, ProviderCall } from "./provider.ts";
+import type { Provider, ProviderCall, StoredCall } from "./provider.ts";
 import type { AnswerHeaders, ProviderAnswer } from "./provider-answer.ts";
 
 const anyType = "*/*";
@@ -54,6 +55,8 @@ export interface Dialect {
   askCount?(call: ProviderCall): CountQuestion | undefined | Promise<CountQuestion | undefined>;
   /** How an answer is read that need be neither JSON nor of `streamType`. Absent, or undefined: as any other. */
   mannerOf?(call: ProviderCall, mediaType: string): Manner | undefined;
+  /** Asks about an answer that is kept; absent: none are. */
+  askStored?(call: StoredCall): Promise<Question>;
   reader(call: ProviderCall, headers: AnswerHeaders): AnswerReader;
   /**
    * Reads a unary answer with status 200.
@@ -126,11 +129,46 @@ export class HttpProvider implements Provider {
     }
     return asked.countIn(parseJson((await answer.read(answerBytesMax, call.timeoutMs)).toString()) ?? null);
   }
+
+  async stored(call: StoredCall): Promise<Buffer> {
+    const { deployment, method, signal } = call;
+    const asked = await this.#dialect.askStored?.(call);
+    if (asked === undefined)
+      throw new ProviderFailure("response_not_found", "This provider keeps no responses.", { billable: false });
+    const { url, body } = asked;
+    const headers = { ...asked.headers, accept: "application/json", "accept-encoding": "identity" };
+    const { timeoutMs } = deployment;
+    const limits = { headTimeoutMs: timeoutMs, idleTimeoutMs: timeoutMs };
+    const answer = await this.#http.send(method, { url, body, headers, signal, ...limits });
+    if (answer.status === 200) return answer.read(answerBytesMax, timeoutMs);
+    const said = await answer.readError();
+    if (answer.status !== 404) throw failureOfAnswer(answer.status, answer.headers, said, this.#clock.nowMs());
+    throw new ProviderFailure("response_not_found", "The provider does not have the response, or not any more.", {
+      billable: false,
+      cause: new Error(`provider status 404: ${said}`),
+    });
+  }
+}
+
+/** Whether a call by OpenAI's responses goes on as it came. */
+export function passesResponses({ request, deployment }: ProviderCall): boolean {
+  return request.wire === "openai-responses" && deployment.speaksResponses === true;
+}
+
+/** Refuses what cannot be said in another wire than the caller's, unless it may be left out. */
+function refuseUnsayable(call: ProviderCall): void {
+  const { request, deployment } = call;
+  if (request.unsayable === undefined || passesResponses(call)) return;
+  for (const { param, isContent } of request.unsayable()) {
+    if (isContent) throw unsupported(param, `Provider "${deployment.provider}" cannot be told \`${param}\`.`);
+    dropOrRefuse(param, request.chat(), deployment.params, deployment.provider);
+  }
 }
 
 /** Whatever a caller's body is nested like, JSON can be read; to be written it must fit the stack. */
 async function asked(dialect: Dialect, call: ProviderCall): Promise<Question> {
   try {
+    refuseUnsayable(call);
     return await dialect.ask(call);
   } catch (thrown) {
     if (!(thrown instanceof RangeError)) throw thrown;

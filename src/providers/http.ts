@@ -43,7 +43,7 @@ export class ProviderHttp {
    *
    * @throws ProviderFailure when none came.
    */
-  send(method: "GET" | "POST" | "PUT", request: ProviderRequest): Promise<ProviderAnswer> {
+  send(method: "GET" | "POST" | "PUT" | "DELETE", request: ProviderRequest): Promise<ProviderAnswer> {
     const { url, headers, body, signal } = request;
     const answer = new ProviderAnswer({ clock: this.#clock, signal });
     return answer.head((handler) =>

@@ -6,7 +6,9 @@ import type { Secret } from "../secret.ts";
 /** @param path of the operation, "chat/completions" for instance. */
 export function openAiUrl({ apiBase, access, model }: Deployment, path: string): URL {
   if (access?.cloud !== "azure") return new URL(`${apiBase}/${path}`);
-  const folder = access.isInPath ? `/openai/deployments/${encodeURIComponent(model)}` : "";
+  // Azure has the model of responses in the body.
+  const ofModel = path.startsWith("responses") ? "" : `/deployments/${encodeURIComponent(model)}`;
+  const folder = access.isInPath ? `/openai${ofModel}` : "";
   const url = new URL(`${apiBase}${folder}/${path}`);
   if (access.apiVersion !== undefined) url.searchParams.set("api-version", access.apiVersion);
   return url;

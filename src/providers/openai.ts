@@ -7,15 +7,20 @@ import { ChatStreamReader } from "../wires/openai-chat-stream.ts";
 import { spokenTokensPerSecond } from "../wires/openai-media.ts";
 import { encodeOperation, operationPath } from "../wires/openai-operation.ts";
 import { OperationStreamReader, readOperationAnswer } from "../wires/openai-operation-answer.ts";
+import { type ResponseNames, readResponse } from "../wires/responses-answer.ts";
+import { encodeResponsesRequest } from "../wires/responses-body.ts";
+import { ResponseStreamReader } from "../wires/responses-stream.ts";
 import { roughTokens } from "../wires/rough-tokens.ts";
 import { SpeechReader } from "../wires/speech-stream.ts";
 import type { EntraTokenStore } from "./entra-token.ts";
-import type { AnswerReader, Dialect, Manner, Question } from "./http-provider.ts";
+import { type AnswerReader, type Dialect, type Manner, passesResponses, type Question } from "./http-provider.ts";
 import { openAiHeaders, openAiUrl } from "./openai-address.ts";
 import type { ProviderCall } from "./provider.ts";
 import type { AnswerHeaders } from "./provider-answer.ts";
 
-/** Any server that speaks OpenAI's chat completions. Bytes pass through when the caller speaks them too. */
+/**
+ * Any server that speaks OpenAI's chat completions, and perhaps its responses. Bytes pass through when the caller speaks the same.
+ */
 export function openAiDialect({ tokens }: { tokens: EntraTokenStore }): Dialect {
   return {
     streamType: "text/event-stream",
@@ -26,6 +31,13 @@ export function openAiDialect({ tokens }: { tokens: EntraTokenStore }): Dialect 
       return tokens.get(identity, signal).then((token) => questionFor(call, token));
     },
     mannerOf,
+    async askStored({ deployment, path, query, signal }) {
+      const identity = deployment.access?.cloud === "azure" ? deployment.access.identity : undefined;
+      const credential = identity === undefined ? deployment.apiKey : await tokens.get(identity, signal);
+      const url = openAiUrl(deployment, `responses${path}`);
+      for (const [name, value] of query) url.searchParams.append(name, value);
+      return { url, headers: openAiHeaders(deployment, credential), body: Buffer.alloc(0) };
+    },
     reader: readerFor,
     whole: wholeEvents,
   };
@@ -44,7 +56,9 @@ function mannerOf({ request }: ProviderCall, mediaType: string): Manner | undefi
   }
 }
 
-function readerFor({ request }: ProviderCall, headers: AnswerHeaders): AnswerReader {
+function readerFor(call: ProviderCall, headers: AnswerHeaders): AnswerReader {
+  if (passesResponses(call)) return new ResponseStreamReader(namesFor(call));
+  const { request } = call;
   const { operation, includeUsage, choiceCount } = request;
   if (operation === "chat" || operation === "text_completion") {
     const lane = operation === "chat" && request.wire !== "openai-chat" ? "neutral" : "raw";
@@ -55,12 +69,22 @@ function readerFor({ request }: ProviderCall, headers: AnswerHeaders): AnswerRea
   return new SpeechReader({ mediaType, outputTokens: (request.pieces?.outputSecond ?? 0) * spokenTokensPerSecond });
 }
 
-function questionFor({ request, deployment, outputTokensMax }: ProviderCall, credential: Secret | undefined): Question {
+function namesFor({ nameOf, request }: ProviderCall): ResponseNames {
+  return { nameOf, previous: request.previousResponse };
+}
+
+function questionFor(call: ProviderCall, credential: Secret | undefined): Question {
+  const { request, deployment, outputTokensMax } = call;
   const { model, outputCapField, provider, params } = deployment;
   const headers = openAiHeaders(deployment, credential);
   if (request.operation !== "chat") {
     const url = openAiUrl(deployment, operationPath(request.operation));
     return { url, headers, ...encodeOperation(request, { model, outputTokensMax }) };
+  }
+  if (passesResponses(call)) {
+    const { previousResponseId } = call;
+    const target = { model, outputTokensMax, previousResponseId, provider, params };
+    return { url: openAiUrl(deployment, "responses"), headers, body: encodeResponsesRequest(request, target) };
   }
   return {
     url: openAiUrl(deployment, "chat/completions"),
@@ -76,6 +100,12 @@ function wholeEvents(call: ProviderCall, body: Buffer, headers: AnswerHeaders): 
     const answer = readOperationAnswer(operation, body, mediaType);
     if (answer instanceof GatewayError) throw answer;
     return [{ type: "end", ...answer, raw: body, mediaType }];
+  }
+  if (passesResponses(call)) {
+    const answer = readResponse(body, namesFor(call));
+    if (answer instanceof GatewayError) throw answer;
+    const { bytes, ...facts } = answer;
+    return [{ type: "end", ...facts, raw: bytes }];
   }
   const read = readChatAnswer(body);
   if (read instanceof GatewayError) throw read;

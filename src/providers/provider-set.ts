@@ -1,5 +1,5 @@
 import type { Clock } from "../clock.ts";
-import type { Wire } from "../completion.ts";
+import type { ProviderWire } from "../completion.ts";
 import type { Deployment } from "../config/config.ts";
 import { anthropicDialect } from "./anthropic.ts";
 import { AwsCredentialStore } from "./aws-credentials.ts";
@@ -16,7 +16,7 @@ import { vertexMessagesDialect } from "./vertex.ts";
 
 /** One provider for each wire, and the mock, which speaks none. */
 export class ProviderSet {
-  readonly #byWire: Readonly<Record<Wire, Provider>>;
+  readonly #byWire: Readonly<Record<ProviderWire, Provider>>;
   readonly #mock: Provider;
 
   constructor(parts: { http: ProviderHttp; clock: Clock }) {

@@ -7,6 +7,10 @@ export interface ProviderCall {
   readonly deployment: Deployment;
   /** The output cap to send, in place of the caller's. Undefined: send the caller's own, if any. */
   readonly outputTokensMax: number | undefined;
+  /** The provider's own id of the stored answer that the request goes on with. Absent: none. */
+  readonly previousResponseId?: string | undefined;
+  /** Names the answer for its caller, by the provider's id of it. Absent: that is its name. */
+  readonly nameOf?: (responseId: string) => string;
   /** Until the answer is whole, or a stream has begun, in milliseconds. */
   readonly timeoutMs: number;
   /** Between two pieces of the answer, in milliseconds. */
@@ -14,6 +18,16 @@ export interface ProviderCall {
   /** Sent on, so that the provider's side of a trace joins ours; undefined unless configured. */
   readonly traceparent: string | undefined;
   /** Aborts when nobody wants the answer any more. */
+  readonly signal: AbortSignal;
+}
+
+/** What is to become of an answer that the provider keeps. */
+export interface StoredCall {
+  readonly deployment: Deployment;
+  readonly method: "GET" | "DELETE" | "POST";
+  /** Behind the address of all responses: "/resp_1/cancel". */
+  readonly path: string;
+  readonly query: URLSearchParams;
   readonly signal: AbortSignal;
 }
 
@@ -33,4 +47,11 @@ export interface Provider {
    * @throws ProviderFailure
    */
   countTokens?(call: ProviderCall): Promise<number | undefined>;
+  /**
+   * Asks for something about an answer that the provider keeps. Absent: this provider keeps none.
+   *
+   * @returns its answer's body, JSON.
+   * @throws ProviderFailure
+   */
+  stored?(call: StoredCall): Promise<Buffer>;
 }

@@ -80,6 +80,16 @@ export interface Selection {
 /** Deployments whose model an input does not fit into, and at least or about how many tokens it has. */
 export type Overflows = ReadonlyMap<Deployment, number>;
 
+/** An answer that a provider keeps, and a call goes on with. */
+export interface PreviousResponse {
+  /** Where it was made. */
+  readonly deployment: Deployment;
+  /** The provider's id of it. */
+  readonly responseId: string;
+  /** A number of tokens that the conversation up to and with it cannot exceed. */
+  readonly tokensMax: number;
+}
+
 /** What a call asks for, as far as the choice of a deployment depends on it. */
 export interface Ask {
   readonly request: CompletionRequest;
@@ -89,6 +99,8 @@ export interface Ask {
   readonly keyId?: string;
   /** What it belongs to, as a header says (`x-litellm-session-id`); absent: the body may say it. */
   readonly sessionId?: string | undefined;
+  /** The answer it goes on with; absent: none. */
+  readonly previous?: PreviousResponse | undefined;
   /** Deployments whose model the input does not fit into, and about how many tokens it has; absent: nobody has asked. */
   readonly overflows?: Overflows;
   /** When it is asked: wall-clock time, for prices that change with it. */

@@ -17,12 +17,14 @@ import type {
 } from "./candidate.ts";
 import { contextWindowCheck } from "./context-window.ts";
 import { operationFilter } from "./operations.ts";
+import { responsesFilter } from "./responses.ts";
 import { tagFilter } from "./tags.ts";
 
 /** What a configuration says of which deployments fit a call. */
 export function filtersOf({ tagRouting, checksCalls }: RouterConfig): readonly Filter[] {
   return [
     operationFilter,
+    responsesFilter,
     ...(tagRouting === undefined ? [] : [tagFilter(tagRouting)]),
     ...(checksCalls === true ? [eachBy(contextWindowCheck), eachBy(abilityCheck)] : []),
   ];

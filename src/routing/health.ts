@@ -1,7 +1,7 @@
 import type { Clock } from "../clock.ts";
 import type { CooldownRules, Deployment } from "../config/config.ts";
 import type { Board } from "../counters/board.ts";
-import { type GatewayError, isErrorCode } from "../errors.ts";
+import { type ErrorCode, type GatewayError, isErrorCode } from "../errors.ts";
 import type { DeploymentFacts, HealthState, Load } from "./candidate.ts";
 import { failureClassOf } from "./failure-class.ts";
 
@@ -24,6 +24,13 @@ interface Standing {
   readonly failuresByClass: Map<string, number>;
 }
 
+/** How often a deployment was left alone for a failure of one kind. */
+export interface Cooldowns {
+  readonly deployment: Deployment;
+  readonly code: ErrorCode;
+  count: number;
+}
+
 /**
  * Which deployments are well. One that fails is left alone for a while (its cooldown); after that one attempt at a time may
  * find out whether it is well again, and only a success puts it back.
@@ -37,6 +44,7 @@ export class Health implements DeploymentFacts {
   readonly #board: Board;
   /** Of deployments that have failed lately. */
   readonly #standings = new Map<string, Standing>();
+  readonly #cooldowns = new Map<string, Cooldowns>();
 
   /** @param parts.board what this pod and the others know. */
   constructor(parts: { clock: Clock; board: Board }) {
@@ -108,7 +116,20 @@ export class Health implements DeploymentFacts {
     this.#standings.delete(name);
     const status = Number(failure.facts.metadata?.providerStatus) || undefined;
     this.#board.cool(name, forMs, { code: failure.code, status });
+    this.#countCooldown(deployment, failure.code);
     return forMs;
+  }
+
+  /** How often this pod has left deployments alone since the start, those behind a wildcard together. */
+  cooldowns(): Iterable<Cooldowns> {
+    return this.#cooldowns.values();
+  }
+
+  #countCooldown(deployment: Deployment, code: ErrorCode): void {
+    const key = `${deployment.id} ${code}`;
+    const known = this.#cooldowns.get(key);
+    if (known !== undefined) known.count += 1;
+    else if (this.#cooldowns.size < keptMax) this.#cooldowns.set(key, { deployment, code, count: 1 });
   }
 
   #standingOf(name: string): Standing {

@@ -69,6 +69,11 @@ export class Router {
     return this.#groups.has(id) || this.#aliases.has(id) ? undefined : this.#byId.get(id);
   }
 
+  /** A deployment as configured, by its id; of one behind a wildcard the model is not known. */
+  deployment(id: string): Deployment | undefined {
+    return this.#byId.get(id)?.deployments[0] ?? [...this.#groups.values()].flat().find((each) => each.id === id);
+  }
+
   /** The deployments of each model as configured, wildcards too. */
   groups(): Iterable<readonly Deployment[]> {
     return this.#groups.values();

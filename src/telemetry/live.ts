@@ -13,7 +13,8 @@ import type { Clock } from "../clock.ts";
 import { errorText } from "../error-text.ts";
 import type { ErrorCode, GatewayError } from "../errors.ts";
 import { usdNumber } from "../money.ts";
-import type { Metrics } from "./metrics.ts";
+import type { CallCells } from "./call-cells.ts";
+import { type AttemptMeter, CallMeter } from "./call-meter.ts";
 import type { AttemptFacts, AttemptTrace, CallStart, CallTrace, Telemetry } from "./telemetry.ts";
 
 const propagator = new W3CTraceContextPropagator();
@@ -28,7 +29,8 @@ const headerSetter = {
 interface LiveParts {
   /** Undefined: nothing is traced. */
   readonly tracer: Tracer | undefined;
-  readonly metrics: Metrics;
+  /** Where calls are counted. */
+  readonly cells: CallCells;
   readonly logger: Logger;
   readonly clock: Clock;
   /** Whether providers are sent `traceparent`. Baggage never is. */
@@ -59,7 +61,7 @@ export class LiveTelemetry implements Telemetry {
 class LiveCall implements CallTrace {
   readonly #parts: LiveParts;
   readonly #start: CallStart;
-  readonly #startedMs: number;
+  readonly #meter: CallMeter;
   readonly #context: Context;
   readonly #span: Span | undefined;
   #model = "";
@@ -68,8 +70,7 @@ class LiveCall implements CallTrace {
   constructor(parts: LiveParts, start: CallStart) {
     this.#parts = parts;
     this.#start = start;
-    this.#startedMs = parts.clock.monotonicMs();
-    parts.metrics.inFlight.inc();
+    this.#meter = new CallMeter(parts.cells, parts.clock, start);
     const parent =
       start.traceparent === undefined ? ROOT_CONTEXT : propagator.extract(ROOT_CONTEXT, start, headerGetter);
     this.#span = parts.tracer?.startSpan(
@@ -87,9 +88,10 @@ class LiveCall implements CallTrace {
     return trace.getSpanContext(this.#context)?.traceId ?? "";
   }
 
-  identify(facts: { keyId?: string; teamId?: string | undefined; modelGroup?: string }): void {
+  identify(facts: Parameters<CallTrace["identify"]>[0]): void {
     if (facts.keyId !== undefined) this.#keyId = facts.keyId;
     if (facts.modelGroup !== undefined) this.#model = facts.modelGroup;
+    this.#meter.identify(facts);
     this.#span?.setAttributes({
       ...(facts.keyId === undefined ? {} : { "tollgate.key.id": facts.keyId }),
       ...(facts.teamId === undefined ? {} : { "tollgate.team": facts.teamId }),
@@ -98,16 +100,18 @@ class LiveCall implements CallTrace {
   }
 
   attempt(facts: AttemptFacts): AttemptTrace {
-    return new LiveAttempt(this.#parts, facts, this.#model, this.#context);
+    return new LiveAttempt(this.#parts, facts, this.#meter.attempt(facts), this.#context);
+  }
+
+  fellBack(from: string, to: string, reason: ErrorCode): void {
+    this.#meter.fellBack(from, to, reason);
   }
 
   end(failure: GatewayError | undefined): void {
-    const { metrics, clock, logger } = this.#parts;
-    const durationMs = clock.monotonicMs() - this.#startedMs;
-    const { route, requestId, stream, door } = this.#start;
-    metrics.inFlight.dec();
-    metrics.requests.inc({ route, model: this.#model, code: failure?.code ?? "ok", stream: String(stream) });
-    metrics.requestDuration.observe({ route, model: this.#model }, durationMs / 1000);
+    const { logger } = this.#parts;
+    const { durationMs } = this.#meter;
+    const { route, requestId, door } = this.#start;
+    this.#meter.end(failure?.code, this.#span?.isRecording() === true ? this.traceId : undefined);
     this.#endSpan(failure);
     const ours = failure !== undefined && failure.kind.blame !== "caller";
     if (!ours && !logger.isLevelEnabled("debug")) return;
@@ -135,18 +139,14 @@ class LiveCall implements CallTrace {
 }
 
 class LiveAttempt implements AttemptTrace {
-  readonly #parts: LiveParts;
   readonly #facts: AttemptFacts;
-  readonly #model: string;
-  readonly #startedMs: number;
+  readonly #meter: AttemptMeter;
   readonly #span: Span | undefined;
   readonly traceparent: string | undefined;
 
-  constructor(parts: LiveParts, facts: AttemptFacts, model: string, parent: Context) {
-    this.#parts = parts;
+  constructor(parts: LiveParts, facts: AttemptFacts, meter: AttemptMeter, parent: Context) {
     this.#facts = facts;
-    this.#model = model;
-    this.#startedMs = parts.clock.monotonicMs();
+    this.#meter = meter;
     this.#span = parts.tracer?.startSpan(
       `${facts.operation} ${facts.model}`,
       { kind: SpanKind.CLIENT, attributes: attributesOf(facts) },
@@ -158,23 +158,14 @@ class LiveAttempt implements AttemptTrace {
   }
 
   firstOutput(): void {
+    const afterMs = this.#meter.firstOutput();
     // A whole answer's first output is its last.
-    if (!this.#facts.stream) return;
-    const seconds = (this.#parts.clock.monotonicMs() - this.#startedMs) / 1000;
-    this.#parts.metrics.firstOutput.observe({ model: this.#model, provider: this.#facts.provider }, seconds);
-    this.#span?.setAttribute("gen_ai.response.time_to_first_chunk", seconds);
+    if (this.#facts.stream) this.#span?.setAttribute("gen_ai.response.time_to_first_chunk", afterMs / 1000);
   }
 
   end(result: Parameters<AttemptTrace["end"]>[0]): void {
-    const { metrics } = this.#parts;
-    const { usage, error } = result;
-    metrics.attempts.inc({ provider: this.#facts.provider, model: this.#model, outcome: error ?? "ok" });
-    if (usage !== undefined) {
-      metrics.tokens.inc({ model: this.#model, kind: "input" }, usage.inputTokens);
-      metrics.tokens.inc({ model: this.#model, kind: "output" }, usage.outputTokens);
-      metrics.cost.inc({ model: this.#model }, usdNumber(result.cost));
-    }
-    if (this.#span !== undefined) endAttemptSpan(this.#span, result, error);
+    this.#meter.end(result);
+    if (this.#span !== undefined) endAttemptSpan(this.#span, result, result.error);
   }
 }
 

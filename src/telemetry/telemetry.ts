@@ -11,9 +11,15 @@ export interface CallTrace {
   /** Facts learnt on the way. */
   identify(facts: {
     readonly keyId?: string;
+    readonly keyAlias?: string | undefined;
     readonly teamId?: string | undefined;
+    readonly userId?: string | undefined;
     readonly modelGroup?: string;
+    /** Whether it was answered with an answer given before. */
+    readonly cacheHit?: boolean;
   }): void;
+  /** It goes on in another group than the one it was in, for a reason. */
+  fellBack(from: string, to: string, reason: ErrorCode): void;
   /** Begins a provider attempt: a CLIENT span and the attempt metrics. */
   attempt(facts: AttemptFacts): AttemptTrace;
   /** Ends it, once. `failure` undefined: the call succeeded. */
@@ -25,6 +31,8 @@ export interface AttemptFacts {
   readonly operation: Operation;
   readonly provider: string;
   readonly deploymentId: string;
+  /** The group the deployment is of. */
+  readonly modelGroup: string;
   readonly model: string;
   readonly apiBase: string | undefined;
   readonly stream: boolean;

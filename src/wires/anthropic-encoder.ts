@@ -1,6 +1,8 @@
 /** Anthropic's Messages: writing an answer from neutral events. */
 
 import type { DeltaEvent, FinishEvent, Json, JsonObject, StartEvent, ToolCallDelta, Usage } from "../completion.ts";
+import type { GatewayError } from "../errors.ts";
+import { anthropicErrorFrame } from "./anthropic-error.ts";
 import { usageFields } from "./anthropic-usage.ts";
 import { GatheredChoice, type Thinking } from "./gathered-choice.ts";
 import { objectOf, parseJson, textOf } from "./json.ts";
@@ -52,6 +54,10 @@ export class MessageStreamEncoder {
     let waiting = "";
     for (const [index, call] of this.#calls) if (call.block === undefined) waiting += this.#beginCall(index, call);
     return Buffer.from(waiting + this.#close() + last + frame({ type: "message_stop" }));
+  }
+
+  fail(error: GatewayError, requestId: string): string {
+    return anthropicErrorFrame(error, requestId);
   }
 
   #deltaFrames(event: DeltaEvent): string {

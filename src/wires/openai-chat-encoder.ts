@@ -1,7 +1,9 @@
 /** OpenAI's chat completions: writing an answer from neutral events. */
 
 import type { DeltaEvent, FinishEvent, JsonObject, StartEvent, ToolCallDelta, Usage } from "../completion.ts";
+import type { GatewayError } from "../errors.ts";
 import { GatheredChoice, type Thinking } from "./gathered-choice.ts";
+import { encodeErrorBody } from "./openai-error.ts";
 import { usageFields } from "./openai-usage.ts";
 
 type AnswerEvent = StartEvent | DeltaEvent | FinishEvent;
@@ -41,6 +43,11 @@ export class ChatStreamEncoder {
   end(usage: Usage): Buffer {
     const last = this.#includeUsage ? `${this.#head}[],"usage":${JSON.stringify(usageFields(usage))}}\n\n` : "";
     return Buffer.from(`${last}data: [DONE]\n\n`);
+  }
+
+  /** An end without [DONE] alone would pass for a whole answer. */
+  fail(error: GatewayError): string {
+    return `data: ${encodeErrorBody(error)}\n\n`;
   }
 
   #frame(choice: JsonObject): Buffer {

@@ -19,7 +19,13 @@ export function withOverrides(request: CompletionRequest, overrides: JsonObject)
   if (changed instanceof GatewayError) throw changed;
   if (operation !== "chat") return changed;
   const isNeutral = wire !== "openai-chat";
-  return { ...changed, stream, includeUsage, ...(isNeutral && { wire: undefined, raw: undefined }) };
+  const { unsayable } = request;
+  return {
+    ...changed,
+    ...{ stream, includeUsage },
+    ...(isNeutral && { wire: undefined, raw: undefined }),
+    ...(unsayable !== undefined && { unsayable }),
+  };
 }
 
 /** A form has texts only. */

@@ -4,7 +4,7 @@
  * figures to `bench.json`.
  *
  *   --rounds 5 --seconds 5 --lane "governed, 1 KB"
- *   --profile DIRECTORY   V8's CPU profiles of the programs, written when they end; what is measured then is slower
+ *   --profile DIRECTORY   V8's CPU profile of the sidecar, written when it ends; what is measured then is slower
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -158,8 +158,8 @@ async function startSidecar(
       api_key: sk-upstream
       input_cost_per_token: 0.000001
       output_cost_per_token: 0.000002`;
-  const profiling = { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${values.profile}` };
-  const stack = await Stack.start({ sidecars: 1, models, env: values.profile === undefined ? {} : profiling });
+  const nodeFlags = values.profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${values.profile}`];
+  const stack = await Stack.start({ sidecars: 1, models, nodeFlags });
   cleanUps.push(() => stack.close().catch((error) => values.profile ?? Promise.reject(error)));
   // A profile is written by a program that ends of itself.
   if (values.profile !== undefined) cleanUps.push(() => stack.sidecars[0]?.process.kill("SIGTERM"));

@@ -31,7 +31,7 @@ interface Answer {
 /** Takes from a window when Redis's clock shows `atMs`. */
 async function take(ask: { key: string; atMs: number; amount: number; windowMs: number }): Promise<Answer> {
   await redis.hset("clock", { s: Math.floor(ask.atMs / 1000), us: (ask.atMs % 1000) * 1000 + 999 });
-  const args = [0, 0, 1, ask.amount, ceiling, ask.windowMs, bucketWidthMs(ask.windowMs)];
+  const args = [0, 0, 1, `${ask.amount} ${ceiling} ${ask.windowMs} ${bucketWidthMs(ask.windowMs)}`];
   const reply = (await redis.eval(script, 1, ask.key, ...args)) as [number, number, number, number];
   assert.equal(reply[0], ask.atMs);
   return { isGranted: reply[1] === 0, retryAfterMs: reply[2], remaining: reply[3] };

@@ -121,6 +121,65 @@ function saidByOpenai({ choices: [choice], usage }: OpenAI.ChatCompletion): Said
   };
 }
 
+/** OpenAI's own client, by its newer wire. */
+export function responsesClient(url: string, apiKey: string): DoorClient {
+  const { responses } = new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 });
+  const ask = async (asked: Question) => {
+    const image = {
+      type: "input_image" as const,
+      detail: "auto" as const,
+      image_url: `data:image/png;base64,${pixel}`,
+    };
+    const text = { ...question, type: "input_text" as const };
+    const results = (asked.after?.calls ?? []).map(({ id }) => ({
+      ...{ type: "function_call_output" as const, call_id: id, output: result },
+    }));
+    const input: OpenAI.Responses.ResponseInput = [
+      { role: "user", content: asked.hasImage ? [image, text] : [text] },
+      ...((asked.after?.message as OpenAI.Responses.ResponseInput | undefined) ?? []),
+      ...results,
+    ];
+    const body = {
+      ...{ model: asked.model, input },
+      ...(asked.hasTools && { tools: [{ type: "function" as const, name: "weather", parameters, strict: false }] }),
+      ...(asked.wantsJson && {
+        text: { format: { type: "json_schema" as const, name: "place", schema, strict: true } },
+      }),
+    };
+    return asked.stream ? await responses.stream(body).finalResponse() : await responses.create(body);
+  };
+  return {
+    name: "/v1/responses",
+    ask: async (asked) => saidByResponses(await ask(asked)),
+    refused: async (asked) => {
+      const error = await failureOf(ask(asked), OpenAI.APIError);
+      return { status: error.status ?? 0, code: error.code, retryAfterMs: millisecondsOf(error.headers) };
+    },
+  };
+}
+
+function saidByResponses({ output, output_text, status, usage }: OpenAI.Responses.Response): Said {
+  const calls = output.flatMap((item) =>
+    item.type === "function_call"
+      ? [{ id: item.call_id, name: item.name, input: JSON.parse(item.arguments) as unknown }]
+      : [],
+  );
+  const written = (usage as { cache_creation_input_tokens?: number } | undefined)?.cache_creation_input_tokens;
+  return {
+    text: output_text,
+    calls,
+    end: status !== "completed" ? "other" : calls.length > 0 ? "tools" : "stop",
+    used: {
+      input: usage?.input_tokens ?? 0,
+      cacheRead: usage?.input_tokens_details.cached_tokens ?? 0,
+      cacheWrite: written ?? 0,
+      output: usage?.output_tokens ?? 0,
+      reasoning: usage?.output_tokens_details.reasoning_tokens ?? 0,
+    },
+    message: output,
+  };
+}
+
 /** Anthropic's own client. */
 export function anthropicClient(url: string, apiKey: string): DoorClient {
   const { messages: api } = new Anthropic({ baseURL: url, apiKey, maxRetries: 0 });

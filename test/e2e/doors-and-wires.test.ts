@@ -4,11 +4,19 @@ import { after, before, describe, test } from "node:test";
 import { Code } from "@connectrpc/connect";
 import { createCompletionClient, Role } from "../../src/client.ts";
 import { signature } from "../anthropic-upstream.ts";
-import { answered, anthropicClient, type DoorClient, gathered, grpcClient, openaiClient } from "./door-clients.ts";
+import {
+  answered,
+  anthropicClient,
+  type DoorClient,
+  gathered,
+  grpcClient,
+  openaiClient,
+  responsesClient,
+} from "./door-clients.ts";
 import { Stack } from "./stack.ts";
 import { anthropicWire, bedrockWire, geminiWire, openaiWire, pixel, type ScriptedWire } from "./wires.ts";
 
-const doors = [openaiClient, anthropicClient, grpcClient];
+const doors = [openaiClient, responsesClient, anthropicClient, grpcClient];
 const wires = [openaiWire, anthropicWire, geminiWire, bedrockWire];
 const features = {
   unary: "answers",

@@ -67,7 +67,16 @@ describe("other people's clients, unchanged, with every provider's wire behind",
   test("OpenAI's for Python", { skip: skipWithout("python3"), timeout }, (t) =>
     converse(t, pythonClient, "openai_client.py"),
   );
+  test("OpenAI's for Python, by responses", { skip: skipWithout("python3"), timeout }, (t) =>
+    converse(t, pythonClient, "responses_client.py"),
+  );
+  test("Vercel's AI SDK, by responses, its own choice", { timeout }, (t) =>
+    converse(t, nodeClient, "ai-sdk.mjs", "responses"),
+  );
+  test("LangChain's for OpenAI, by responses", { timeout }, (t) =>
+    converse(t, nodeClient, "langchain.mjs", "responses"),
+  );
   test("Vercel's AI SDK, by OpenAI's door", { timeout }, (t) => converse(t, nodeClient, "ai-sdk.mjs", "openai"));
   test("Vercel's AI SDK, by Anthropic's door", { timeout }, (t) => converse(t, nodeClient, "ai-sdk.mjs", "anthropic"));
-  test("LangChain's for OpenAI", { timeout }, (t) => converse(t, nodeClient, "langchain.mjs"));
+  test("LangChain's for OpenAI", { timeout }, (t) => converse(t, nodeClient, "langchain.mjs", "chat"));
 });

@@ -20,8 +20,9 @@ export class Process {
   #env: Readonly<Record<string, string>>;
   output = "";
 
-  constructor(args: readonly string[], env: Readonly<Record<string, string>>) {
-    this.#args = args;
+  /** @param nodeFlags for node itself. */
+  constructor(args: readonly string[], env: Readonly<Record<string, string>>, nodeFlags: readonly string[] = []) {
+    this.#args = [...nodeFlags, main, ...args];
     this.#env = env;
     this.#child = this.#spawn();
   }
@@ -50,7 +51,7 @@ export class Process {
   }
 
   #spawn(): ChildProcess {
-    const child = spawn(process.execPath, [main, ...this.#args], {
+    const child = spawn(process.execPath, this.#args, {
       env: { PATH: process.env.PATH, HOME: process.env.HOME, ...this.#env },
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -85,6 +86,10 @@ export interface StackOptions {
   /** Where Redis is: lines of `router_settings`. Default: a database of the run's own. */
   readonly redis?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** Flags of node for the sidecars. */
+  readonly nodeFlags?: readonly string[];
+  /** Called when it is known where the KeyService will be, before any sidecar starts. */
+  readonly beforeSidecars?: (keyServiceUrl: string) => void;
 }
 
 /** KeyService and sidecars as real processes, a real PostgreSQL and Redis, and an upstream that keeps its own bill. */
@@ -93,17 +98,20 @@ export class Stack {
   readonly sidecars: readonly TestSidecar[];
   readonly keyService: Process;
   readonly keyServiceUrl: string;
+  /** The file that all programs are started with. */
+  readonly configPath: string;
   readonly database: pg.Pool;
   readonly #cleanUps: (() => Promise<void> | void)[];
 
   private constructor(
-    parts: Pick<Stack, "upstream" | "sidecars" | "keyService" | "keyServiceUrl" | "database">,
+    parts: Pick<Stack, "upstream" | "sidecars" | "keyService" | "keyServiceUrl" | "configPath" | "database">,
     cleanUps: (() => Promise<void> | void)[],
   ) {
     this.upstream = parts.upstream;
     this.sidecars = parts.sidecars;
     this.keyService = parts.keyService;
     this.keyServiceUrl = parts.keyServiceUrl;
+    this.configPath = parts.configPath;
     this.database = parts.database;
     this.#cleanUps = cleanUps;
   }
@@ -137,18 +145,20 @@ export class Stack {
       TOLLGATE_DATA_DIR: join(directory, "keyservice"),
     });
     cleanUps.push(async () => void (await keyService.kill("SIGKILL")));
+    options.beforeSidecars?.(keyServiceUrl);
     const sidecars: TestSidecar[] = [];
     for (let index = 0; index < options.sidecars; index++) {
       const [port, adminPort] = [await freePort(), await freePort()];
       const dataDir = join(directory, `pod-${index}`);
-      const process = new Process(["sidecar", "--config", configPath], {
+      const env = {
         ...shared,
         TOLLGATE_PORT: String(port),
         TOLLGATE_ADMIN_PORT: String(adminPort),
         TOLLGATE_ADMIN_HOST: "127.0.0.1",
         TOLLGATE_POD_ID: `pod-${index}`,
         TOLLGATE_DATA_DIR: dataDir,
-      });
+      };
+      const process = new Process(["sidecar", "--config", configPath], env, options.nodeFlags);
       cleanUps.push(async () => void (await process.kill("SIGKILL")));
       const adminUrl = `http://127.0.0.1:${adminPort}`;
       sidecars.push({
@@ -160,7 +170,7 @@ export class Stack {
     const database = new pg.Pool({ connectionString: databaseUrl.url, max: 2 });
     database.on("error", () => {});
     cleanUps.push(() => database.end());
-    const stack = new Stack({ upstream, sidecars, keyService, keyServiceUrl, database }, cleanUps);
+    const stack = new Stack({ upstream, sidecars, keyService, keyServiceUrl, configPath, database }, cleanUps);
     try {
       await stack.keyServiceReady();
       await Promise.all(sidecars.map((sidecar) => sidecar.ready()));

@@ -3,6 +3,7 @@ import { AnthropicUpstream } from "../anthropic-upstream.ts";
 import { accessKey, BedrockUpstream, region, sendEvents } from "../bedrock-upstream.ts";
 import { bedrockEvent } from "../event-frame.ts";
 import { GeminiUpstream, sendError, sendPieces, studioKey } from "../gemini-upstream.ts";
+import { ResponsesServer, type Saying } from "../responses-server.ts";
 import { sendJson, Upstream } from "../upstream.ts";
 
 /** What one answer used: totals, and parts of them. */
@@ -83,6 +84,7 @@ const count = (text: string, word: string) => text.split(word).length - 1;
 export async function openaiWire(): Promise<ScriptedWire> {
   const upstream = await Upstream.start();
   upstream.scripts.set("good", (call, res, request) => answerAsOpenai(call.body, res, request.stream === true));
+  upstream.responses = new ResponsesServer({ name: "openai", saying: sayAsOpenai, usage: responsesUsage });
   upstream.scripts.set("limited", (_call, res) =>
     sendJson(res, 429, { error: { message: "slow down", type: "requests" } }, { "retry-after": "7" }),
   );
@@ -102,6 +104,29 @@ export async function openaiWire(): Promise<ScriptedWire> {
     close: () => upstream.close(),
   };
 }
+
+const responsesUsage = {
+  ...{ input_tokens: 160, output_tokens: 27, total_tokens: 187 },
+  input_tokens_details: { cached_tokens: 100 },
+  output_tokens_details: { reasoning_tokens: 20 },
+};
+
+const sayAsOpenai: Saying = ({ body, conversation }) => {
+  const said = JSON.stringify(conversation);
+  const ask: Ask = {
+    hasTools: body.tools !== undefined,
+    results: count(said, '"type":"function_call_output"'),
+    hasImage: said.includes(`"image_url":"data:image/png;base64,${pixel}"`),
+    wantsJson: JSON.stringify(body.text ?? "").includes('"json_schema"'),
+  };
+  const thought = { type: "reasoning" as const, summary: "Let me think." };
+  if (!isCalling(ask)) return [thought, { type: "message", text: textFor(ask) }];
+  const calls = [calledWith, {}].map((input, index) => ({
+    ...{ type: "function_call" as const, name: "weather", call_id: `call_${index}` },
+    arguments: JSON.stringify(input),
+  }));
+  return [thought, ...calls];
+};
 
 function answerAsOpenai(body: string, res: ServerResponse, isStream: boolean): Answered {
   const { tools, response_format } = JSON.parse(body) as { tools?: unknown; response_format?: unknown };

@@ -92,7 +92,7 @@ async function diskFull(scene: Scene): Promise<string[]> {
       heal: async () => {
         clearInterval(filling);
         callsDuring = world.bills.all.length - callsBefore;
-        failures = (await figure(world.pod(0), "tollgate_usage_wal_failures")) ?? 0;
+        failures = (await figure(world.pod(0), "tollgate_usage_wal_failures_total")) ?? 0;
         rmSync(filler);
       },
     });
@@ -109,7 +109,10 @@ async function diskFull(scene: Scene): Promise<string[]> {
     assert.ok(refused > 0 && served < here.length / 10, tally(here));
     assert.ok(failures > 0, "the metric does not show it");
     assert.ok(callsDuring > 0);
-    return [...incident.facts, `the pod with the full disk: ${tally(here)}; tollgate_usage_wal_failures ${failures}`];
+    return [
+      ...incident.facts,
+      `the pod with the full disk: ${tally(here)}; tollgate_usage_wal_failures_total ${failures}`,
+    ];
   } finally {
     clearInterval(filling);
     spawnSync("umount", ["-l", disk]);

@@ -13,8 +13,10 @@ import { Overdraft } from "../../src/keys/overdraft.ts";
 import { Shipper } from "../../src/keys/shipper.ts";
 import { SpentBudgets } from "../../src/keys/spent-budgets.ts";
 import { Closers } from "../../src/lifecycle.ts";
+import { ResponseIds } from "../../src/response-ids.ts";
 import { Health } from "../../src/routing/health.ts";
 import { Router } from "../../src/routing/router.ts";
+import { Secret } from "../../src/secret.ts";
 import type { AttemptTrace, CallStart, CallTrace, Telemetry } from "../../src/telemetry/telemetry.ts";
 import { sampleBoard } from "../routing/sample-board.ts";
 import type { Disk, MountedDisk } from "./disk.ts";
@@ -147,6 +149,7 @@ export class PodProcess implements Telemetry {
         },
       },
       providerOf: () => provider,
+      responseIds: new ResponseIds({ secret: new Secret("sk-sim") }),
       ...{ health, board },
       ...{ telemetry: this, clock, random: dice.random, newCallId: dice.newId },
     });
@@ -239,7 +242,7 @@ export class PodProcess implements Telemetry {
   }
 
   startCall({ requestId }: CallStart): CallTrace {
-    return { traceId: requestId, identify: () => {}, attempt: () => nothingTraced, end: () => {} };
+    return { traceId: requestId, identify: () => {}, fellBack: () => {}, attempt: () => nothingTraced, end: () => {} };
   }
 
   log(level: string, message: string, facts?: Readonly<Record<string, unknown>>): void {

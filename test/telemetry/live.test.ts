@@ -4,8 +4,8 @@ import { after, before, describe, test } from "node:test";
 import { pino } from "pino";
 import { systemClock } from "../../src/clock.ts";
 import { GatewayError, ProviderFailure } from "../../src/errors.ts";
+import { CallCells } from "../../src/telemetry/call-cells.ts";
 import { LiveTelemetry } from "../../src/telemetry/live.ts";
-import { Metrics } from "../../src/telemetry/metrics.ts";
 import type { AttemptFacts, CallStart } from "../../src/telemetry/telemetry.ts";
 import { createTracing, type Tracing } from "../../src/telemetry/tracing.ts";
 import { Collector } from "../collector.ts";
@@ -23,6 +23,7 @@ const attemptFacts: AttemptFacts = {
   operation: "chat",
   provider: "openai",
   deploymentId: "d1",
+  modelGroup: "gpt",
   model: "gpt-4o",
   apiBase: "https://api.example.com/v1",
   stream: true,
@@ -42,15 +43,14 @@ const traceparent = `00-${traceId}-b7ad6b7169203331-01`;
 /** Telemetry whose log lines are kept. */
 function telemetryWith(parts: { tracing?: Tracing; forwardTraceparent?: boolean; level?: string }) {
   const lines: string[] = [];
-  const metrics = new Metrics();
   const telemetry = new LiveTelemetry({
     tracer: parts.tracing?.tracer,
-    metrics,
+    cells: new CallCells(),
     logger: pino({ level: parts.level ?? "info" }, { write: (line: string) => void lines.push(line) }),
     clock: systemClock,
     forwardTraceparent: parts.forwardTraceparent ?? false,
   });
-  return { telemetry, metrics, lines };
+  return { telemetry, lines };
 }
 
 describe("spans", () => {
@@ -206,59 +206,6 @@ describe("without an endpoint", () => {
     const call = telemetry.startCall({ ...start, traceparent });
     assert.equal(call.traceId, traceId);
     assert.equal(call.attempt(attemptFacts).traceparent, traceparent);
-  });
-});
-
-describe("metrics", () => {
-  test("count calls, attempts, tokens and money", async () => {
-    const { telemetry, metrics } = telemetryWith({});
-    const call = telemetry.startCall(start);
-    assert.match(await metrics.registry.metrics(), /tollgate_requests_in_flight 1/);
-    call.identify({ modelGroup: "gpt" });
-    const attempt = call.attempt(attemptFacts);
-    attempt.firstOutput();
-    attempt.end(ended);
-    call.end(undefined);
-    const text = await metrics.registry.metrics();
-    for (const line of [
-      "tollgate_requests_in_flight 0",
-      'tollgate_requests_total{route="/v1/chat/completions",model="gpt",code="ok",stream="true"} 1',
-      'tollgate_request_duration_seconds_count{route="/v1/chat/completions",model="gpt"} 1',
-      'tollgate_upstream_attempts_total{provider="openai",model="gpt",outcome="ok"} 1',
-      'tollgate_time_to_first_token_seconds_count{model="gpt",provider="openai"} 1',
-      'tollgate_tokens_total{model="gpt",kind="input"} 10',
-      'tollgate_tokens_total{model="gpt",kind="output"} 7',
-      'tollgate_cost_usd_total{model="gpt"} 0.000024',
-    ]) {
-      assert.ok(text.includes(line), line);
-    }
-  });
-
-  test("take the time to the first token from streams only", async () => {
-    const { telemetry, metrics } = telemetryWith({});
-    telemetry
-      .startCall(start)
-      .attempt({ ...attemptFacts, stream: false })
-      .firstOutput();
-    assert.doesNotMatch(await metrics.registry.metrics(), /tollgate_time_to_first_token_seconds_count/);
-  });
-
-  test("have no label that a caller, a provider or a key can choose", async () => {
-    const { telemetry, metrics } = telemetryWith({});
-    for (let index = 0; index < 20; index++) {
-      const odd = `odd-${index}`;
-      const call = telemetry.startCall({ ...start, requestId: odd, traceparent: odd, tracestate: odd });
-      call.identify({ keyId: odd, teamId: odd });
-      call.identify({ modelGroup: "openai/*" });
-      const attempt = call.attempt({ ...attemptFacts, model: odd, deploymentId: odd });
-      attempt.firstOutput();
-      attempt.end({ ...ended, responseId: odd, error: index % 2 === 0 ? undefined : "provider_error" });
-      call.end(index % 2 === 0 ? undefined : new GatewayError("provider_error", odd));
-    }
-    telemetry.startCall(start).end(new GatewayError("model_not_found", "odd-model"));
-    const text = await metrics.registry.metrics();
-    assert.doesNotMatch(text, /odd/);
-    assert.equal(text.match(/^tollgate_requests_total\{/gm)?.length, 3);
   });
 });
 

@@ -21,6 +21,8 @@ import { ChatStreamReader } from "../../src/wires/openai-chat-stream.ts";
 import { decodeForm } from "../../src/wires/openai-form.ts";
 import { decodeOperation, encodeOperation } from "../../src/wires/openai-operation.ts";
 import { OperationStreamReader, readOperationAnswer } from "../../src/wires/openai-operation-answer.ts";
+import { decodeResponsesRequest } from "../../src/wires/responses-body.ts";
+import { ResponseStreamReader } from "../../src/wires/responses-stream.ts";
 import { framesOf, messageFor } from "../anthropic-upstream.ts";
 import { textEvents } from "../bedrock-upstream.ts";
 import { textPieces } from "../gemini-upstream.ts";
@@ -39,6 +41,11 @@ const completion = `${sse([{ id: "x", choices: [{ index: 0, text: "a", finish_re
 const images = sse([
   { type: "image_generation.partial_image", b64_json: "QUJD" },
   { type: "image_generation.completed", b64_json: "QUJD", usage: { input_tokens: 1, output_tokens: 2 } },
+]);
+const responses = sse([
+  { type: "response.created", response: { id: "r", output: [] } },
+  { type: "response.output_text.delta", delta: "Grüß 🚀" },
+  { type: "response.completed", response: { id: "r", output: [], usage: { input_tokens: 1, output_tokens: 2 } } },
 ]);
 const message = messageFor({
   ...{ model: "claude", thinking: { type: "enabled", budget_tokens: 1024 } },
@@ -71,6 +78,10 @@ const codecs: Readonly<Record<string, Codec>> = {
   "streams of images": {
     ...{ body: Buffer.from(images), bytesMax: 64 * megabyte },
     reader: () => new OperationStreamReader("image_generation"),
+  },
+  "OpenAI's responses": {
+    ...{ body: Buffer.from(responses), bytesMax: 64 * megabyte },
+    reader: () => new ResponseStreamReader({ nameOf: (id) => `resp_${id}`, previous: undefined }),
   },
   "Anthropic's messages, passed on": {
     ...{ body: Buffer.from(framesOf(message).join("")), bytesMax: megabyte },
@@ -217,6 +228,23 @@ const askedByMessages = {
   ],
 };
 
+const askedByResponses = {
+  ...{ model: "m", max_output_tokens: 9, instructions: "Be kind.", reasoning: { effort: "low" } },
+  input: [
+    {
+      role: "user",
+      content: [
+        { type: "input_text", text: "Look" },
+        { type: "input_image", image_url: "https://x/y" },
+      ],
+    },
+    { type: "function_call", call_id: "c", name: "look", arguments: "{}" },
+    { type: "function_call_output", call_id: "c", output: "sunny" },
+  ],
+  tools: [{ type: "function", name: "look", parameters: { type: "object" } }],
+  text: { format: { type: "json_schema", name: "x", schema: { type: "object" } } },
+};
+
 /** Any JSON in any place of a body. */
 function grafted(body: object): fc.Arbitrary<object> {
   const texts = JSON.stringify(body).split(/(?<=[:,[])(?=["\d{[tn])/);
@@ -252,6 +280,7 @@ function replaced(body: object): fc.Arbitrary<object> {
 
 for (const [name, body, decode] of [
   ["OpenAI's", asked, decodeChatRequest],
+  ["OpenAI's newer", askedByResponses, decodeResponsesRequest],
   ["Anthropic's", askedByMessages, (bytes: Buffer) => decodeMessagesRequest(bytes, { counts: false })],
 ] as const) {
   test(`a request in ${name} words, with anything in any place, is refused in words or written in every wire`, () => {

@@ -1,6 +1,7 @@
-// Vercel's AI SDK as it comes, by OpenAI's door or Anthropic's: completes, streams and has its tools called.
+// Vercel's AI SDK as it comes, by OpenAI's chat, by its responses (the SDK's own choice) or by Anthropic's door: completes, streams
+// and has its tools called.
 //
-// Usage: ai-sdk.mjs openai|anthropic MODEL...    (SIDECAR_URL and API_KEY say where and as whom)
+// Usage: ai-sdk.mjs openai|responses|anthropic MODEL...    (SIDECAR_URL and API_KEY say where and as whom)
 // Prints one JSON object: what each model said.
 
 import { createAnthropic } from "@ai-sdk/anthropic";
@@ -11,7 +12,8 @@ import { z } from "zod";
 globalThis.AI_SDK_LOG_WARNINGS = false;
 const [door, ...names] = process.argv.slice(2);
 const options = { baseURL: `${process.env.SIDECAR_URL}/v1`, apiKey: process.env.API_KEY };
-const provider = door === "anthropic" ? createAnthropic(options) : createOpenAI(options).chat;
+const openai = createOpenAI(options);
+const provider = { openai: openai.chat, responses: openai, anthropic: createAnthropic(options) }[door];
 
 const weather = tool({
   description: "The weather.",
@@ -40,7 +42,9 @@ async function streamed(ask) {
 
 const said = {};
 for (const name of names) {
-  const plain = { model: provider(name), prompt: "Hello", maxRetries: 0 };
+  // Where nothing is stored the SDK must not refer to it.
+  const providerOptions = { openai: { store: name === "gpt" } };
+  const plain = { model: provider(name), prompt: "Hello", maxRetries: 0, ...(door === "responses" && { providerOptions }) };
   const withTools = { ...plain, tools: { weather }, stopWhen: stepCountIs(3) };
   said[name] = {
     whole: await told(await generateText(plain)),

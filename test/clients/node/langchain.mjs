@@ -1,6 +1,6 @@
 // LangChain's OpenAI client as it comes: completes, streams and has its tools called.
 //
-// Usage: langchain.mjs MODEL...    (SIDECAR_URL and API_KEY say where and as whom)
+// Usage: langchain.mjs chat|responses MODEL...    (SIDECAR_URL and API_KEY say where and as whom)
 // Prints one JSON object: what each model said.
 
 import { HumanMessage, ToolMessage } from "@langchain/core/messages";
@@ -43,9 +43,11 @@ async function told(ask, model) {
 }
 
 const said = {};
-for (const name of process.argv.slice(2)) {
+const [wire, ...names] = process.argv.slice(2);
+for (const name of names) {
   const configuration = { baseURL: `${process.env.SIDECAR_URL}/v1` };
-  const model = new ChatOpenAI({ model: name, apiKey: process.env.API_KEY, configuration, maxRetries: 0 });
+  const useResponsesApi = wire === "responses";
+  const model = new ChatOpenAI({ model: name, apiKey: process.env.API_KEY, configuration, maxRetries: 0, useResponsesApi });
   const withTools = model.bindTools([weather]);
   said[name] = {
     whole: await told(whole, model),

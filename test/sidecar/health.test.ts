@@ -1,0 +1,40 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { test } from "node:test";
+import { health } from "../../sidecar/health.ts";
+import { readSettings, SettingsError } from "../../sidecar/settings.ts";
+
+test("a program's health is asked at its own port and path, and is the exit code", async (context) => {
+  const asked: string[] = [];
+  let status = 200;
+  const server = createServer((req, res) => {
+    asked.push(req.url ?? "");
+    res.writeHead(status).end("as it is\n");
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  context.after(() => server.close());
+  const port = String((server.address() as AddressInfo).port);
+  // 0.0.0.0 is where containers listen, and no address to ask at.
+  const all = { TOLLGATE_ADMIN_HOST: "0.0.0.0", TOLLGATE_KEYSERVICE_HOST: "0.0.0.0" };
+  const settings = readSettings({ ...all, TOLLGATE_ADMIN_PORT: port, TOLLGATE_KEYSERVICE_PORT: port }, "h");
+  const printed: string[] = [];
+  const stdout = { write: (text: string) => printed.push(text) };
+
+  assert.equal(await health(["sidecar"], { settings, stdout }), 0);
+  status = 503;
+  assert.equal(await health(["keyservice"], { settings, stdout }), 1);
+  assert.deepEqual(asked, ["/readyz", "/health/readiness"]);
+  assert.deepEqual(printed, ["as it is\n", "as it is\n"]);
+});
+
+test("a program that is not there is not healthy, and one that does not exist is a wrong use", async () => {
+  const settings = readSettings({ TOLLGATE_ADMIN_PORT: "1", TOLLGATE_ADMIN_HOST: "127.0.0.1" }, "h");
+  const printed: string[] = [];
+  const stdout = { write: (text: string) => printed.push(text) };
+  assert.equal(await health([], { settings, stdout }), 1);
+  assert.match(printed.join(""), /127\.0\.0\.1:1\/readyz does not answer: .*ECONNREFUSED/);
+  await assert.rejects(health(["postgres"], { settings, stdout }), SettingsError);
+});
