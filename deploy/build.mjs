@@ -11,7 +11,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const readAtRunTime = [
   "package.json",
   "deploy/config.demo.yaml",
-  ...globSync(["src/**/*.lua", "src/**/*.sql", "src/**/*.json", "src/**/*.binpb"], { cwd: root }),
+  ...globSync(["src/**/*.lua", "src/**/*.sql", "src/**/*.json", "src/**/*.binpb", "sidecar/**/*.sql"], { cwd: root }),
 ];
 
 rmSync(join(root, "dist"), { recursive: true, force: true });

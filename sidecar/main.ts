@@ -12,6 +12,7 @@ const usage = `tollgate: a per-pod LLM gateway whose budgets and limits hold exa
   tollgate check FILE [--json]         what a configuration compiles to; exits 0 or 64
   tollgate health sidecar|keyservice   whether the one on this machine can be used; exits 0 or 1, for health checks of containers
   tollgate explain MODEL               where a sidecar would try a call, and why not elsewhere; \`tollgate explain --help\`
+  tollgate import litellm              keys, teams, budgets ... of LiteLLM's database; \`tollgate import --help\`
   tollgate version
 
   tollgate keys|teams|users|organizations|customers|tags|budgets|models|credentials VERB, tollgate spend VERB, tollgate audit list
@@ -55,6 +56,11 @@ async function main(argv: readonly string[]): Promise<number> {
     const { administer } = await import("./cli/administer.ts");
     const settings = () => readSettings(process.env, hostname());
     return administer(argv, { stdout: process.stdout, stderr: process.stderr, settings });
+  }
+  if (command === "import") {
+    const { importLitellm } = await import("./cli/import-litellm.ts");
+    const settings = () => readSettings(process.env, hostname());
+    return importLitellm(args, { stdout: process.stdout, stderr: process.stderr, settings });
   }
   if (command === "explain") {
     const { explain } = await import("./cli/explain.ts");

@@ -29,6 +29,7 @@ export const variables = {
   KEYSERVICE_URL: { default: "http://127.0.0.1:4100", meaning: "Where a sidecar finds the KeyService." },
   TOLLGATE_KEYSERVICE_TOKEN: { default: "the master key", meaning: "Secret that sidecars show to the KeyService." },
   DATABASE_URL: { default: "", meaning: "The KeyService's PostgreSQL; `general_settings.database_url` goes first." },
+  LITELLM_DATABASE_URL: { default: "", meaning: "`tollgate import litellm`: the PostgreSQL of the LiteLLM it reads." },
   LITELLM_MASTER_KEY: { default: "", meaning: "The operator's key; `general_settings.master_key` goes first." },
   TOLLGATE_ADMIN_TOKEN: {
     default: "the master key",
@@ -166,6 +167,7 @@ export interface Settings {
   readonly keyserviceUrl: string;
   readonly keyserviceToken: Secret | undefined;
   readonly databaseUrl: Secret | undefined;
+  readonly litellmDatabaseUrl: Secret | undefined;
   readonly masterKey: Secret | undefined;
   readonly adminToken: Secret | undefined;
   readonly pepper: Secret | undefined;
@@ -231,6 +233,7 @@ export function readSettings(env: Variables, hostName: string): Settings {
     keyserviceUrl: text("KEYSERVICE_URL").replace(/\/+$/, ""),
     keyserviceToken: secret("TOLLGATE_KEYSERVICE_TOKEN"),
     databaseUrl: secret("DATABASE_URL"),
+    litellmDatabaseUrl: secret("LITELLM_DATABASE_URL"),
     masterKey: secret("LITELLM_MASTER_KEY"),
     adminToken: secret("TOLLGATE_ADMIN_TOKEN"),
     pepper: secret("LITELLM_SALT_KEY"),

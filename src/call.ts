@@ -1,3 +1,4 @@
+import type { Named } from "./admission/payer.ts";
 import type { Ticket } from "./admission/ticket.ts";
 import type { AcceptedEvent, Caller, CompletionRequest } from "./completion.ts";
 import type { Deployment } from "./config/config.ts";
@@ -13,6 +14,7 @@ interface CallParts {
   readonly caller: Caller;
   readonly callId: string;
   readonly grant: Grant;
+  readonly named: Named;
   readonly router: Router;
   readonly itinerary: Itinerary;
   readonly trace: CallTrace;
@@ -27,6 +29,7 @@ export class Call implements CallParts {
   readonly caller: Caller;
   readonly callId: string;
   readonly grant: Grant;
+  readonly named: Named;
   readonly router: Router;
   readonly itinerary: Itinerary;
   readonly trace: CallTrace;
@@ -43,6 +46,7 @@ export class Call implements CallParts {
     this.caller = parts.caller;
     this.callId = parts.callId;
     this.grant = parts.grant;
+    this.named = parts.named;
     this.router = parts.router;
     this.itinerary = parts.itinerary;
     this.trace = parts.trace;

@@ -6,10 +6,10 @@ import type { AnswerStore } from "./cache/answer-store.ts";
 import { MemoryAnswers } from "./cache/memory-answers.ts";
 import { RedisAnswers } from "./cache/redis-answers.ts";
 import type { Clock, Random } from "./clock.ts";
+import { behindWildcard } from "./config/behind-wildcard.ts";
 import type { Config, Fault, Notice } from "./config/config.ts";
 import { LiveConfig, type Outcome } from "./config/live-config.ts";
 import type { ConfigReading } from "./config/load.ts";
-import { priceBehindWildcard } from "./config/prices.ts";
 import { remarkText } from "./config/remarks.ts";
 import { changedAtRestart } from "./config/restart-settings.ts";
 import { Board } from "./counters/board.ts";
@@ -124,7 +124,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
           stateOf: (deployment) => health.stateOf(deployment),
           spentOf: (deployment) => spent.of(deployment),
         },
-        priceOf: (deployment) => priceBehindWildcard(deployment, clock.nowMs()),
+        behindWildcard: (wildcard, model) => behindWildcard(wildcard, model, clock.nowMs()),
       }),
   });
   const live = createLiveConfig(options, (changed) => snapshots.reload(changed));

@@ -13,13 +13,19 @@ export function namesOf(router: Router, grant: Grant, model: string): readonly s
   return [model, target, router.routeToDeployment(target)?.modelGroup ?? router.groupOf(target)];
 }
 
+/** Whether a key may use a model of the configuration. */
+export function mayReach(router: Router, grant: Grant, model: string): boolean {
+  const names = namesOf(router, grant, model);
+  return mayUse(grant, { names, deployments: router.configured(names.at(-1) ?? model) });
+}
+
 /**
  * Where a call begins.
  *
  * @throws GatewayError model_not_allowed, model_not_found.
  */
 export function startFor(router: Router, grant: Grant, model: string): Destination {
-  if (!mayUse(grant, namesOf(router, grant, model))) throw modelNotAllowed(model);
+  if (!mayReach(router, grant, model)) throw modelNotAllowed(model);
   const destination = destinationOf(router, grant, { model });
   if (destination === undefined) throw modelNotFound(model);
   return destination;
@@ -45,7 +51,7 @@ export function fallbackResolver(
   grant: Grant,
   wished: readonly FallbackTarget[] | undefined,
 ): (target: FallbackTarget) => Destination | undefined {
-  const isAllowed = (model: string) => mayUse(grant, namesOf(router, grant, model));
+  const isAllowed = (model: string) => mayReach(router, grant, model);
   const forbidden = wished?.find(({ model }) => !isAllowed(model));
   if (forbidden !== undefined) throw modelNotAllowed(forbidden.model);
   const isChecked = router.config.checksFallbackAccess;

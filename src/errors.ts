@@ -48,6 +48,7 @@ export const errorTable = {
   permission_denied: { httpStatus: 403, rpcCode: RpcCode.permissionDenied, type: "auth_error", retry: false, blame: "caller", meaning: "The key may not do this." },
   team_member_permission_error: { httpStatus: 401, rpcCode: RpcCode.permissionDenied, type: "team_member_permission_error", retry: false, blame: "caller", meaning: "Administration: a member of the team without the permission for this." },
   model_not_allowed: { httpStatus: 403, rpcCode: RpcCode.permissionDenied, type: "key_model_access_denied", retry: false, blame: "caller", meaning: "The key's whitelist does not have the model, or no deployment has the call's tags." },
+  region_not_allowed: { httpStatus: 403, rpcCode: RpcCode.permissionDenied, type: "key_model_access_denied", retry: false, blame: "caller", meaning: "No deployment of the model answers in the region that the call's end user is held to." },
   model_not_found: { httpStatus: 404, rpcCode: RpcCode.notFound, type: "invalid_request_error", retry: false, blame: "caller", meaning: "The configuration has no such model." },
   response_not_found: { httpStatus: 404, rpcCode: RpcCode.notFound, type: "invalid_request_error", retry: false, blame: "caller", meaning: "There is no such stored response, or it is another team's." },
   not_found: { httpStatus: 404, rpcCode: RpcCode.notFound, type: "not_found_error", retry: false, blame: "caller", meaning: "Administration: the named thing does not exist." },

@@ -1,5 +1,6 @@
 import type { Admission } from "./admission/admission.ts";
 import type { Option } from "./admission/option.ts";
+import type { Named } from "./admission/payer.ts";
 import type { Clock, Random } from "./clock.ts";
 import type { CompletionRequest } from "./completion.ts";
 import type { Shortage } from "./counters/counters.ts";
@@ -55,12 +56,12 @@ export interface ExplainedGroup {
 
 /** Says what would become of a call, by the very steps that calls go; nobody is called and nothing is taken of any limit. */
 export class Explainer {
-  readonly #admission: Pick<Admission, "authenticate" | "foresee">;
+  readonly #admission: Pick<Admission, "authenticate" | "named" | "foresee">;
   readonly #snapshots: Pick<Snapshots, "current">;
   readonly #planner: Planner;
 
   constructor(parts: {
-    admission: Pick<Admission, "authenticate" | "foresee">;
+    admission: Pick<Admission, "authenticate" | "named" | "foresee">;
     snapshots: Pick<Snapshots, "current">;
     tokenCounter?: TokenCounter | undefined;
     clock: Clock;
@@ -77,12 +78,13 @@ export class Explainer {
     const grant = await this.#admission.authenticate(token);
     if (isWhole) grant.policy?.checkCompletion("/v1/chat/completions", () => request.chat());
     const start = startFor(router, grant, request.model);
-    const caller = { tags, repeat: {} };
-    const begin = () => this.#planner.plan({ request, caller, grant, router, start });
+    const named = await this.#admission.named(grant, request, tags);
+    const begin = () => this.#planner.plan({ request, caller: { repeat: {} }, grant, named, router, start });
     const itinerary = await begin();
-    const groups = [await this.#group(itinerary, router, grant)];
+    const groupOf = () => this.#group(itinerary, router, { grant, named });
+    const groups = [await groupOf()];
     for await (const _ of this.#fallbacks(itinerary, router, "provider_unavailable")) {
-      groups.push(await this.#group(itinerary, router, grant));
+      groups.push(await groupOf());
     }
     const namesAfter = async (code: ErrorCode) => {
       const names: string[] = [];
@@ -92,7 +94,7 @@ export class Explainer {
     return {
       keyId: grant.keyId,
       strategy: router.config.strategy,
-      ...{ tags: itinerary.ask.tags, groups },
+      ...{ tags: named.tags, groups },
       contextWindowFallbacks: await namesAfter("context_length_exceeded"),
       contentPolicyFallbacks: await namesAfter("content_policy_violation"),
     };
@@ -109,9 +111,13 @@ export class Explainer {
     }
   }
 
-  async #group(itinerary: Itinerary, router: Router, grant: Grant): Promise<ExplainedGroup> {
+  async #group(
+    itinerary: Itinerary,
+    router: Router,
+    { grant, named }: { grant: Grant; named: Named },
+  ): Promise<ExplainedGroup> {
     const { route, names, ask } = itinerary;
-    const { request, tags } = ask;
+    const { request } = ask;
     const { candidates, excluded } = itinerary.candidates();
     const { retriesMax } = retryBound(
       new GatewayError("provider_unavailable", "What if?"),
@@ -125,7 +131,7 @@ export class Explainer {
     const options = [...router.ranked(candidates, ask)];
     const { refusal, shortages } = await this.#admission.foresee({
       ...{ request, models: names, ...route, options },
-      ...{ grant, tags },
+      ...{ grant, named },
     });
     const full = options.flatMap((option, index) => fullAt(option, shortages[index], ask.nowMs) ?? []);
     const tried = options.filter((_, index) => shortages[index] === undefined);

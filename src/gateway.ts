@@ -1,9 +1,9 @@
 import type { Admission } from "./admission/admission.ts";
 import type { Option } from "./admission/option.ts";
+import { regionOf } from "./admission/payer.ts";
 import { neededOf, type Place } from "./admission/place.ts";
 import type { Ticket } from "./admission/ticket.ts";
 import { WaitingRoom } from "./admission/waiting-room.ts";
-import { mayUse } from "./admission/whitelist.ts";
 import { Attempt } from "./attempt.ts";
 import { AttemptSignal } from "./attempt-signal.ts";
 import type { AnswerCache } from "./cache/answer-cache.ts";
@@ -15,7 +15,7 @@ import type { CallEvent, Caller, CompletionRequest, EndEvent, PretendedFailure, 
 import type { Deployment } from "./config/config.ts";
 import { Continuation } from "./continuation.ts";
 import type { Board } from "./counters/board.ts";
-import { namesOf, startFor } from "./destinations.ts";
+import { mayReach, namesOf, startFor } from "./destinations.ts";
 import { GatewayError, ProviderFailure } from "./errors.ts";
 import { type Runner, race } from "./hedge.ts";
 import { Planner } from "./planner.ts";
@@ -128,17 +128,10 @@ export class Gateway {
       // Bytes cannot be gone on with by another model.
       const sent = continuation === undefined ? request : { ...request, wire: undefined, raw: undefined };
       const previous = previousOf(request, { ids: this.#responseIds, grant, router });
-      const itinerary = await this.#planner.plan({ request: sent, previous, caller, grant, router, start });
-      call = new Call({
-        caller,
-        callId: this.#newCallId(),
-        grant,
-        router,
-        itinerary,
-        trace,
-        request: sent,
-        continuation,
-      });
+      const named = await this.#admission.named(grant, sent, caller.tags);
+      const itinerary = await this.#planner.plan({ request: sent, previous, caller, grant, named, router, start });
+      const callId = this.#newCallId();
+      call = new Call({ caller, callId, grant, named, router, itinerary, trace, request: sent, continuation });
       if (this.#cache === undefined || terms === undefined) yield* this.#attempts(call);
       else yield* this.#cached(call, this.#cache, terms);
       failure = undefined;
@@ -163,8 +156,8 @@ export class Gateway {
     grant.policy?.checkModelList();
     const names = new Set([...router.listModels(), ...grant.aliases.keys()]);
     const isUsable = (name: string) => {
-      const path = namesOf(router, grant, name);
-      return mayUse(grant, path) && router.route(path.at(-1) ?? name) !== undefined;
+      const group = namesOf(router, grant, name).at(-1) ?? name;
+      return router.route(group) !== undefined && mayReach(router, grant, name);
     };
     return [...names].filter(isUsable).sort();
   }
@@ -175,7 +168,9 @@ export class Gateway {
     const grant = await this.#admission.authenticate(caller.token);
     grant.policy?.checkCompletion(caller.route, () => request.chat());
     const { route } = startFor(router, grant, request.model);
-    const ask = { request, tags: [], nowMs: this.#clock.nowMs() };
+    // A provider that counts reads the request, too.
+    const region = regionOf(await this.#admission.named(grant, request, []));
+    const ask = { request, tags: [], region, nowMs: this.#clock.nowMs() };
     const { candidates } = router.select(route, ask, () => true);
     const [providerOf, tokens, { signal }] = [this.#providerOf, this.#tokenCounter, caller];
     return countInput({ request, route, candidates, providerOf, tokens, signal });
@@ -287,18 +282,18 @@ export class Gateway {
 
   /** Step 3, unless the group was asked before. @returns where the next attempt can go, the best first. */
   async #admit(call: Call): Promise<readonly Option[]> {
-    const { itinerary, ticket, grant } = call;
+    const { itinerary, ticket, grant, named } = call;
     const { route, names, ask } = itinerary;
-    const { request, tags } = ask;
+    const { request } = ask;
     const pretended = request.repeat?.pretends;
     if (pretended !== undefined && itinerary.fallbackModels.length === 0) throw pretendedFailure(pretended);
     const { candidates, excluded } = itinerary.candidates();
     if (candidates.length === 0) throw nowhere(route, excluded);
     const options = neededOf(call.router.ranked(candidates, ask));
-    const leg = { request, models: names, ...route, options };
+    const leg = { named, request, models: names, ...route, options };
     if (ticket === undefined) {
       const { caller, callId, trace } = call;
-      call.ticket = await this.#admission.admit({ ...leg, grant, caller, tags, callId, traceId: trace.traceId });
+      call.ticket = await this.#admission.admit({ ...leg, grant, caller, callId, traceId: trace.traceId });
     } else if (ticket.leg.modelGroup !== route.modelGroup || ticket.leg.request !== request) {
       await this.#admission.move(ticket, grant, leg);
     }

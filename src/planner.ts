@@ -1,5 +1,6 @@
 /** From what a caller asks to the way his call may take. Calls that are made and calls that are only explained are planned alike. */
 
+import { type Named, regionOf } from "./admission/payer.ts";
 import type { Clock, Random } from "./clock.ts";
 import type { Caller, CompletionRequest } from "./completion.ts";
 import { fallbackResolver } from "./destinations.ts";
@@ -17,8 +18,10 @@ interface PlanAsk {
   readonly request: CompletionRequest;
   /** The stored answer it goes on with; absent: none. */
   readonly previous?: PreviousResponse | undefined;
-  readonly caller: Pick<Caller, "tags" | "repeat" | "sessionId">;
+  readonly caller: Pick<Caller, "repeat" | "sessionId">;
   readonly grant: Grant;
+  /** What it names besides its key. */
+  readonly named: Named;
   readonly router: Router;
   /** Where it begins, as `startFor` says. */
   readonly start: Destination;
@@ -38,11 +41,11 @@ export class Planner {
   }
 
   /** @throws GatewayError model_not_allowed, for a fallback the caller names. */
-  async plan({ request: own, previous, caller, grant, router, start }: PlanAsk): Promise<Itinerary> {
+  async plan({ request: own, previous, caller, grant, named, router, start }: PlanAsk): Promise<Itinerary> {
     // The provider reads again what it keeps.
     const request = previous ? { ...own, inputTokensMax: own.inputTokensMax + previous.tokensMax } : own;
-    const tags = [...new Set([...grant.tags, ...caller.tags, ...request.tags])];
-    const asked = { request, previous, tags, keyId: grant.keyId, sessionId: caller.sessionId };
+    const [{ tags }, region] = [named, regionOf(named)];
+    const asked = { request, previous, tags, region, keyId: grant.keyId, sessionId: caller.sessionId };
     const ask = await this.#askFor(asked, router, start.route);
     const wishes = { ...request.repeat, ...caller.repeat };
     const { config } = router;

@@ -61,6 +61,8 @@ class ScriptedProvider implements Provider {
     this.#clock = clock;
   }
 
+  countTokens?(): Promise<number>;
+
   async *complete(call: ProviderCall): AsyncGenerator<CompletionEvent, void, undefined> {
     const seen = { ...call, ended: false };
     const script = this.scripts[this.calls.push(seen) - 1] ?? answer;
@@ -133,7 +135,13 @@ export class GatewayStage implements Telemetry {
     this.decisions = decisions;
     this.snapshots = new Snapshots({
       config: sampleConfig(options.deployments ?? [sampleDeployment()], options.config),
-      routerOf: (config) => new Router({ config, facts: this.facts, random: () => 0, priceOf: () => undefined }),
+      routerOf: (config) =>
+        new Router({
+          config,
+          facts: this.facts,
+          random: () => 0,
+          behindWildcard: (wildcard, model) => ({ ...wildcard, model }),
+        }),
     });
     this.gateway = new Gateway({
       admission: new Admission({

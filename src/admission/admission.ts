@@ -4,7 +4,7 @@ import type { CountedTokens, Deployment, UnpricedModels } from "../config/config
 import type { ConfiguredBudget } from "../config/configured-budget.ts";
 import type { Counters, Shortage } from "../counters/counters.ts";
 import { GatewayError } from "../errors.ts";
-import { AuthorityUnavailable, type Grant, type Limit, type PartyGrant, type Payer } from "../keys/authority.ts";
+import { AuthorityUnavailable, type Grant, type Limit, type Payer } from "../keys/authority.ts";
 import type { Decisions } from "../keys/decisions.ts";
 import type { Journal } from "../keys/journal.ts";
 import type { Leases } from "../keys/leases.ts";
@@ -15,7 +15,7 @@ import { foreseeLimits, freePlace, type LimitAsk, type LimitHold, takeLimits, to
 import { isLimited, Money } from "./money.ts";
 import { Need } from "./need.ts";
 import type { Option } from "./option.ts";
-import { partiesOf, payerOf } from "./payer.ts";
+import { type Named, partiesOf, payerOf } from "./payer.ts";
 import { type FreePlace, type Place, takePlace } from "./place.ts";
 import { blocked, modelNotAllowed, partyBlocked } from "./refusals.ts";
 import { type Leg, Ticket } from "./ticket.ts";
@@ -26,14 +26,13 @@ import { mayBeUsedFor } from "./whitelist.ts";
 interface CallAsk {
   readonly grant: Grant;
   readonly caller: Caller;
-  /** Of the call and its key, without repeats. */
-  readonly tags: readonly string[];
   readonly callId: string;
   readonly traceId: string;
 }
 
 /** What is asked for its attempts in one group. */
 interface LegAsk {
+  readonly named: Named;
   readonly request: CompletionRequest;
   readonly modelGroup: string;
   /** The names of the model, from the caller's spelling to the group it ends in. */
@@ -132,6 +131,24 @@ export class Admission {
   }
 
   /**
+   * What a call names besides its key, and what holds for it. Without waiting when all of that was seen before.
+   *
+   * @param tags of the call, besides its request's and its key's.
+   * @throws GatewayError keyservice_unavailable when nobody can say.
+   */
+  async named(grant: Grant, request: CompletionRequest, tags: readonly string[]): Promise<Named> {
+    const all = [...new Set([...grant.tags, ...tags, ...request.tags])];
+    const parties = partiesOf(grant, request.endUser, all, this.#tagBudgets);
+    if (parties.length === 0) return { tags: all, parties: [] };
+    try {
+      return { tags: all, parties: await this.#decisions.resolveParties(parties) };
+    } catch (thrown) {
+      // Not even on overdraft: what nobody here knows the budgets of could not be charged to them.
+      throw unavailable(thrown);
+    }
+  }
+
+  /**
    * Takes a share of every limit, a place for the first attempt, and the money it may cost; all or nothing. Whoever gets the ticket
    * must close it.
    *
@@ -144,7 +161,8 @@ export class Admission {
     const pricedAtMs = this.#clock.nowMs();
     const taken = await this.#enter({ ...ask, pricedAtMs }, idempotencyKey, []);
     const counted = this.#countedTokens;
-    return new Ticket({ ...ask, ...taken, pricedAtMs, counted, journal: this.#journal, clock: this.#clock });
+    const { tags } = ask.named;
+    return new Ticket({ ...ask, ...taken, tags, pricedAtMs, counted, journal: this.#journal, clock: this.#clock });
   }
 
   /**
@@ -154,8 +172,8 @@ export class Admission {
    * @throws GatewayError as `admit`.
    */
   async move(ticket: Ticket, grant: Grant, ask: LegAsk): Promise<void> {
-    const { tags, pricedAtMs } = ticket;
-    const { leg, hold, place } = await this.#enter({ ...ask, grant, tags, pricedAtMs }, undefined, ticket.limitsTaken);
+    const { pricedAtMs } = ticket;
+    const { leg, hold, place } = await this.#enter({ ...ask, grant, pricedAtMs }, undefined, ticket.limitsTaken);
     ticket.move(leg, hold, place);
   }
 
@@ -182,11 +200,11 @@ export class Admission {
    * What `admit` would come to. Shares of limits are looked at and not taken; money is set aside, for only so is it known to be
    * there, and is free again at once.
    */
-  async foresee(ask: LegAsk & { grant: Grant; tags: readonly string[] }): Promise<Foresight> {
+  async foresee(ask: LegAsk & { grant: Grant }): Promise<Foresight> {
     const { request, deployments, options } = ask;
     let shortages: Foresight["shortages"] = options.map(() => undefined);
     try {
-      const payer = await this.#payerFor(ask, ask.tags);
+      const payer = payerFor(ask);
       const counted = this.#countedTokens;
       const { bounds, need, capIsOurs } = needOf({ ...ask, payer, counted, pricedAtMs: this.#clock.nowMs() });
       const limits = await foreseeLimits(this.#counters, { limits: payer.limits, request, bounds, counted, options });
@@ -206,12 +224,12 @@ export class Admission {
   }
 
   async #enter(
-    ask: LegAsk & { grant: Grant; tags: readonly string[]; pricedAtMs: number },
+    ask: LegAsk & { grant: Grant; pricedAtMs: number },
     idempotencyKey: string | undefined,
     taken: readonly Limit[],
   ): Promise<{ leg: Leg; hold: LimitHold; place: Place }> {
     const { request, deployments, modelGroup, options } = ask;
-    const payer = await this.#payerFor(ask, ask.tags);
+    const payer = payerFor(ask);
     const counted = this.#countedTokens;
     this.#checkPriced(payer, deployments);
     const { bounds, need, capIsOurs, metered } = needOf({ ...ask, payer, counted });
@@ -238,26 +256,6 @@ export class Admission {
     }
   }
 
-  /** Who pays. Without waiting when everything the call names was seen before. */
-  async #payerFor(
-    { grant, request, models }: { grant: Grant; request: CompletionRequest; models: readonly string[] },
-    tags: readonly string[],
-  ): Promise<Payer> {
-    const parties = partiesOf(grant, request.endUser, tags, this.#tagBudgets);
-    if (parties.length === 0) return payerOf(grant, [], models);
-    let known: readonly PartyGrant[];
-    try {
-      known = await this.#decisions.resolveParties(parties);
-    } catch (thrown) {
-      // Not even on overdraft: what nobody here knows the budgets of could not be charged to them.
-      throw unavailable(thrown);
-    }
-    const refused = known.find((party) => party.blocked);
-    if (refused !== undefined) throw partyBlocked(refused);
-    if (!mayBeUsedFor(known, models)) throw modelNotAllowed(request.model);
-    return payerOf(grant, known, models);
-  }
-
   async #takeLimits(ask: LimitAsk): Promise<{ hold: LimitHold; place: FreePlace }> {
     try {
       return await takeLimits(this.#counters, ask);
@@ -281,6 +279,14 @@ export class Admission {
       { param: "model", metadata: { model: modelGroup } },
     );
   }
+}
+
+/** Who pays. @throws GatewayError if what the call names besides its key forbids it. */
+function payerFor({ grant, named: { parties }, request, models, deployments }: LegAsk & { grant: Grant }): Payer {
+  const refused = parties.find((party) => party.blocked);
+  if (refused !== undefined) throw partyBlocked(refused);
+  if (!mayBeUsedFor(parties, { names: models, deployments })) throw modelNotAllowed(request.model);
+  return payerOf(grant, parties, models);
 }
 
 /** What a call may use and cost. */

@@ -2,6 +2,14 @@ import type { ConfiguredBudget } from "../config/configured-budget.ts";
 import type { Grant, Party, PartyGrant, Payer } from "../keys/authority.ts";
 import { matchWildcard } from "../wildcard.ts";
 
+/** What a call names besides its key, and what holds for it. */
+export interface Named {
+  /** Of the call and its key, without repeats. */
+  readonly tags: readonly string[];
+  /** Its end user and those of its tags that the books or the configuration know. */
+  readonly parties: readonly PartyGrant[];
+}
+
 /**
  * What a call names besides its key, as far as the books know any such things.
  *
@@ -50,6 +58,11 @@ export function payerOf(grant: Grant, parties: readonly PartyGrant[], models: re
     budgets: [...payer.budgets, ...extra],
     extraBudgetIds,
   };
+}
+
+/** Where a call must be answered, by what it names; undefined: anywhere. */
+export function regionOf({ parties }: Named): string | undefined {
+  return parties.find(({ region }) => region !== undefined)?.region;
 }
 
 /** Who pays for attempts where a deployment or its provider has budgets too. */

@@ -104,10 +104,6 @@ export class Ticket {
     return this.#leg;
   }
 
-  get tags(): readonly string[] {
-    return this.#parts.tags;
-  }
-
   get pricedAtMs(): number {
     return this.#parts.pricedAtMs;
   }

@@ -12,6 +12,7 @@ import type {
   TokenSource,
 } from "./cloud-access.ts";
 import type { Deployment } from "./config.ts";
+import { isArea } from "./regions.ts";
 import type { ModelEntry } from "./schema-model.ts";
 
 type Params = ModelEntry["litellm_params"];
@@ -47,7 +48,7 @@ export function findAws(model: string, params: Params, lookup: Lookup): CloudAdd
   const inArn = /^arn:aws[\w-]*:bedrock:([a-z0-9-]+):/.exec(id)?.[1];
   const region =
     params.aws_region_name ??
-    params.region_name ??
+    (params.region_name !== undefined && isArea(params.region_name) ? undefined : params.region_name) ??
     inModel ??
     inArn ??
     lookup("AWS_REGION_NAME") ??

@@ -130,6 +130,7 @@ async function compileGroups(parts: Compilation, environment: string | undefined
     remarks,
     timeoutMs: file.router_settings?.timeout ?? file.litellm_settings?.request_timeout ?? defaultTimeoutMs,
     streamTimeoutMs: file.router_settings?.stream_timeout,
+    parallelMax: file.router_settings?.default_max_parallel_requests,
     environment,
     unpricedModels: unpricedModelsOf(file),
     providerBudgets: compileBudgets("provider", file.router_settings?.provider_budget_config),

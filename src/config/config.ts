@@ -7,6 +7,7 @@ import type { AwsAccess, AzureAccess, GoogleAccess } from "./cloud-access.ts";
 import type { ConfiguredBudget } from "./configured-budget.ts";
 import type { KeyRules } from "./creation-rules.ts";
 import type { DeploymentCheck, HealthCheckRules } from "./health-check-rules.ts";
+import type { MockAnswer } from "./mock-answer.ts";
 import type { ParamPolicy } from "./param-policy.ts";
 import type { RedisAddress } from "./redis-address.ts";
 
@@ -78,22 +79,6 @@ export interface PriceEntry {
   readonly picos: bigint;
 }
 
-/** An answer a `mock_response` deployment gives, without any provider. */
-export interface MockAnswer {
-  /** The pieces a stream is cut into; a unary answer is their concatenation. */
-  readonly chunks: readonly string[];
-  /** Fails instead of answering. */
-  readonly error:
-    | { readonly status: number; readonly message: string; readonly retryAfterMs: number | undefined }
-    | undefined;
-  /** Before the first piece, in milliseconds. */
-  readonly delayMs: number;
-  /** Between pieces, in milliseconds. */
-  readonly chunkDelayMs: number;
-  /** Usage to report; absent: counted from the text. */
-  readonly usage: { readonly inputTokens: number; readonly outputTokens: number } | undefined;
-}
-
 /** What some models can do and others cannot; LiteLLM's names without `supports_`. */
 export type Ability =
   | "function_calling"
@@ -154,12 +139,16 @@ export interface Deployment {
   readonly check?: DeploymentCheck;
   /** Which calls it is for, where tags decide. Absent: none. */
   readonly tags?: readonly string[];
+  /** Where it answers: a provider's region, or an area such as "eu". Absent: nobody knows. */
+  readonly region?: string | undefined;
+  /** What whitelists may name in place of its model. Absent: nothing. */
+  readonly accessGroups?: readonly string[];
   /** What its model is for (`model_info.mode`), in LiteLLM's words. Absent: nobody says. */
   readonly mode?: string;
   /** What its model is known not to do. Absent: nothing is known. */
   readonly lacks?: ReadonlySet<Ability>;
   /** More input than this does not fit into its model. Absent: nobody knows, or nobody asks. */
-  readonly contextTokens?: number;
+  readonly contextTokens?: number | undefined;
   /** The only parameters it takes (`supported_openai_params`). Absent: any. */
   readonly takesOnly?: ReadonlySet<string>;
   /** The cap sent upstream when the caller named none and money depends on it. */

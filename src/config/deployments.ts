@@ -5,15 +5,17 @@ import { readApiBase, writeApiBase } from "./api-base.ts";
 import { findAzure } from "./azure-address.ts";
 import { budgetsOf } from "./budget-config.ts";
 import { findAws, findGoogle } from "./cloud-address.ts";
-import type { Deployment, MockAnswer, PriceEntry, UnpricedModels } from "./config.ts";
+import type { Deployment, PriceEntry, UnpricedModels } from "./config.ts";
 import type { ConfiguredBudget } from "./configured-budget.ts";
 import { canonical, isTree, type Tree } from "./document.ts";
 import { byClass } from "./failure-policy.ts";
+import type { MockAnswer } from "./mock-answer.ts";
 import type { ParamPolicy } from "./param-policy.ts";
 import { contextTokensOf, findPrice, type PriceFinding } from "./prices.ts";
 import type { ProviderRow } from "./provider-rows.ts";
 import { findTarget, type Target } from "./providers.ts";
 import type { ResolvedTree } from "./references.ts";
+import { regionOf } from "./regions.ts";
 import { type Path, pathText, type Remarks } from "./remarks.ts";
 import { responsesSupport } from "./responses-support.ts";
 import type { ModelEntry } from "./schema-model.ts";
@@ -41,6 +43,8 @@ export interface DeploymentContext {
   /** The router's times, in milliseconds. */
   readonly timeoutMs: number;
   readonly streamTimeoutMs: number | undefined;
+  /** So many attempts at once, at deployments without any limit of their own. */
+  readonly parallelMax: number | undefined;
   readonly environment: string | undefined;
   readonly unpricedModels: UnpricedModels;
   readonly providerBudgets: ReadonlyMap<string, ConfiguredBudget>;
@@ -104,8 +108,10 @@ export async function compileEntry(
     },
     ...figuresOf(entry, context),
     ...abilitiesOf(entry.model_info),
+    ...(entry.model_info?.access_groups !== undefined && { accessGroups: entry.model_info.access_groups }),
     ...(entry.model_info?.mode !== undefined && { mode: entry.model_info.mode }),
     ...windowOf(entry, address, context),
+    ...placeOf(entry, address),
     ...(entry.litellm_params.tags !== undefined && { tags: entry.litellm_params.tags }),
     price: pricing.price,
     ...(pricing.isLater && { ownPrices: ownPricesOf(entry) }),
@@ -240,16 +246,18 @@ function figuresOf(entry: ModelEntry, context: DeploymentContext) {
   const params = entry.litellm_params;
   const info = entry.model_info;
   const timeoutMs = params.timeout ?? context.timeoutMs;
+  const rpm = params.rpm ?? entry.rpm ?? info?.rpm;
+  const tpm = params.tpm ?? entry.tpm ?? info?.tpm;
+  const isUnlimited = rpm === undefined && tpm === undefined;
   return {
     timeoutMs,
     streamTimeoutMs: params.stream_timeout ?? context.streamTimeoutMs ?? timeoutMs,
     firstTokenTimeoutMs: params.ttft_timeout,
     streamIdleTimeoutMs: params.stream_idle_timeout,
-    rpm: params.rpm ?? entry.rpm ?? info?.rpm,
-    tpm: params.tpm ?? entry.tpm ?? info?.tpm,
+    ...{ rpm, tpm },
     weight: params.weight,
     order: params.order ?? info?.order ?? lastOrder,
-    parallelMax: params.max_parallel_requests,
+    parallelMax: params.max_parallel_requests ?? (isUnlimited ? context.parallelMax : undefined),
     retries: params.num_retries,
     cooldown: cooldownOf(entry),
     ...checkOf(entry),
@@ -293,6 +301,11 @@ function windowOf(entry: ModelEntry, address: Address, context: DeploymentContex
   const { provider, model } = address;
   const contextTokens = own ?? contextTokensOf({ provider, model, baseModel, nowMs: context.nowMs });
   return contextTokens === undefined ? {} : { contextTokens };
+}
+
+function placeOf({ litellm_params: { region_name: said } }: ModelEntry, address: Address): Pick<Deployment, "region"> {
+  const region = regionOf(said, address);
+  return region === undefined ? {} : { region };
 }
 
 function ownPricesOf(entry: ModelEntry): readonly PriceEntry[] {

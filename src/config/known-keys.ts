@@ -35,17 +35,23 @@ function sectionKeys(
   schema: { readonly shape: object },
   later: string,
   options: {
+    /** What they ask for is so in any case. */
+    readonly always?: string;
     readonly family?: { readonly names: readonly string[]; readonly has: (key: string) => boolean };
     readonly laterLike?: RegExp;
     readonly open?: boolean;
   } = {},
 ): SectionKeys {
-  const laterKeys = new Set(later.split(/\s+/).filter((key) => key !== ""));
-  const { family, laterLike, open = false } = options;
-  const names = [...Object.keys(schema.shape), ...(family?.names ?? [])];
+  const laterKeys = new Set(wordsOf(later));
+  const { always = "", family, laterLike, open = false } = options;
+  const names = [...Object.keys(schema.shape), ...wordsOf(always), ...(family?.names ?? [])];
   const served = new Set(names.filter((key) => !laterKeys.has(key)));
   const serves = (key: string) => served.has(key) || family?.has(key) === true;
   return { name, served, serves, later: laterKeys, laterLike, open };
+}
+
+function wordsOf(text: string): string[] {
+  return text.split(/\s+/).filter((word) => word !== "");
 }
 
 const prices = { names: priceNames, has: isPriceKey };
@@ -67,7 +73,7 @@ export const credentialKeys = sectionKeys("credential_list", credentialEntry, ""
 export const paramKeys = sectionKeys(
   "litellm_params",
   litellmParams,
-  `region_name max_retries
+  `max_retries
    configurable_clientside_auth_params silent_model use_in_pass_through use_litellm_proxy
    merge_reasoning_content_in_choices max_file_size_mb bucket_name  keepalive_seconds
    allow_client_keepalive_override mock_timeout max_completion_tokens temperature top_p top_k n stop seed logprobs
@@ -80,18 +86,16 @@ export const paramKeys = sectionKeys(
   },
 );
 
-export const infoKeys = sectionKeys(
-  "model_info",
-  modelInfo,
-  `access_groups tier team_id team_public_model_name health_check_voice`,
-  { family: prices, laterLike: laterPrices, open: true },
-);
+export const infoKeys = sectionKeys("model_info", modelInfo, `tier team_id team_public_model_name health_check_voice`, {
+  family: prices,
+  laterLike: laterPrices,
+  open: true,
+});
 
 export const routerKeys = sectionKeys(
   "router_settings",
   routerSettings,
   `routing_groups
-   default_max_parallel_requests
    caching_groups cache_responses client_ttl assistants_config search_tools guardrail_list alerting_config
    router_general_settings set_verbose debug_level ignore_invalid_deployments
    health_check_staleness_threshold health_check_ignore_transient_errors background_health_check_model_groups
@@ -112,7 +116,7 @@ export const settingKeys = sectionKeys(
    enable_end_user_cost_tracking_prometheus_only prometheus_metrics_config custom_prometheus_metadata_labels
    custom_prometheus_tags prometheus_initialize_budget_metrics require_auth_for_metrics_endpoint
    prometheus_emit_stream_label include_cost_in_streaming_usage return_response_headers force_ipv4 ssl_verify
-   disable_aiohttp_transport store_audit_logs public_model_groups enable_json_schema_validation
+   disable_aiohttp_transport public_model_groups enable_json_schema_validation
    enable_loadbalancing_on_batch_endpoints caching budget_reset_time enable_redis_auth_cache user_url_validation
    http2 request_correlation_in_logs enable_key_alias_format_validation guardrails pre_call_rules post_call_rules
    custom_provider_map model_group_settings responses telemetry max_tokens retry model_alias_map caching_with_models
@@ -125,6 +129,7 @@ export const settingKeys = sectionKeys(
    disable_stop_sequence_limit allow_dynamic_callback_disabling num_retries_per_request output_parse_pii
    vertex_ai_safety_settings disable_hf_tokenizer_download global_disable_no_log_param`,
   {
+    always: "store_audit_logs",
     laterLike:
       /^(argilla|llamaguard|presidio|openai_moderations|langsmith|datadog|gcs_pub_sub|generic_api|aws_sqs|global)_/,
   },
@@ -173,15 +178,17 @@ export const generalKeys = sectionKeys(
    maximum_spend_logs_retention_interval maximum_spend_logs_cleanup_cron
    proxy_batch_write_at proxy_budget_rescheduler_min_time proxy_budget_rescheduler_max_time proxy_batch_polling_interval
    use_redis_transaction_buffer user_api_key_cache_ttl user_api_key_cache_max_size
-   health_check_details health_check_concurrency use_shared_health_check
+   health_check_details health_check_concurrency
    alerting_args alerting_threshold spend_report_frequency pass_through_endpoints
    key_management_system key_management_settings use_google_kms use_azure_key_vault litellm_license ui_access_mode
-   email_settings block_robots disable_budget_reservation fail_closed_budget_enforcement enforce_fallback_model_access
-   enforce_fallback_budget max_in_flight_requests_per_worker max_queued_requests_per_worker
-   admission_queue_timeout_seconds cancel_on_disconnect missing_session_id enable_drain_endpoint drain_endpoint_token
+   email_settings block_robots disable_budget_reservation max_in_flight_requests_per_worker max_queued_requests_per_worker
+   admission_queue_timeout_seconds missing_session_id enable_drain_endpoint drain_endpoint_token
    sse_keepalive_ping_interval_seconds database_disable_prepared_statements scheduled_job_stagger
    scope_spend_list_endpoints_to_caller pass_through_request_timeout proxy_config_reload_interval_seconds`,
-  { laterLike: /^(mcp|database)_/ },
+  {
+    always: "use_shared_health_check fail_closed_budget_enforcement enforce_fallback_budget cancel_on_disconnect",
+    laterLike: /^(mcp|database)_/,
+  },
 );
 
 export const tollgateKeys = sectionKeys("tollgate", tollgateSettings, "");

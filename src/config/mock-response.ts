@@ -1,6 +1,6 @@
-import type { MockAnswer } from "./config.ts";
 import { readNumber } from "./decimal.ts";
 import { isTree, type Tree } from "./document.ts";
+import type { MockAnswer } from "./mock-answer.ts";
 
 /** What `mock_response` itself says; delays and usage have keys of their own. */
 export type MockResponse = Pick<MockAnswer, "chunks" | "error">;

@@ -79,10 +79,10 @@ export function findPrice(parts: {
   return { price: completed(rest ?? nothing, overrides, "config"), remark: undefined };
 }
 
-/** What a model behind a deployment's `*` costs: `resolved` is the deployment with the model's name in it. */
-export function priceBehindWildcard(resolved: Deployment, nowMs: number): Price | undefined {
-  const { ownPrices: overrides, provider, model } = resolved;
-  return overrides && findPrice({ overrides, provider, model, baseModel: undefined, nowMs }).price;
+/** What a model behind a deployment's `*` costs; undefined: nobody knows. */
+export function priceBehindWildcard(wildcard: Deployment, model: string, nowMs: number): Price | undefined {
+  const { ownPrices: overrides, provider, price } = wildcard;
+  return overrides === undefined ? price : findPrice({ overrides, provider, model, baseModel: undefined, nowMs }).price;
 }
 
 /**

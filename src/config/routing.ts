@@ -15,14 +15,15 @@ const shortestPollMs = 10;
 
 const affinityChecks: readonly AffinityCheck[] = ["session_affinity", "prompt_caching", "deployment_affinity"];
 
-/** LiteLLM's other checks of this list. */
-const otherChecks = [
-  "router_budget_limiting",
+/** What is checked in any case: budgets of providers and deployments, and the limits of deployments. */
+const otherChecks = ["router_budget_limiting", "enforce_model_rate_limits"];
+/** LiteLLM's checks that nobody makes yet. */
+const laterChecks = [
   "responses_api_deployment_check",
   "encrypted_content_affinity",
   "forward_client_headers_by_model_group",
-  "enforce_model_rate_limits",
 ];
+const allChecks: readonly string[] = [...affinityChecks, ...otherChecks, ...laterChecks];
 
 type RouterSettings = NonNullable<ConfigFile["router_settings"]>;
 type Choice = Pick<
@@ -101,9 +102,10 @@ function compileAffinity(router: RouterSettings, remarks: Remarks): Pick<RouterC
 
 function affinityOf(names: readonly string[] = [], path: Path, remarks: Remarks): readonly AffinityCheck[] {
   for (const [index, name] of names.entries()) {
-    if (affinityChecks.some((check) => check === name)) continue;
-    const meant = otherChecks.includes(name) ? undefined : nearest(name, [...affinityChecks, ...otherChecks]);
-    const what = otherChecks.includes(name) ? "is understood, but not served yet" : "is not known";
+    const isLater = laterChecks.includes(name);
+    if (allChecks.includes(name) && !isLater) continue;
+    const meant = isLater ? undefined : nearest(name, allChecks);
+    const what = isLater ? "is understood, but not served yet" : "is not known";
     remarks.notice(
       [...path, index],
       `${name} ${what}: it has no effect${meant === undefined ? "" : `; did you mean ${meant}?`}`,

@@ -74,6 +74,7 @@ export const routerSettings = section({
   enable_pre_call_checks: flag.optional(),
   optional_pre_call_checks: list(text).optional(),
   enable_weighted_failover: flag.optional(),
+  default_max_parallel_requests: whole(1, 10).optional(),
   default_priority: whole(0, 10).optional(),
   polling_interval: seconds.optional(),
   default_litellm_params: defaultParams.optional(),

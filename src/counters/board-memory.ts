@@ -26,7 +26,10 @@ export class MemoryBoard {
 
   /** As one pod reaches it. */
   storeOf(podId: string): BoardStore {
-    return { exchange: async (post) => this.#exchange(podId, post) };
+    return {
+      exchange: async (post) => this.#exchange(podId, post),
+      livePods: () => Math.max(1, this.#rows.size),
+    };
   }
 
   #exchange(podId: string, { figures, cool, clear, ids }: Post): Reading {

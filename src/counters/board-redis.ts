@@ -1,7 +1,7 @@
 import type { BoardStore, Cooling, Figures, Post, Reading } from "./board-store.ts";
 import { nothing, probationMs } from "./board-store.ts";
 import { type Connection, loadScript } from "./connection.ts";
-import { boardKey, podLifeMs, podsKey } from "./live-pods.ts";
+import { boardKey, type LivePods, podLifeMs, podsKey } from "./live-pods.ts";
 
 const boardScript = loadScript(["./board-rows.lua", "./board.lua"]);
 const coolingKey = "tollgate:{pods}:cooling";
@@ -20,12 +20,18 @@ export class RedisBoard implements BoardStore {
   readonly #connection: Connection;
   readonly #podId: string;
   readonly #halfLifeMs: number;
+  readonly #pods: Pick<LivePods, "known">;
 
   /** @param parts.podId as the pod is counted among the live ones. */
-  constructor(parts: { connection: Connection; podId: string; halfLifeMs: number }) {
+  constructor(parts: { connection: Connection; podId: string; halfLifeMs: number; pods: Pick<LivePods, "known"> }) {
     this.#connection = parts.connection;
     this.#podId = parts.podId;
     this.#halfLifeMs = parts.halfLifeMs;
+    this.#pods = parts.pods;
+  }
+
+  livePods(): number {
+    return this.#pods.known ?? 1;
   }
 
   async exchange({ figures, cool, clear, ids }: Post): Promise<Reading> {

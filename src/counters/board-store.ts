@@ -63,6 +63,8 @@ export interface Reading {
 export interface BoardStore {
   /** @throws CountersUnavailable when the store cannot be asked, in a short time. */
   exchange(post: Post): Promise<Reading>;
+  /** How many pods meet there, this one included, as last heard. */
+  livePods(): number;
 }
 
 /**

@@ -29,12 +29,16 @@ export interface DeploymentFacts {
   readonly cooling: Cooling | undefined;
 }
 
-/** Between two exchanges with the other pods, in milliseconds. */
-const everyMs = 250;
-/** Exchanges go on for so long after anybody wanted to know something, in milliseconds. */
-const activeMs = 2_000;
-/** What others did is good to know for so long, in milliseconds; later only their times count, which fade by themselves. */
-const freshMs = 5_000;
+/** Between two exchanges with the other pods, in milliseconds; longer where all together would give the store more work than this. */
+const everyMsMin = 250;
+const exchangesPerSecondMax = 400;
+/** Exchanges go on for so long after anybody wanted to know something, in milliseconds, and for two of them. */
+const activeMsMin = 2_000;
+/**
+ * What others did is good to know for so long, in milliseconds, and for two exchanges; later only their times count, which fade by
+ * themselves.
+ */
+const freshMsMin = 5_000;
 /** After an exchange that failed, in milliseconds. */
 const repeatMs = 1_000;
 /** A deployment nobody has asked about for so long is forgotten, in milliseconds. */
@@ -55,8 +59,8 @@ interface KnownCooling extends CoolingCause {
 
 /**
  * What all pods know of the deployments, for whoever chooses among them. Answers come from this process, without waiting: what the
- * others did is exchanged in the background, at most four times a second and only while there are calls; that a deployment cools
- * or has recovered is told at once. While the store is away a pod goes by what it knows itself.
+ * others did is exchanged in the background, at most four times a second, less often by hundreds of pods, and only while there are
+ * calls; that a deployment cools or has recovered is told at once. While the store is away a pod goes by what it knows itself.
  */
 export class Board {
   readonly #store: BoardStore;
@@ -91,7 +95,7 @@ export class Board {
     const own = entry.own.at(nowMs);
     const ageMs = nowMs - entry.heardAtMs;
     const others = faded(entry.others, ageMs, this.#halfLifeMs);
-    const isFresh = !this.#isAlone && ageMs <= freshMs;
+    const isFresh = !this.#isAlone && ageMs <= Math.max(freshMsMin, 2 * this.#everyMs);
     return {
       inFlight: own.inFlight + (isFresh ? others.inFlight : 0),
       requests: own.requests + (isFresh ? others.requests : 0),
@@ -139,6 +143,14 @@ export class Board {
     await this.#exchange().catch(() => {});
   }
 
+  get #everyMs(): number {
+    return Math.max(everyMsMin, (this.#store.livePods() * 1_000) / exchangesPerSecondMax);
+  }
+
+  get #activeMs(): number {
+    return Math.max(activeMsMin, 2 * this.#everyMs);
+  }
+
   #tell(id: string, change: KnownCooling | undefined): void {
     if (change === undefined) this.#cooling.delete(id);
     else this.#cooling.set(id, change);
@@ -164,6 +176,7 @@ export class Board {
   #want(): number {
     const nowMs = this.#clock.monotonicMs();
     this.#wantedAtMs = nowMs;
+    const everyMs = this.#everyMs;
     if (this.#dueMs > nowMs + everyMs) this.#exchangeIn(Math.max(0, this.#exchangedAtMs + everyMs - nowMs));
     return nowMs;
   }
@@ -193,7 +206,7 @@ export class Board {
   /** When there is something to exchange again; undefined: not before somebody wants it. */
   #nextMs(): number | undefined {
     const nowMs = this.#clock.monotonicMs();
-    if (nowMs - this.#wantedAtMs < activeMs) return everyMs;
+    if (nowMs - this.#wantedAtMs < this.#activeMs) return this.#everyMs;
     return [...this.#entries.values()].some(({ own }) => own.isAging(nowMs)) ? figuresBucketMs : undefined;
   }
 
@@ -207,7 +220,7 @@ export class Board {
         cool.set(id, { ...change, remainingMs: Math.max(1, Math.ceil(change.untilMs - nowMs)) });
     }
     const clear = untold.flatMap(([id, change]) => (change === undefined ? [id] : []));
-    const ids = [...this.#entries].flatMap(([id, entry]) => (nowMs - entry.askedAtMs < activeMs ? [id] : []));
+    const ids = [...this.#entries].flatMap(([id, entry]) => (nowMs - entry.askedAtMs < this.#activeMs ? [id] : []));
     const reading = await this.#store.exchange({ figures, cool, clear, ids });
     this.#isAlone = false;
     for (const [id, change] of untold) if (this.#untold.get(id) === change) this.#untold.delete(id);

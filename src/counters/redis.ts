@@ -78,7 +78,8 @@ export class RedisCounters implements Counters {
 
   /** Where this pod's board meets the others'. The board is to be closed before these counters. */
   boardStore(halfLifeMs: number): BoardStore {
-    return new RedisBoard({ connection: this.#connection, podId: this.#podId, halfLifeMs });
+    const [connection, podId, pods] = [this.#connection, this.#podId, this.#livePods];
+    return new RedisBoard({ connection, podId, pods, halfLifeMs });
   }
 
   async take(claims: readonly Claim[], alternatives?: Alternatives): Promise<Verdict> {

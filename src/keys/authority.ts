@@ -113,6 +113,8 @@ export interface PartyGrant extends Party {
   /** Empty: all. `*` wildcards allowed. */
   readonly models: readonly string[];
   readonly blocked: boolean;
+  /** Where they must be answered: "eu", "us", or a provider's region. Absent: anywhere. */
+  readonly region?: string | undefined;
 }
 
 /** Money lent to this pod. */

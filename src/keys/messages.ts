@@ -122,9 +122,9 @@ function readRule({ scope, scopeId, models, blocked }: RuleMessage): Rule {
  */
 export function readPartyGrant(message: PartyGrantMessage): PartyGrant {
   const scope = known(partyScopes, message.party?.scope ?? ScopeMessage.UNSPECIFIED, "kind of party");
-  const { models, blocked } = message;
+  const { models, blocked, region } = message;
   const [limits, budgets] = [message.limits.map(readLimit), message.budgets.map(readBudget)];
-  return { scope, id: message.party?.id ?? "", limits, budgets, models, blocked };
+  return { scope, id: message.party?.id ?? "", limits, budgets, models, blocked, region: region || undefined };
 }
 
 /** A party, for the KeyService. */

@@ -103,7 +103,7 @@ function grantOf({ scope, id, budget }: ConfiguredParty, budgetId: string): Conf
   const granted: GrantedBudget = {
     ...{ budgetId, scope: scopeOf(scope), scopeId: id, max: budget.max, duration: budget.duration, model: null },
   };
-  return { scope, id, limits: [], budgets: [granted], models: [], blocked: false };
+  return { scope, id, limits: [], budgets: [granted], models: [], blocked: false, region: "" };
 }
 
 function nameOf({ scope, id }: ConfiguredParty): string {

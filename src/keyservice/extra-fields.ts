@@ -2,6 +2,7 @@
 
 import type { Json, JsonObject } from "../completion.ts";
 import { actingSettings, complaintAbout } from "../config/own-rules.ts";
+import { regionForm, regionNamed } from "../config/regions.ts";
 import { invalid } from "./key-fields.ts";
 
 /** A limit for calls to some model. */
@@ -15,6 +16,7 @@ export interface ModelLimit {
 const modelLimitKinds = { model_rpm_limit: "requests", model_tpm_limit: "tokens" } as const;
 const modelLimitNames = Object.keys(modelLimitKinds) as (keyof typeof modelLimitKinds)[];
 const routerSettings = "router_settings";
+const allowedRegion = "allowed_model_region";
 const actingNames: ReadonlySet<string> = new Set([...modelLimitNames, routerSettings, "allowed_cache_controls"]);
 const modelsMax = 1_000;
 const nameCharsMax = 256;
@@ -23,10 +25,16 @@ const nameCharsMax = 256;
 export function checkExtra(extra: JsonObject | undefined): void {
   if (extra === undefined) return;
   for (const name of modelLimitNames) checkModelLimits(extra[name], name);
+  checkRegion(extra[allowedRegion]);
   const settings = extra[routerSettings];
   if (settings === undefined || settings === null) return;
   const complaint = isObject(settings) ? complaintAbout(settings) : "must be a JSON object, or null.";
   if (complaint !== undefined) throw invalid(routerSettings, complaint);
+}
+
+function checkRegion(said: Json | undefined): void {
+  if (said === undefined || said === null || (typeof said === "string" && regionForm.test(regionNamed(said)))) return;
+  throw invalid(allowedRegion, 'must be "eu", "us", a provider\'s region such as "eu-central-1", or null.');
 }
 
 function checkModelLimits(said: Json | undefined, name: string): void {
@@ -59,6 +67,11 @@ export function acts(name: string): boolean {
 /** SQL for an object with those of the further fields in a column that act. */
 export function actingFields(column: string): string {
   return `jsonb_build_object(${[...modelLimitNames, routerSettings].map((name) => `'${name}', ${column}->'${name}'`).join(", ")})`;
+}
+
+/** SQL for where a customer's calls must be answered, as `regionNamed` spells it; "": anywhere. */
+export function regionField(column: string): string {
+  return `lower(regexp_replace(coalesce(${column}->>'${allowedRegion}', ''), '\\s', '', 'g'))`;
 }
 
 /** What acts of the `router_settings` of a key and its team. @returns undefined if nothing does. */

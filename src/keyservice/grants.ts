@@ -1,6 +1,6 @@
 import type { JsonObject } from "../completion.ts";
 import type { Nanos } from "../money.ts";
-import { actingFields, type ModelLimit, modelLimitsOf, routerSettingsOf } from "./extra-fields.ts";
+import { actingFields, type ModelLimit, modelLimitsOf, regionField, routerSettingsOf } from "./extra-fields.ts";
 import type { Queryable } from "./postgres.ts";
 import { hashSecret, type Pepper } from "./secrets.ts";
 
@@ -221,6 +221,8 @@ export interface PartyGrant extends Party {
   readonly budgets: readonly GrantedBudget[];
   readonly models: readonly string[];
   readonly blocked: boolean;
+  /** Where they must be answered; "": anywhere. */
+  readonly region: string;
 }
 
 interface PartyRow extends Nullable<BudgetColumns>, LimitColumns {
@@ -228,6 +230,7 @@ interface PartyRow extends Nullable<BudgetColumns>, LimitColumns {
   party_id: string;
   models: string[];
   blocked: boolean;
+  region: string;
 }
 
 type Nullable<Row> = { [Column in keyof Row]: Row[Column] | null };
@@ -244,6 +247,7 @@ export async function findParties(
   const rows = await books.query<PartyRow & { books_version: bigint }>(
     `SELECT r.version AS books_version, wanted.scope AS party_scope, wanted.id AS party_id,
        coalesce(e.models, '{}') AS models, coalesce(e.blocked, false) AS blocked,
+       ${regionField("e.extra")} AS region,
        coalesce(e.rpm_limit, t.rpm_limit) AS rpm_limit, coalesce(e.tpm_limit, t.tpm_limit) AS tpm_limit,
        coalesce(e.max_parallel_requests, t.max_parallel_requests) AS max_parallel_requests, ${budgetColumns}
      FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (scope, id, place) CROSS JOIN revision r
@@ -269,6 +273,7 @@ function partyOf(scope: PartyScope, id: string, rows: readonly PartyRow[]): Part
     budgets: rows.flatMap((row) => (isBudget(row) ? budgetOf(row) : [])),
     models: rows[0]?.models ?? [],
     blocked: rows[0]?.blocked ?? false,
+    region: rows[0]?.region ?? "",
   };
 }
 

@@ -26,10 +26,10 @@ import { type ManagementRoutes, noteEtag, type RouteRequest } from "./http-route
 import { invalid, type KeyChange } from "./key-fields.ts";
 import { etagOf } from "./key-records.ts";
 import { noSuchKey } from "./key-refusals.ts";
-import { checkSecret, type KeyReference, readReference } from "./key-secrets.ts";
+import { checkSecret, digestOf, type KeyReference, readReference } from "./key-secrets.ts";
 import { type KeyFilter, type KeyOrder, keyOrders } from "./key-selection.ts";
 import type { Keys } from "./keys.ts";
-import { digestSecret, sameSecret } from "./secrets.ts";
+import { sameSecret } from "./secrets.ts";
 
 /** The routes, by path. */
 export const keyRoutes: ManagementRoutes = {
@@ -68,7 +68,7 @@ async function generate(parts: AdminParts, request: RouteRequest, ofService = fa
   request.note("x-tollgate-inactive-fields", inactiveFields(change));
   noteEtag(request, etagOf(made.key));
   // Of a request that is repeated, the secret is not told again.
-  const token = made.secret === undefined ? null : digestSecret(made.secret).toString("hex");
+  const token = made.secret === undefined ? null : digestOf(made.secret).toString("hex");
   return { ...rowOf(made.key), key: made.secret ?? null, token, token_id: token, duration: body.duration ?? null };
 }
 
@@ -101,7 +101,7 @@ async function regenerate({ keys, masterKey }: AdminParts, request: RouteRequest
   });
   request.note("x-tollgate-inactive-fields", inactiveFields(change));
   noteEtag(request, etagOf(made.key));
-  const token = digestSecret(made.secret).toString("hex");
+  const token = digestOf(made.secret).toString("hex");
   return { ...rowOf(made.key), key: made.secret, token, token_id: token, duration: body.duration ?? null };
 }
 

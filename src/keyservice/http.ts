@@ -230,6 +230,8 @@ function sendError(res: ServerResponse, error: GatewayError): void {
   const { httpStatus, type } = error.kind;
   if (httpStatus === 401) res.setHeader("www-authenticate", "Bearer");
   res.setHeader("x-should-retry", String(error.shouldRetry));
+  // The body's `code` is LiteLLM's, which is the status.
+  res.setHeader("x-tollgate-error", error.code);
   const { param = null } = error.facts;
   const { message } = error;
   send(res, httpStatus, { error: { message, type, param, code: String(httpStatus) }, detail: { error: message } });

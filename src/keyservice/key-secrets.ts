@@ -1,9 +1,9 @@
 /** Virtual keys' secrets and ids: how they are made, what form they have, and what an operator may call a key. */
 
-import { randomBytes } from "node:crypto";
+import { randomBytes, timingSafeEqual } from "node:crypto";
 import { GatewayError } from "../errors.ts";
 import type { Secret } from "../secret.ts";
-import { digestSecret, sameSecret } from "./secrets.ts";
+import { digestSecret } from "./secrets.ts";
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const secretForm = /^sk-[\x21-\x7e]{16,509}$/;
@@ -32,16 +32,24 @@ export function newBudgetId(): string {
 }
 
 /**
- * Checks a secret an operator chose.
+ * A secret's SHA-256. A digest in the place of a secret is itself: so keys come over from LiteLLM, which has kept nothing else of
+ * them. No secret looks like one, and a caller who shows a digest shows it to be digested: it opens nothing.
+ */
+export function digestOf(secret: string): Buffer {
+  return digestForm.test(secret) ? Buffer.from(secret, "hex") : digestSecret(secret);
+}
+
+/**
+ * Checks a secret an operator chose, or its SHA-256 in hexadecimal digits.
  *
  * @param param what the caller's face calls the field.
  * @throws GatewayError `invalid_request` that does not repeat the secret; `already_exists` if it is the master key.
  */
 export function checkSecret(secret: string, masterKey: Secret, param: string): void {
-  if (sameSecret(secret, masterKey)) {
+  if (timingSafeEqual(digestOf(secret), digestSecret(masterKey.reveal()))) {
     throw new GatewayError("already_exists", `\`${param}\` must not be the master key.`, { param });
   }
-  if (secretForm.test(secret)) return;
+  if (secretForm.test(secret) || digestForm.test(secret)) return;
   throw new GatewayError(
     "invalid_request",
     `\`${param}\` must start with "sk-" and go on with 16 to 509 visible ASCII characters. Leave it out and one is made.`,
@@ -49,9 +57,9 @@ export function checkSecret(secret: string, masterKey: Secret, param: string): v
   );
 }
 
-/** What is shown of a secret: "sk-...abcd". */
+/** What is shown of a secret: "sk-...abcd", or "sk-..." where only its digest is known. */
 export function maskSecret(secret: string): string {
-  return `sk-...${secret.slice(-4)}`;
+  return digestForm.test(secret) ? "sk-..." : `sk-...${secret.slice(-4)}`;
 }
 
 /** Reads what an operator called a key. Never fails: what has no other form is an alias. */

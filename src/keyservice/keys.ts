@@ -25,13 +25,13 @@ import { etagOf, type KeyPlace, type KeyRecord, readKeys } from "./key-records.t
 import { changedMeanwhile, noSuchKey, taken, violatedIndex } from "./key-refusals.ts";
 import type { KeyRotation, KeyUpdate, NewKey } from "./key-requests.ts";
 import { bounded, checkService, checkTempBound, requireTeam, withDefaults } from "./key-rules.ts";
-import { type KeyReference, maskSecret, newKeyId, newSecret } from "./key-secrets.ts";
+import { digestOf, type KeyReference, maskSecret, newKeyId, newSecret } from "./key-secrets.ts";
 import { type KeyFilter, type KeyOrder, newestFirst, selectKeys, sortedBy } from "./key-selection.ts";
 import { checkWindows, windowsOf } from "./key-windows.ts";
 import { insertKey, updateKey } from "./key-writes.ts";
 import type { KeyAction, Operator } from "./operator.ts";
 import type { Database, Queryable } from "./postgres.ts";
-import { digestSecret, hashSecret, type Pepper } from "./secrets.ts";
+import { hashSecret, type Pepper } from "./secrets.ts";
 
 /** When a secret ends whose successor nobody has yet: the year 9999. */
 const untilDeliveredMs = 253_370_764_800_000;
@@ -387,7 +387,7 @@ export class Keys {
 
   #stored(secret: string): StoredSecret {
     const { pepper } = this.#parts;
-    return { secretHmac: hashSecret(digestSecret(secret), pepper), pepperId: pepper.id, masked: maskSecret(secret) };
+    return { secretHmac: hashSecret(digestOf(secret), pepper), pepperId: pepper.id, masked: maskSecret(secret) };
   }
 
   #now(): { pepper: Pepper; nowMs: number } {

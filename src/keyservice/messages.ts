@@ -135,6 +135,7 @@ export function writePartyGrant({
   budgets,
   models,
   blocked,
+  region,
 }: PartyGrant | ConfiguredGrant): PartyGrantMessage {
   return create(PartyGrantSchema, {
     party: { scope: scopeOf(scope), id },
@@ -142,6 +143,7 @@ export function writePartyGrant({
     budgets: budgets.map(writeBudget),
     models: [...models],
     blocked,
+    region,
   });
 }
 

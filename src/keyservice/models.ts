@@ -130,7 +130,7 @@ export class Models {
       [operator.keyId ?? ""],
     );
     return models
-      .filter(({ name }) => lists.every((list) => listAllows(list.models, [name])))
+      .filter((model) => lists.every((list) => isListed(list.models, model)))
       .map((model) => ({
         ...model,
         params: Object.fromEntries(Object.entries(model.params).filter(([name]) => publicParam.test(name))),
@@ -295,4 +295,9 @@ function nameOf(path: string, names: ModelNames): string {
 
 function mapOf(value: unknown): JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Record<string, Json>) : {};
+}
+
+/** Whether a whitelist has a model: by its name, or by one of its access groups. */
+function isListed(list: readonly string[], { name, info: { access_groups: groups } }: ModelRecord): boolean {
+  return listAllows(list, [name]) || (Array.isArray(groups) && groups.some((group) => list.includes(String(group))));
 }

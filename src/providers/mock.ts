@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { type Clock, pause } from "../clock.ts";
 import type { CompletionEvent, Usage } from "../completion.ts";
-import type { MockAnswer } from "../config/config.ts";
+import type { MockAnswer } from "../config/mock-answer.ts";
 import { type ErrorCode, ProviderFailure } from "../errors.ts";
 import { failureCodeOf } from "./failures.ts";
 import type { Provider, ProviderCall } from "./provider.ts";

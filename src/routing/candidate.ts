@@ -95,6 +95,8 @@ export interface Ask {
   readonly request: CompletionRequest;
   /** Of the call, its key and its team, without repeats. */
   readonly tags: readonly string[];
+  /** Where it must be answered: "eu", "us", or a provider's region; absent: anywhere. */
+  readonly region?: string | undefined;
   /** Whose call it is; absent: nobody's in particular. */
   readonly keyId?: string;
   /** What it belongs to, as a header says (`x-litellm-session-id`); absent: the body may say it. */

@@ -17,6 +17,7 @@ import type {
 } from "./candidate.ts";
 import { contextWindowCheck } from "./context-window.ts";
 import { operationFilter } from "./operations.ts";
+import { regionCheck } from "./regions.ts";
 import { responsesFilter } from "./responses.ts";
 import { tagFilter } from "./tags.ts";
 
@@ -24,6 +25,7 @@ import { tagFilter } from "./tags.ts";
 export function filtersOf({ tagRouting, checksCalls }: RouterConfig): readonly Filter[] {
   return [
     operationFilter,
+    eachBy(regionCheck),
     responsesFilter,
     ...(tagRouting === undefined ? [] : [tagFilter(tagRouting)]),
     ...(checksCalls === true ? [eachBy(contextWindowCheck), eachBy(abilityCheck)] : []),

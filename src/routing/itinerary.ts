@@ -16,7 +16,7 @@ const refusals: ReadonlySet<ErrorCode> = new Set([
 ]);
 
 /** The deployments of the group cannot take the call; others may. */
-const misplaced: ReadonlySet<ErrorCode> = new Set(["deployments_full", "invalid_request"]);
+const misplaced: ReadonlySet<ErrorCode> = new Set(["deployments_full", "invalid_request", "region_not_allowed"]);
 
 /** Connections keep their time limits to a second or so: shorter ones than this are kept apart from them, in milliseconds. */
 const coarseMs = 10_000;

@@ -25,6 +25,11 @@ export function misfitError(model: string, excluded: readonly Exclusion[]): Gate
       });
     case "unsupported":
       return new GatewayError("invalid_request", `${model} cannot take this call: it ${details}.`);
+    case "region":
+      return new GatewayError("region_not_allowed", `${model} has no deployment for this call: ${details}.`, {
+        param: "user",
+        metadata: { model },
+      });
     default:
       return new GatewayError(
         "model_not_allowed",

@@ -1,5 +1,5 @@
 import type { Random } from "../clock.ts";
-import type { Config, Deployment, Price, RouterConfig } from "../config/config.ts";
+import type { Config, Deployment, RouterConfig } from "../config/config.ts";
 import { matchWildcard } from "../wildcard.ts";
 import type { Ask, Candidate, DeploymentFacts, Filter, Selection, Strategy } from "./candidate.ts";
 import { candidatesOf, filtersOf, rank } from "./candidates.ts";
@@ -26,17 +26,17 @@ export class Router {
   readonly #byId: ReadonlyMap<string, Route>;
   /** Routes of names behind wildcards, the oldest first. */
   readonly #resolved = new Map<string, Route>();
-  readonly #priceOf: (resolved: Deployment) => Price | undefined;
+  readonly #behindWildcard: (wildcard: Deployment, model: string) => Deployment;
   readonly #random: Random;
   readonly #facts: DeploymentFacts;
   readonly #filters: readonly Filter[];
   readonly #strategy: Strategy;
   readonly config: RouterConfig;
 
-  /** @param parts.priceOf what a model behind a wildcard costs, as far as anybody knows. */
+  /** @param parts.behindWildcard a deployment with a `*` as the one model that is called behind it. */
   constructor(parts: {
     config: Config;
-    priceOf: (resolved: Deployment) => Price | undefined;
+    behindWildcard: (wildcard: Deployment, model: string) => Deployment;
     random: Random;
     facts: DeploymentFacts;
   }) {
@@ -51,7 +51,7 @@ export class Router {
         return modelGroup.includes("*") ? [] : [[id, { modelGroup, deployments: [deployment] }]];
       }),
     );
-    this.#priceOf = parts.priceOf;
+    this.#behindWildcard = parts.behindWildcard;
     this.#random = parts.random;
     this.#facts = parts.facts;
     this.#filters = filtersOf(parts.config.router);
@@ -79,6 +79,12 @@ export class Router {
     return this.#groups.values();
   }
 
+  /** What the file has for a model, wildcards as they are; empty: nothing. */
+  configured(name: string): readonly Deployment[] {
+    const isFor = (pattern: string) => matchWildcard(pattern, name) !== undefined;
+    return this.#groups.get(name) ?? this.#groups.get(this.#wildcardGroups.find(isFor) ?? "") ?? [];
+  }
+
   /** @returns undefined if the configuration has no such model. */
   route(modelGroup: string): Route | undefined {
     const deployments = this.#groups.get(modelGroup);
@@ -97,10 +103,12 @@ export class Router {
     for (const pattern of this.#wildcardGroups) {
       const captured = matchWildcard(pattern, name);
       if (captured === undefined) continue;
-      const deployments = (this.#groups.get(pattern) ?? []).map((deployment) => {
-        const resolved = { ...deployment, model: deployment.model.replace("*", () => captured) };
-        return { ...resolved, price: deployment.price ?? this.#priceOf(resolved) };
-      });
+      const deployments = (this.#groups.get(pattern) ?? []).map((deployment) =>
+        this.#behindWildcard(
+          deployment,
+          deployment.model.replace("*", () => captured),
+        ),
+      );
       if (deployments.length > 0) return { modelGroup: pattern, deployments };
     }
     return undefined;

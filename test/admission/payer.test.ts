@@ -4,7 +4,7 @@ import { partiesOf, payerOf } from "../../src/admission/payer.ts";
 import type { Budget, Grant, PartyGrant, PartyScope, Scope } from "../../src/keys/authority.ts";
 import { GatewayStage } from "../gateway-stage.ts";
 import { sampleGrant } from "../keys/samples.ts";
-import { sampleRequest } from "../sample-call.ts";
+import { sampleCaller, sampleDeployment, sampleRequest } from "../sample-call.ts";
 
 const budget = (budgetId: string, scope: Scope = "tag"): Budget => {
   return { budgetId, scope, scopeId: budgetId, window: undefined, max: 5n };
@@ -108,6 +108,29 @@ describe("a call that names what has budgets of its own", () => {
     assert.equal(stage.authority.partyCount, 2);
     await stage.answered({ request: request() });
     assert.equal(stage.authority.partyCount, 2);
+    await stage.rest();
+  });
+
+  it("goes where its customer's region lets it, for no question more, and so do its tokens to be counted", async () => {
+    const deployments = [
+      sampleDeployment({ id: "us", region: "us-east-1" }),
+      sampleDeployment({ id: "eu", region: "eu" }),
+    ];
+    const stage = new GatewayStage({ grant: { partyScopes: known }, deployments });
+    stage.authority.parties.set("end_user anna", { region: "eu" });
+    stage.authority.parties.set("end_user ben", { region: "mars" });
+    stage.provider.countTokens = async () => 4_711;
+    await stage.answered({ request: request() });
+    assert.deepEqual(
+      stage.provider.calls.map(({ deployment }) => deployment.id),
+      ["eu"],
+    );
+    assert.equal(await stage.gateway.countTokens(request(), sampleCaller()), 4_711);
+    const ofBen = { ...request(), endUser: "ben", tags: [] };
+    assert.equal((await stage.failed({ request: ofBen })).error.code, "region_not_allowed");
+    assert.notEqual(await stage.gateway.countTokens(ofBen, sampleCaller()), 4_711, "the provider was not asked");
+    assert.equal(stage.provider.calls.length, 1);
+    assert.equal(stage.authority.partyCount, 3, "anna, ben and the tag, once each");
     await stage.rest();
   });
 

@@ -60,7 +60,7 @@ test("a refusal quotes the caller's model whole only if it is short, and always 
 
 test("a whitelist allows by any of a model's names, by wildcard, and all when it is empty", () => {
   const may = (models: readonly string[], ...names: string[]) =>
-    mayUse({ ...sampleGrant("k", undefined), models }, names);
+    mayUse({ ...sampleGrant("k", undefined), models }, { names, deployments: [] });
   assert.equal(may([], "anything"), true);
   assert.equal(may(["gpt-4o"], "gpt-4o"), true);
   assert.equal(may(["gpt-4o"], "gpt-4o-mini"), false);
@@ -68,4 +68,19 @@ test("a whitelist allows by any of a model's names, by wildcard, and all when it
   assert.equal(may(["openai/*"], "openai/gpt-4o"), true);
   assert.equal(may(["openai/*"], "azure/openai/gpt"), false);
   for (const all of ["*", "all-proxy-models", "all-team-models"]) assert.equal(may([all], "x"), true, all);
+});
+
+test("a whitelist allows by an access group that one of a model's deployments is in, spelled out", () => {
+  const deployments = [{}, { accessGroups: ["beta", "eu"] }];
+  const may = (models: readonly string[], rule: readonly string[] = []) => {
+    const rules = [{ scope: "team", scopeId: "t", models: rule, blocked: false }] as const;
+    return mayUse({ ...sampleGrant("k", undefined), models, rules }, { names: ["gpt"], deployments });
+  };
+  assert.equal(may(["beta"]), true);
+  assert.equal(may(["other", "eu"]), true);
+  assert.equal(may(["alpha"]), false);
+  assert.equal(may(["bet*"]), false, "a wildcard is about names of models");
+  assert.equal(may(["no-default-models"]), false);
+  assert.equal(may(["beta"], ["alpha"]), false, "the team's list has its own say");
+  assert.equal(may(["gpt"], ["eu"]), true);
 });

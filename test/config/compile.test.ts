@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Deployment, MockAnswer } from "../../src/config/config.ts";
+import { behindWildcard } from "../../src/config/behind-wildcard.ts";
+import type { Deployment } from "../../src/config/config.ts";
 import { lastOrder } from "../../src/config/deployments.ts";
-import { priceBehindWildcard } from "../../src/config/prices.ts";
+import type { MockAnswer } from "../../src/config/mock-answer.ts";
 import { configOf } from "./temporary.ts";
 
 const nowMs = Date.parse("2026-11-23T00:00:00Z");
@@ -241,17 +242,13 @@ test("each model behind a wildcard costs its own price, under what the deploymen
   const deployment = await deploymentOf(context, entry);
   assert.equal(deployment.price, undefined);
   const costOf = (model: string) => {
-    const { inputPicos, outputPicos } = priceBehindWildcard({ ...deployment, model }, nowMs) ?? {};
+    const { inputPicos, outputPicos } = behindWildcard(deployment, model, nowMs).price ?? {};
     return [inputPicos, outputPicos];
   };
   assert.deepEqual(costOf("gpt-4o-mini"), [150_000n, 9_000_000n]);
   assert.deepEqual(costOf("nobodys"), [undefined, undefined]);
   const named = await deploymentOf(context, { ...entry, model_info: { base_model: "nobodys" } });
-  assert.equal(
-    priceBehindWildcard({ ...named, model: "gpt-4o-mini" }, nowMs),
-    undefined,
-    "base_model says whose price",
-  );
+  assert.equal(behindWildcard(named, "gpt-4o-mini", nowMs).price, undefined, "base_model says whose price");
 });
 
 test("calls to models without a price are refused to budgets, unless the file says otherwise", async (context) => {

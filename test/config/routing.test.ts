@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import type { Config } from "../../src/config/config.ts";
+import { remarkText } from "../../src/config/remarks.ts";
 import { routingStrategies } from "../../src/config/schema-routing.ts";
 import { configOf } from "./temporary.ts";
 
@@ -196,4 +197,40 @@ test("deployments are checked only where the file says so, and what acts only th
       (path) => `${path} acts only with general_settings.background_health_checks: true`,
     ),
   );
+});
+
+test("what is so in any case needs no notice, and what is not served yet has one", async (context) => {
+  const free = { ...litellm_params, input_cost_per_token: 0, output_cost_per_token: 0 };
+  const model_list = [{ model_name: "m", litellm_params: free }];
+  const noticesOf = async (file: object) =>
+    (await configOf(context, JSON.stringify({ model_list, ...file }))).notices.map(remarkText);
+  const always = {
+    router_settings: { optional_pre_call_checks: ["router_budget_limiting", "enforce_model_rate_limits"] },
+    litellm_settings: { store_audit_logs: true },
+    general_settings: {
+      ...{ use_shared_health_check: true, fail_closed_budget_enforcement: true, enforce_fallback_budget: true },
+      ...{ cancel_on_disconnect: true, enforce_fallback_model_access: true },
+    },
+  };
+  assert.deepEqual(await noticesOf(always), []);
+  const later = {
+    router_settings: { optional_pre_call_checks: ["encrypted_content_affinity", "enforce_model_rate_limit"] },
+    general_settings: { disable_budget_reservation: true },
+  };
+  const [setting, check, slip, ...rest] = (await noticesOf(later)).toSorted();
+  assert.match(setting ?? "", /disable_budget_reservation: understood, but not served yet/);
+  assert.match(check ?? "", /\[0\]: encrypted_content_affinity is understood, but not served yet/);
+  assert.match(slip ?? "", /\[1\]: enforce_model_rate_limit is not known: .* did you mean enforce_model_rate_limits\?/);
+  assert.deepEqual(rest, []);
+});
+
+test("the default for attempts at once is for deployments without any limit", async (context) => {
+  const parallelMaxOf = async (own: object) =>
+    (
+      await configWith(context, { default_max_parallel_requests: 9 }, { litellm_params: { ...litellm_params, ...own } })
+    ).modelGroups.get("m")?.[0]?.parallelMax;
+  assert.equal(await parallelMaxOf({}), 9);
+  assert.equal(await parallelMaxOf({ max_parallel_requests: 2 }), 2);
+  assert.equal(await parallelMaxOf({ rpm: 5 }), undefined);
+  assert.equal(await parallelMaxOf({ tpm: 5 }), undefined);
 });

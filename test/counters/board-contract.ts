@@ -49,10 +49,10 @@ export function boardsKeepTheirPromises(name: string, open: () => Promise<Boards
       a.began(id);
       a.began(id);
       a.ended(id, { tokens: 70, msPerOutputToken: 20, firstTokenMs: 300 });
-      assert.deepEqual(a.of(id), {
-        ...{ inFlight: 1, requests: 2, tokens: 70, msPerOutputToken: 20, firstTokenMs: 300 },
-        cooling: undefined,
-      });
+      const { msPerOutputToken = 0, firstTokenMs = 0, ...counts } = a.of(id);
+      assert.deepEqual(counts, { inFlight: 1, requests: 2, tokens: 70, cooling: undefined });
+      // A millisecond later the sum and the count have faded, each with its own rounding.
+      assert.deepEqual([msPerOutputToken, firstTokenMs].map(Math.round), [20, 300]);
       a.ended(id, { tokens: 0 });
     });
 

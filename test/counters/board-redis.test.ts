@@ -6,10 +6,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { Redis } from "ioredis";
-import { systemClock } from "../../src/clock.ts";
+import { systemClock, systemRandom } from "../../src/clock.ts";
 import { Board } from "../../src/counters/board.ts";
 import { MemoryBoard } from "../../src/counters/board-memory.ts";
+import { RedisBoard } from "../../src/counters/board-redis.ts";
 import type { Figures } from "../../src/counters/board-store.ts";
+import { Connection } from "../../src/counters/connection.ts";
+import { LivePods } from "../../src/counters/live-pods.ts";
 import { startRedis, type TestRedis, testRedis } from "../redis.ts";
 import { boardsKeepTheirPromises, knows, newId } from "./board-contract.ts";
 import { connect } from "./redis-pod.ts";
@@ -165,6 +168,50 @@ test("frozen and killed, Redis costs the board's readers nothing, and what they 
     await knows(one.board, id, ({ inFlight }) => inFlight === 1, 1000);
   } finally {
     await Promise.all([one.close(), other.close()]);
+    await redis.stop();
+  }
+});
+
+test("a thousand pods give Redis no more to do than a hundred", async () => {
+  const redis = await startRedis();
+  const address = { kind: "server", nodes: [redis], db: 0, username: undefined, tls: undefined } as const;
+  // Their own connections would be what is measured.
+  const connection = new Connection({
+    ...{ address: { ...address, sentinel: undefined, password: undefined }, consequence: "", timeoutMs: 30_000 },
+    ...{ clock: systemClock, random: systemRandom, telemetry: { log: () => {} } },
+  });
+  const client = new Redis({ host: redis.host, port: redis.port });
+  // They have been there for a while: what each hears first is how many they are.
+  const deadMs = Date.now() + 60_000;
+  await client.zadd("tollgate:{pods}", ...Array.from({ length: 1_000 }, (_, index) => [deadMs, `pod-${index}`]).flat());
+  const pods = Array.from({ length: 1_000 }, (_, index) => {
+    const life = new LivePods({ connection, clock: systemClock, podId: `pod-${index}` });
+    const store = new RedisBoard({ connection, podId: `pod-${index}`, halfLifeMs, pods: life });
+    return { life, board: new Board({ store, clock: systemClock, halfLifeMs }) };
+  });
+  // As many calls as there might be: each pod always wants to know.
+  const asking = setInterval(() => {
+    for (const { board } of pods) board.of("d");
+  }, 100);
+  try {
+    for (let waited = 0; pods.some(({ life }) => life.known !== 1_000); waited += 1) {
+      assert.ok(waited < 100, "they do not hear of each other");
+      await sleep(100);
+    }
+    await client.config("RESETSTAT");
+    const startMs = performance.now();
+    await sleep(3_000);
+    const tookS = (performance.now() - startMs) / 1_000;
+    const stats = /cmdstat_evalsha:calls=(\d+),usec=(\d+)/.exec(await client.info("commandstats"));
+    // Exchanges; and a sign of life of each every five seconds, mostly all at once.
+    const [perS, busy] = [Number(stats?.[1]) / tookS, Number(stats?.[2]) / 1e6 / tookS];
+    assert.ok(perS > 300 && perS < 400 + 200 + 60, `${perS} scripts a second`);
+    assert.ok(busy < 0.25, `Redis is busy for ${busy} of the time`);
+  } finally {
+    clearInterval(asking);
+    client.disconnect();
+    await Promise.all(pods.map(({ board, life }) => board.close().then(() => life.close())));
+    await connection.close();
     await redis.stop();
   }
 });

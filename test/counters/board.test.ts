@@ -21,8 +21,9 @@ boardsKeepTheirPromises("boards that meet in memory", async () => {
 /** A board by hand, and how often it has exchanged. */
 function byHand(clock = new HandClock(), place = new MemoryBoard({ clock, halfLifeMs }), podId = "pod") {
   const real = place.storeOf(podId);
-  const seen = { count: 0, isAway: false };
+  const seen = { count: 0, isAway: false, livePods: 1 };
   const store: BoardStore = {
+    livePods: () => seen.livePods,
     exchange: async (post) => {
       seen.count += 1;
       if (seen.isAway) throw new CountersUnavailable(new Error("away"));
@@ -51,6 +52,23 @@ test("exchanges come four times a second while there are calls, then until the l
   const after = seen.count;
   await clock.advance(3_600_000);
   assert.equal(seen.count, after);
+});
+
+test("a pod of a thousand exchanges every two and a half seconds, and goes by what the others said all the while", async () => {
+  const { board, clock, place, seen } = byHand();
+  seen.livePods = 1_000;
+  const told = { inFlight: 3, requests: 3, tokens: 0, pace: { sum: 0, count: 0 }, firstToken: { sum: 0, count: 0 } };
+  await place.storeOf("other").exchange({ figures: new Map([["d", told]]), cool: new Map(), clear: [], ids: [] });
+  const heard: number[] = [];
+  for (let call = 0; call < 100; call += 1) {
+    heard.push(board.of("d").inFlight);
+    await clock.advance(100);
+  }
+  assert.ok(seen.count >= 4 && seen.count <= 5, `${seen.count} in ten seconds`);
+  assert.deepEqual(new Set(heard.slice(26)), new Set([3]));
+  board.cool("d", 1_000, cause);
+  await clock.advance(1);
+  assert.ok(seen.count >= 5 && seen.count <= 6, "what is wrong is told at once");
 });
 
 test("requests and tokens are those of the last minute", async () => {

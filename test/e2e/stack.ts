@@ -46,6 +46,12 @@ export class Process {
     return this.#child.exitCode;
   }
 
+  /** Waits until it ends by itself and all it printed has come. @returns the exit code. */
+  async exited(): Promise<number | null> {
+    if (!this.ended) await once(this.#child, "close");
+    return this.#child.exitCode;
+  }
+
   get ended(): boolean {
     return this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
@@ -85,6 +91,8 @@ export interface StackOptions {
   readonly models?: string;
   /** Where Redis is: lines of `router_settings`. Default: a database of the run's own. */
   readonly redis?: string;
+  /** Where the KeyService reaches the database's server on this machine, if not directly. */
+  readonly databasePort?: number;
   readonly env?: Readonly<Record<string, string>>;
   /** Flags of node for the sidecars. */
   readonly nodeFlags?: readonly string[];
@@ -140,7 +148,7 @@ export class Stack {
     };
     const keyService = new Process(["keyservice", "--config", configPath], {
       ...shared,
-      DATABASE_URL: databaseUrl.url,
+      DATABASE_URL: withPort(databaseUrl.url, options.databasePort),
       TOLLGATE_KEYSERVICE_PORT: String(keyServicePort),
       TOLLGATE_DATA_DIR: join(directory, "keyservice"),
     });
@@ -275,6 +283,12 @@ router_settings:
 ${options.redis ?? `  redis_host: ${redis.host}\n  redis_port: ${redis.port}\n  redis_db: ${redis.db}`}
 ${options.config ?? ""}
 `;
+}
+
+function withPort(address: string, port: number | undefined): string {
+  const url = new URL(address);
+  if (port !== undefined) url.port = String(port);
+  return url.href;
 }
 
 async function waitFor(name: string, url: string, process: Process): Promise<void> {

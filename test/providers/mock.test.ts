@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { systemClock } from "../../src/clock.ts";
 import type { CompletionEvent, CompletionRequest } from "../../src/completion.ts";
-import type { MockAnswer } from "../../src/config/config.ts";
+import type { MockAnswer } from "../../src/config/mock-answer.ts";
 import { GatewayError, ProviderFailure } from "../../src/errors.ts";
 import { MockProvider } from "../../src/providers/mock.ts";
 import { all, neutralRequest, sampleDeployment } from "../sample-call.ts";

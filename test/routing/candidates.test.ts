@@ -138,7 +138,7 @@ describe("a call that fits no deployment", () => {
     reasons.map((reason) => ({ deployment, reason, detail: `has ${reason}` }));
   const rows: readonly [readonly Exclusion[], string | undefined, RegExp?][] = [
     [excluded("tags", "tags"), "model_not_allowed", /^Not allowed to access model due to tags configuration/],
-    [excluded("region"), "model_not_allowed", /due to region configuration/],
+    [excluded("region", "tags"), "region_not_allowed", /^m has no deployment for this call: has region\.$/],
     [excluded("unsupported", "tags"), "invalid_request", /^m cannot take this call: it has unsupported\.$/],
     [
       excluded("tags", "context_window", "unsupported"),

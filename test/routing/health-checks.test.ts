@@ -51,7 +51,8 @@ class Pods implements Provider {
     };
     this.snapshots = new Snapshots({
       config: sampleConfig(deployments, { router }),
-      routerOf: (config: Config) => new Router({ config, facts, random: () => 0, priceOf: () => undefined }),
+      routerOf: (config: Config) =>
+        new Router({ config, facts, random: () => 0, behindWildcard: (wildcard, model) => ({ ...wildcard, model }) }),
     });
     const log = (_level: string, message: string, told?: Readonly<Record<string, unknown>>) =>
       void this.logged.push(`${message} ${JSON.stringify(told)}`);

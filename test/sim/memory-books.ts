@@ -106,7 +106,7 @@ export class Tables {
     const found = parties.map((party) => {
       const ids = party.scope === "tag" ? (this.tags.get(party.id) ?? []) : [];
       const budgets = ids.flatMap((id) => this.budgets.get(id) ?? []).map(grantedBudget);
-      return { ...party, limits: [], budgets, models: [], blocked: false };
+      return { ...party, limits: [], budgets, models: [], blocked: false, region: "" };
     });
     return { parties: found, version: this.version };
   }

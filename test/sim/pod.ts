@@ -144,7 +144,12 @@ export class PodProcess implements Telemetry {
       }),
       snapshots: {
         current: {
-          router: new Router({ config: parts.config, random: dice.random, priceOf: () => undefined, facts: health }),
+          router: new Router({
+            config: parts.config,
+            random: dice.random,
+            behindWildcard: (wildcard, model) => ({ ...wildcard, model }),
+            facts: health,
+          }),
           digest: "",
         },
       },

@@ -391,7 +391,7 @@ export type CreateKeyRequest = Message<"tollgate.admin.v1.CreateKeyRequest"> & {
   duration: string;
 
   /**
-   * A secret of your own, "sk-" and at least 16 more characters. Empty: one is made.
+   * A secret of your own, "sk-" and at least 16 more characters, or its SHA-256 in hexadecimal digits. Empty: one is made.
    *
    * @generated from field: string secret = 3;
    */
@@ -664,7 +664,7 @@ export type RotateKeyRequest = Message<"tollgate.admin.v1.RotateKeyRequest"> & {
   gracePeriod: string;
 
   /**
-   * A secret of your own, "sk-" and at least 16 more characters. Empty: one is made.
+   * A secret of your own, "sk-" and at least 16 more characters, or its SHA-256 in hexadecimal digits. Empty: one is made.
    *
    * @generated from field: string secret = 3;
    */

@@ -1,0 +1,143 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { parse } from "yaml";
+import { kustomize, skipWithoutGo } from "./go-tools.ts";
+import {
+  type Container,
+  kustomizationDirectory,
+  kustomizations,
+  type Manifest,
+  podTemplateOf,
+  rendered,
+  renderedFile,
+} from "./manifests.ts";
+import { ManifestSchemas } from "./schemas.ts";
+import { unknownVariables } from "./variables.ts";
+
+const skip = skipWithoutGo();
+const all = kustomizations.flatMap(rendered);
+const templates = all.flatMap((manifest) => podTemplateOf(manifest) ?? []);
+const containers = templates.flatMap(({ spec }) => [...(spec.initContainers ?? []), ...spec.containers]);
+const ours = containers.filter(({ image }) => image.includes("/tollgate@"));
+
+test("what kustomize renders is what was committed", { skip }, () => {
+  for (const name of kustomizations) {
+    const yaml = kustomize(kustomizationDirectory(name));
+    assert.equal(yaml, readFileSync(renderedFile(name), "utf8"), `${name}: see it by npm run generate:manifests`);
+  }
+});
+
+test("every manifest is valid by Kubernetes's own types, and has no field they do not know", { skip }, () => {
+  const schemas = new ManifestSchemas();
+  assert.deepEqual(
+    all.flatMap((manifest) => schemas.faults(manifest)),
+    [],
+  );
+
+  // That the schemas tell wrong from right is shown by some that are wrong.
+  const faultsWith = (kind: string, from: string, to: string): string[] => {
+    const manifest = all.find((each) => each.kind === kind);
+    assert.ok(JSON.stringify(manifest).includes(from), `${kind} has ${from}`);
+    return schemas.faults(JSON.parse(JSON.stringify(manifest).replace(from, to)) as Manifest);
+  };
+  assert.match(faultsWith("Deployment", '"ports"', '"prots"')[0] ?? "", /containers\/0 .*prots/);
+  assert.match(faultsWith("Deployment", '"maxSurge":1', '"maxSurge":{}')[0] ?? "", /maxSurge must be/);
+  assert.match(faultsWith("HorizontalPodAutoscaler", '"cpu"', "7")[0] ?? "", /name must be string/);
+  assert.match(faultsWith("PodMonitor", '"interval"', '"intervall"')[0] ?? "", /intervall/);
+  assert.match(faultsWith("NetworkPolicy", "/v1", "/v9")[0] ?? "", /there is no NetworkPolicy/);
+});
+
+test("workloads of every kind that ask for a sidecar get it, before their own init containers", () => {
+  const asking = rendered("examples").filter((manifest) => podTemplateOf(manifest) !== undefined);
+  assert.deepEqual(asking.map(({ kind }) => kind).sort(), ["CronJob", "DaemonSet", "Deployment", "Job", "StatefulSet"]);
+  for (const manifest of asking) {
+    const template = podTemplateOf(manifest);
+    const [first, ...others] = template?.spec.initContainers ?? [];
+    assert.equal(first?.name, "tollgate", manifest.kind);
+    assert.equal(first?.restartPolicy, "Always", manifest.kind);
+    assert.equal(template?.metadata.labels["tollgate.dev/inject"], "true", manifest.kind);
+    if (manifest.kind === "Deployment")
+      assert.deepEqual(
+        others.map(({ name }) => name),
+        ["embed-documents"],
+      );
+  }
+});
+
+test("a CronJob's pods get what other workloads' pods get", () => {
+  const read = (file: string) => parse(readFileSync(join(kustomizationDirectory("sidecar"), file), "utf8"));
+  assert.deepEqual(read("cronjob.yaml").spec.jobTemplate.spec.template, read("workload.yaml").spec.template);
+});
+
+test("the sidecar's secrets are in no other container, and others know where the sidecar is", () => {
+  for (const { spec } of rendered("examples").flatMap((manifest) => podTemplateOf(manifest) ?? [])) {
+    const others = [...(spec.initContainers ?? []), ...spec.containers].filter(({ name }) => name !== "tollgate");
+    assert.notEqual(others.length, 0);
+    for (const { volumeMounts = [], envFrom = [] } of others) {
+      assert.deepEqual(
+        volumeMounts.filter(({ name }) => name.startsWith("tollgate-")),
+        [],
+      );
+      assert.deepEqual(envFrom, [{ configMapRef: { name: "tollgate-client" } }]);
+    }
+  }
+});
+
+test("images are named by digest, never by a tag that moves", () => {
+  for (const { image } of containers) assert.match(image, /^[\w./-]+@sha256:[0-9a-f]{64}$/);
+  const [image] = new Set(ours.map(({ image }) => image));
+  assert.ok(JSON.stringify(rendered("admission")).includes(`"image":"${image}"`), "the policy's image is the others'");
+});
+
+test("every pod passes the restricted profile, and has no token of a service account", () => {
+  for (const { spec } of templates) {
+    assert.equal(spec.automountServiceAccountToken, false);
+    assert.deepEqual(
+      (spec.volumes ?? []).filter(({ hostPath }) => hostPath !== undefined),
+      [],
+    );
+    for (const { name, securityContext: own } of [...(spec.initContainers ?? []), ...spec.containers]) {
+      assert.equal(own?.allowPrivilegeEscalation, false, name);
+      assert.equal(own?.readOnlyRootFilesystem, true, name);
+      assert.notEqual(own?.privileged, true, name);
+      assert.deepEqual(own?.capabilities, { drop: ["ALL"] }, name);
+      assert.equal(own?.runAsNonRoot ?? spec.securityContext?.runAsNonRoot, true, name);
+      assert.equal((own?.seccompProfile ?? spec.securityContext?.seccompProfile)?.type, "RuntimeDefault", name);
+    }
+  }
+});
+
+test("every container asks for CPU and memory, and may not take more memory than it says", () => {
+  for (const { name, resources } of containers) {
+    assert.ok(resources?.requests?.cpu && resources.requests.memory && resources.limits?.memory, name);
+    assert.equal(resources.limits.cpu, undefined, `${name}: a throttled gateway is a slow one`);
+  }
+});
+
+test("nothing is mounted by subPath, which never follows a change", () => {
+  const mounts = containers.flatMap(({ volumeMounts = [] }) => volumeMounts);
+  assert.deepEqual(
+    mounts.filter(({ subPath }) => subPath !== undefined),
+    [],
+  );
+});
+
+test("Tollgate's containers have their secrets in files, variables that the programs read, and probes", () => {
+  assert.equal(ours.length, 7);
+  for (const container of ours) {
+    assert.deepEqual(secretVariables(container), [], container.name);
+    assert.deepEqual(unknownVariables((container.env ?? []).map(({ name }) => name)), [], container.name);
+    assert.ok(container.startupProbe && container.readinessProbe && container.livenessProbe, container.name);
+  }
+});
+
+/** Variables whose value is a secret, or comes from one. */
+function secretVariables({ env = [], envFrom = [] }: Container): string[] {
+  const named = /(?:KEY|TOKEN|PASSWORD|SECRET|DATABASE_URL)$/;
+  const wrong = env.filter(
+    ({ name, valueFrom }) => named.test(name) || JSON.stringify(valueFrom ?? {}).includes("secret"),
+  );
+  return [...wrong.map(({ name }) => name), ...(JSON.stringify(envFrom).includes("secret") ? ["envFrom"] : [])];
+}
