@@ -7,6 +7,7 @@ import {
   Metrics,
   processMetrics,
   type Secret,
+  startMetricExport,
   systemClock,
   systemRandom,
 } from "../src/index.ts";
@@ -52,7 +53,7 @@ export async function startKeyServiceProgram(
   const logger = createLogger(settings.logLevel, { service: "tollgate-keyservice" });
   const metrics = new Metrics();
   metrics.add(buildInfo(version), ...processMetrics());
-  return createKeyService({
+  const service = await createKeyService({
     ...facts,
     ...{ fileModels: reading, keyRules },
     runtimeToken: settings.keyserviceToken ?? masterKey,
@@ -68,6 +69,23 @@ export async function startKeyServiceProgram(
     metrics,
     log: (level, message, facts) => logger[level](facts ?? {}, message),
   });
+  const { host, port } = service;
+  const pushed = await startMetricExport({
+    ...{ metrics, env: settings.env, clock: systemClock },
+    resource: {
+      "service.name": "tollgate-keyservice",
+      "service.version": version,
+      "service.instance.id": settings.podId,
+    },
+    warn: (message) => logger.warn(message),
+  });
+  return {
+    ...{ host, port },
+    close: async () => {
+      await service.close();
+      await pushed?.close();
+    },
+  };
 }
 
 /** @throws SettingsError saying what is missing. */

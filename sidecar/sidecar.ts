@@ -15,6 +15,7 @@ import {
   openDataPort,
   processMetrics,
   type RunningGateway,
+  startMetricExport,
   systemClock,
   systemRandom,
 } from "../src/index.ts";
@@ -66,6 +67,11 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
     const cells = new CallCells();
     const metrics = new Metrics();
     metrics.add(buildInfo(version), ...callMetrics(cells), ...litellmMetrics(cells), ...processMetrics());
+    const pushed = await startMetricExport({
+      ...{ metrics, resource, env: settings.env, clock: systemClock },
+      warn: (message) => logger.warn(message),
+    });
+    if (pushed !== undefined) closers.add("metric export", () => pushed.close());
     const telemetry = new LiveTelemetry({
       tracer: tracing?.tracer,
       forwardTraceparent: config.forwardTraceparent,

@@ -9,6 +9,8 @@ import { encodeOperation, operationPath } from "../wires/openai-operation.ts";
 import { OperationStreamReader, readOperationAnswer } from "../wires/openai-operation-answer.ts";
 import { type ResponseNames, readResponse } from "../wires/responses-answer.ts";
 import { encodeResponsesRequest } from "../wires/responses-body.ts";
+import { ResponseEvents } from "../wires/responses-events.ts";
+import { encodeAsResponses } from "../wires/responses-request.ts";
 import { ResponseStreamReader } from "../wires/responses-stream.ts";
 import { roughTokens } from "../wires/rough-tokens.ts";
 import { SpeechReader } from "../wires/speech-stream.ts";
@@ -57,7 +59,7 @@ function mannerOf({ request }: ProviderCall, mediaType: string): Manner | undefi
 }
 
 function readerFor(call: ProviderCall, headers: AnswerHeaders): AnswerReader {
-  if (passesResponses(call)) return new ResponseStreamReader(namesFor(call));
+  if (isByResponses(call)) return new ResponseStreamReader(namesFor(call));
   const { request } = call;
   const { operation, includeUsage, choiceCount } = request;
   if (operation === "chat" || operation === "text_completion") {
@@ -69,8 +71,14 @@ function readerFor(call: ProviderCall, headers: AnswerHeaders): AnswerReader {
   return new SpeechReader({ mediaType, outputTokens: (request.pieces?.outputSecond ?? 0) * spokenTokensPerSecond });
 }
 
-function namesFor({ nameOf, request }: ProviderCall): ResponseNames {
-  return { nameOf, previous: request.previousResponse };
+/** Whether the provider is asked by its responses. */
+function isByResponses(call: ProviderCall): boolean {
+  return passesResponses(call) || (call.deployment.lacksChat === true && call.request.operation === "chat");
+}
+
+/** @returns undefined for a caller of another wire. */
+function namesFor(call: ProviderCall): ResponseNames | undefined {
+  return passesResponses(call) ? { nameOf: call.nameOf, previous: call.request.previousResponse } : undefined;
 }
 
 function questionFor(call: ProviderCall, credential: Secret | undefined): Question {
@@ -81,10 +89,10 @@ function questionFor(call: ProviderCall, credential: Secret | undefined): Questi
     const url = openAiUrl(deployment, operationPath(request.operation));
     return { url, headers, ...encodeOperation(request, { model, outputTokensMax }) };
   }
-  if (passesResponses(call)) {
-    const { previousResponseId } = call;
-    const target = { model, outputTokensMax, previousResponseId, provider, params };
-    return { url: openAiUrl(deployment, "responses"), headers, body: encodeResponsesRequest(request, target) };
+  if (isByResponses(call)) {
+    const target = { model, outputTokensMax, previousResponseId: call.previousResponseId, provider, params };
+    const encode = passesResponses(call) ? encodeResponsesRequest : encodeAsResponses;
+    return { url: openAiUrl(deployment, "responses"), headers, body: encode(request, target) };
   }
   return {
     url: openAiUrl(deployment, "chat/completions"),
@@ -101,11 +109,12 @@ function wholeEvents(call: ProviderCall, body: Buffer, headers: AnswerHeaders): 
     if (answer instanceof GatewayError) throw answer;
     return [{ type: "end", ...answer, raw: body, mediaType }];
   }
-  if (passesResponses(call)) {
-    const answer = readResponse(body, namesFor(call));
+  if (isByResponses(call)) {
+    const answer = readResponse(body, namesFor(call) ?? {});
     if (answer instanceof GatewayError) throw answer;
-    const { bytes, ...facts } = answer;
-    return [{ type: "end", ...facts, raw: bytes }];
+    const { bytes, body: response, usage, responseId, outputTokens } = answer;
+    if (passesResponses(call)) return [{ type: "end", usage, responseId, outputTokens, raw: bytes }];
+    return [...new ResponseEvents().whole(response), { type: "end", usage, responseId, raw: undefined }];
   }
   const read = readChatAnswer(body);
   if (read instanceof GatewayError) throw read;

@@ -109,6 +109,15 @@ test("both programs run with a read-only root and no privileges, answer a call, 
   });
   assert.equal(answer.choices[0]?.message.content, "Hello from Tollgate. This answer was metered and billed.");
 
+  // What deploy/kubernetes asks for each.
+  for (const [name, { pid }, bytesMax] of [
+    ["sidecar", sidecar, 160 * 2 ** 20],
+    ["KeyService", keyService, 0.8 * 384 * 2 ** 20],
+  ] as const) {
+    const bytes = 1024 * Number(/^VmRSS:\s+(\d+) kB$/m.exec(statusOf(pid))?.[1]);
+    process.stdout.write(`the ${name} has ${(bytes / 2 ** 20).toFixed(0)} MiB resident after its first calls\n`);
+    assert.ok(bytes < bytesMax, `${name}: ${bytes}`);
+  }
   assert.equal(await sidecar.stop(), 0, sidecar.output);
   assert.equal(await keyService.stop(), 0, keyService.output);
   const unhealthy = start(["health", "sidecar"], {});
