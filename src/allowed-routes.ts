@@ -24,17 +24,19 @@ export const returning: Operation = {
   groups: llm,
   paths: ["/v1/responses/{response_id}", "/responses/{response_id}", ...responding.paths],
 };
+const embedMethod = "/tollgate.completion.v1.CompletionService/Embed";
+const embedding: Operation = { groups: llm, paths: ["/v1/embeddings", "/embeddings", embedMethod] };
+const others = [
+  ...["completions", "moderations", "rerank", "images/generations"],
+  ...["audio/speech", "audio/transcriptions", "audio/translations"],
+].map((name): Operation => ({ groups: llm, paths: [`/v1/${name}`, `/${name}`] }));
 /** By the route as the door names it. */
-export const callOperations: ReadonlyMap<string, Operation> = new Map(
-  [completing, messaging, responding, returning]
-    .concat(
-      ["embeddings", "completions", "moderations", "rerank"].map((name) => ({
-        groups: llm,
-        paths: [`/v1/${name}`, `/${name}`],
-      })),
-    )
-    .map((operation) => [operation.paths[0] ?? "", operation]),
-);
+export const callOperations: ReadonlyMap<string, Operation> = new Map([
+  ...[completing, messaging, responding, returning, embedding, ...others].map(
+    (operation) => [operation.paths[0] ?? "", operation] as const,
+  ),
+  [embedMethod, embedding],
+]);
 export const listingModels: Operation = { groups: llm, paths: ["/v1/models", "/models"] };
 
 /** Whether an entry has a form that can mean anything: "llm_api_routes", "/v1/chat/completions", "/v1/*". */

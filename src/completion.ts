@@ -12,7 +12,33 @@ export type ProviderWire = "openai-chat" | "anthropic-messages" | "gemini" | "be
 export type Operation = "chat" | PlainOperation;
 
 /** OpenAI's operations that only servers of its own wire are asked for: their bodies pass as bytes. */
-export type PlainOperation = "embeddings" | "text_completion" | "moderation" | "rerank";
+export type PlainOperation =
+  | "embeddings"
+  | "text_completion"
+  | "moderation"
+  | "rerank"
+  | "image_generation"
+  | "speech"
+  | FormOperation;
+
+/** Those of them that are asked for with a form, in which a file is. */
+export type FormOperation = "transcription" | "translation";
+
+/**
+ * What is counted besides tokens: an image in the input, one that was made, a second of audio that was heard or spoken, a character
+ * to be spoken, a search of the web, Cohere's unit of ranking.
+ */
+export type Piece =
+  | "image"
+  | "generatedImage"
+  | "inputSecond"
+  | "outputSecond"
+  | "character"
+  | "webSearch"
+  | "searchUnit";
+
+/** How many of each; absent: none, or nobody knows. */
+export type Pieces = Readonly<Partial<Record<Piece, number>>>;
 
 /** A value as JSON has it. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
@@ -32,8 +58,10 @@ export interface RawBody {
   readonly bytes: Buffer;
   /** What they say. */
   readonly value: JsonObject;
-  /** The value spans of top-level keys; of a repeated key the last, as JSON.parse has it. */
+  /** The value spans of top-level keys; of a repeated key the last, as JSON.parse has it. Of a form there are none. */
   readonly spans: ReadonlyMap<string, Span>;
+  /** What separates the parts of a form; absent: it is JSON. Of a form, `value` has the texts, and names of files. */
+  readonly boundary?: string;
 }
 
 /** Another model to try a call at. */
@@ -86,8 +114,10 @@ export interface CompletionRequest {
   readonly choiceCount: number;
   /** A number of tokens the input cannot exceed. Byte-level tokenizers never make more tokens than there are bytes. */
   readonly inputTokensMax: number;
-  /** Images in the input. */
-  readonly inputImages?: number;
+  /** What it holds or asks for that is counted in pieces, as far as it can be told before it is answered. */
+  readonly pieces?: Pieces;
+  /** More of each than this cannot come of it; absent: `pieces`. */
+  readonly piecesMax?: Pieces;
   /** The service tier the caller asks for ("flex", "priority"); absent: the provider decides. */
   readonly serviceTier?: string;
   /** The application's own end user, if it named one. */
@@ -135,8 +165,8 @@ export interface Usage {
   readonly audioOutputTokens?: number;
   readonly imageInputTokens?: number;
   readonly imageOutputTokens?: number;
-  /** Images in the input, where they are counted besides their tokens. */
-  readonly inputImages?: number;
+  /** What was counted besides tokens. */
+  readonly pieces?: Pieces;
   /** The service tier the provider says it used: "default", "flex", "priority", "batch", or its own word. */
   readonly serviceTier?: string;
   /** Whether we counted because the provider did not say. */
@@ -191,10 +221,12 @@ export interface FinishEvent {
   readonly reason: string;
 }
 
-/** Bytes in the caller's own wire, fit to be sent as they are: one or more whole SSE frames. */
+/** Bytes in the caller's own wire, fit to be sent as they are: one or more whole SSE frames, or a piece of what is no SSE. */
 export interface RawEvent {
   readonly type: "raw";
   readonly bytes: Buffer;
+  /** What they are a part of, where that is no SSE. */
+  readonly mediaType?: string;
   /** Roughly how many output tokens the bytes hold, in case the provider never reports usage. */
   readonly outputTokens: number;
 }
@@ -213,6 +245,8 @@ export interface EndEvent {
   readonly model?: string | undefined;
   readonly finishReasons?: readonly string[];
   readonly raw: Buffer | undefined;
+  /** What it is, where that is neither JSON nor SSE. */
+  readonly mediaType?: string;
   /** Roughly how many output tokens `raw` holds, where it is the whole answer and the provider reported no usage. */
   readonly outputTokens?: number;
 }
@@ -258,6 +292,7 @@ export interface SettledEvent {
   readonly usage: Usage;
   readonly cost: Nanos;
   readonly raw: Buffer | undefined;
+  readonly mediaType?: string;
 }
 
 /** What a door receives: `accepted`, then the provider's events, then `settled`. */

@@ -381,7 +381,8 @@ function pretendedFailure(code: PretendedFailure): GatewayError {
 function settle(attempt: Attempt, ticket: Ticket, end: EndEvent): SettledEvent {
   const { usage, cost } = attempt.succeed(end);
   ticket.close();
-  return { type: "settled", usage, cost, raw: end.raw };
+  const { raw, mediaType } = end;
+  return { type: "settled", usage, cost, raw, ...(mediaType !== undefined && { mediaType }) };
 }
 
 function attemptFacts(request: CompletionRequest, { deployment, paid }: Place, number: number): AttemptFacts {

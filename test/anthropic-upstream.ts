@@ -103,7 +103,10 @@ export function messageFor(
     content.push({ type: "thinking", thinking: "Let me see. They want something.", signature });
     content.push({ type: "redacted_thinking", data: "b3BhcXVl" });
   }
-  const tools = listOf(body.tools);
+  // Searches are made there; the caller has nothing to bring.
+  const isSearch = ({ type }: { readonly type?: unknown }) => String(type).startsWith("web_search");
+  const searches = listOf(body.tools).filter(isSearch).length * 2;
+  const tools = listOf(body.tools).filter((tool) => !isSearch(tool));
   const choice = fieldsOf(body.tool_choice);
   const last = listOf(body.messages).at(-1);
   const results = listOf(last?.content).filter(({ type }) => type === "tool_result");
@@ -130,7 +133,11 @@ export function messageFor(
     content,
     stop_reason: isCalling ? "tool_use" : "end_turn",
     stop_sequence: null,
-    usage: { ...(isCached ? cachedUsage : plainUsage), service_tier: "standard" },
+    usage: {
+      ...(isCached ? cachedUsage : plainUsage),
+      ...(searches > 0 && { server_tool_use: { web_search_requests: searches } }),
+      service_tier: "standard",
+    },
     unknown_field: { kept: true },
   };
 }
@@ -149,7 +156,10 @@ export function framesOf(message: ReturnType<typeof messageFor>): string[] {
   const frames = [
     frame({
       type: "message_start",
-      message: { ...message, content: [], stop_reason: null, usage: { ...usage, output_tokens: 1 } },
+      message: {
+        ...{ ...message, content: [], stop_reason: null },
+        usage: { ...usage, output_tokens: 1, server_tool_use: undefined },
+      },
     }),
     frame({ type: "ping" }),
   ];
@@ -163,7 +173,7 @@ export function framesOf(message: ReturnType<typeof messageFor>): string[] {
     frame({
       type: "message_delta",
       delta: { stop_reason: message.stop_reason, stop_sequence: null },
-      usage: { output_tokens: usage.output_tokens, input_tokens: null },
+      usage: { output_tokens: usage.output_tokens, input_tokens: null, server_tool_use: usage.server_tool_use },
     }),
     frame({ type: "message_stop" }),
   );

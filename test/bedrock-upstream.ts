@@ -79,7 +79,8 @@ export class BedrockUpstream {
           : "an unknown key";
     if (fault !== undefined)
       return refuse(res, 403, "UnrecognizedClientException", `The security token is bad: ${fault}`);
-    const [, model = "", method = ""] = /^\/model\/([^/]+)\/(converse|converse-stream)$/.exec(req.url ?? "") ?? [];
+    const [, model = "", method = ""] =
+      /^\/model\/([^/]+)\/(converse|converse-stream|count-tokens)$/.exec(req.url ?? "") ?? [];
     const call: BedrockCall = {
       ...{ path: req.url ?? "", headers: req.headers, body: JSON.parse(body.toString()) as Record<string, unknown> },
       aborted: false,
@@ -90,6 +91,7 @@ export class BedrockUpstream {
     this.calls.push(call);
     const script = this.scripts.get(decodeURIComponent(model));
     if (script !== undefined) return void (await script(call, res));
+    if (method === "count-tokens") return countTokens(decodeURIComponent(model), call, res);
     if (method === "converse") return sendConverse(res, [{ text: bedrockWords.join("") }]);
     return sendEvents(res, textEvents());
   }
@@ -120,6 +122,18 @@ export class BedrockUpstream {
     res.end(
       `<${asked.get("Action")}Response><Credentials>${credentials}</Credentials></${asked.get("Action")}Response>`,
     );
+  }
+}
+
+/** Only of models themselves, and only some. */
+function countTokens(model: string, { body }: BedrockCall, res: ServerResponse): void {
+  const { converse } = (body.input ?? {}) as { converse?: { messages?: unknown } };
+  const isKnown = /^anthropic\.claude-/.test(model) && Array.isArray(converse?.messages);
+  if (isKnown) {
+    res.writeHead(200, { "content-type": "application/json" });
+    res.end(JSON.stringify({ inputTokens: 45 }));
+  } else {
+    refuse(res, 400, "ValidationException", "The provided model doesn't support counting tokens.");
   }
 }
 

@@ -90,6 +90,8 @@ export class GeminiUpstream {
     const [, model = ""] = /\/models\/([^/:]+):/.exec(path) ?? [];
     const script = this.scripts.get(decodeURIComponent(model));
     if (script !== undefined) return void (await script(call, res));
+    if (path.endsWith(":countTokens")) return void countTokens(call, res);
+    if (path.endsWith("/count-tokens:rawPredict")) return void sendJson(res, 200, { input_tokens: 44 });
     if (path.endsWith(":streamGenerateContent?alt=sse")) return sendPieces(res, textPieces());
     sendContent(res, [{ text: "Hm.", thought: true }, { text: geminiWords.join("") }]);
   }
@@ -154,6 +156,18 @@ export class GeminiUpstream {
     if (path === "/computeMetadata/v1/instance/service-accounts/default/token") return void this.#sendToken(res);
     sendJson(res, 404, {});
   }
+}
+
+/** Of a whole request at AI Studio, of its parts in the cloud; anything else is refused, as Google does. */
+function countTokens({ path, body }: GeminiCall, res: ServerResponse): void {
+  const isStudio = path.startsWith("/v1beta/");
+  const whole = body.generateContentRequest as { model?: string } | undefined;
+  const known = isStudio ? ["generateContentRequest", "contents"] : ["contents", "systemInstruction", "tools"];
+  const strange = Object.keys(body).find((key) => !known.includes(key));
+  const isNamed = whole === undefined || path.includes(`/${whole.model}:`);
+  if (strange === undefined && isNamed && (whole ?? body.contents))
+    sendJson(res, 200, { totalTokens: isStudio ? 42 : 43 });
+  else sendError(res, 400, { message: `Invalid JSON payload: ${strange}`, status: "INVALID_ARGUMENT" });
 }
 
 /** A whole answer. */

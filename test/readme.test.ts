@@ -77,15 +77,21 @@ test("the README's table of providers is the code's, row by row", () => {
   assert.deepEqual(rowsAfter("| prefix | wire |"), rows);
 });
 
-test("the README's table of operations is what the doors, the routing and the spend log call them", () => {
+test("the README's table of operations is what the doors, the routing and the spend log call them", async () => {
   const chat = new Set(["/v1/chat/completions", "/v1/responses", "/v1/messages"]);
   const routes = [...new Set(callRoutes.map(([, { route }]) => route))].filter((route) => !chat.has(route));
-  const body = Buffer.from(JSON.stringify({ model: "m", input: "x", prompt: "x", query: "x" }));
-  const rows = routes.map((route) => {
-    const request = callRoutes.find(([path]) => path === route)?.[1].decode(body);
+  const json = Buffer.from(JSON.stringify({ model: "m", input: "x", prompt: "x", query: "x" }));
+  const parts = ['name="model"\r\n\r\nm', 'name="file"; filename="a"\r\n\r\nx'];
+  const head = "--b\r\ncontent-disposition: form-data; ";
+  const form = Buffer.from(`${parts.map((part) => `${head}${part}\r\n`).join("")}--b--\r\n`);
+  const rows: string[] = [];
+  for (const route of routes) {
+    const wanted = callRoutes.find(([path]) => path === route)?.[1];
+    const body = wanted?.takes === "form" ? form : json;
+    const request = await wanted?.decode(body, "multipart/form-data; boundary=b");
     const operation = request === undefined || request instanceof Error ? "chat" : request.operation;
-    return `| \`${route}\` | \`${operationModes[operation]}\` | \`${callTypes[operation]}\` |`;
-  });
+    rows.push(`| \`${route}\` | \`${operationModes[operation]}\` | \`${callTypes[operation]}\` |`);
+  }
   assert.deepEqual(rowsAfter("| path | `model_info.mode` |"), rows);
 });
 

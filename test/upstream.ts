@@ -5,6 +5,8 @@ import type { AddressInfo } from "node:net";
 /** What the upstream did for one call: its own bill, against which the books are checked. */
 export interface UpstreamCall {
   readonly body: string;
+  /** What a form had, by OpenAI's names; undefined: it was no form. */
+  readonly form: FormData | undefined;
   readonly headers: IncomingMessage["headers"];
   readonly path: string;
   /** Output tokens it sent before the connection ended. */
@@ -62,9 +64,16 @@ export class Upstream {
   async #answer(req: IncomingMessage, res: ServerResponse): Promise<void> {
     const pieces: Buffer[] = [];
     for await (const piece of req) pieces.push(piece as Buffer);
-    const body = Buffer.concat(pieces).toString("utf8");
-    const request = JSON.parse(body || "{}") as ChatBody;
-    const call: UpstreamCall = { body, headers: req.headers, path: req.url ?? "", outputTokens: 0, aborted: false };
+    const bytes = Buffer.concat(pieces);
+    const body = bytes.toString("utf8");
+    const type = req.headers["content-type"] ?? "";
+    // Another reader of forms than the one that is tested.
+    const form = type.startsWith("multipart/")
+      ? await new Response(bytes, { headers: { "content-type": type } }).formData()
+      : undefined;
+    const request = (form === undefined ? JSON.parse(body || "{}") : Object.fromEntries(form)) as ChatBody;
+    const { headers, url: path = "" } = req;
+    const call: UpstreamCall = { body, form, headers, path, outputTokens: 0, aborted: false };
     this.calls.push(call);
     res.on("close", () => {
       call.aborted = !res.writableFinished;

@@ -18,10 +18,11 @@ export function boundsOf(
   limits: readonly Limit[],
   counted: CountedTokens = "total",
 ): Bounds {
-  const { inputTokensMax, choiceCount, inputImages, serviceTier } = request;
+  const { inputTokensMax, choiceCount, serviceTier } = request;
+  const pieces = request.piecesMax ?? request.pieces;
   const asked = {
     ...{ inputTokensMax, choiceCount },
-    ...(inputImages !== undefined && { inputImages }),
+    ...(pieces !== undefined && { pieces }),
     ...(serviceTier !== undefined && { serviceTier }),
   };
   if (request.outputTokensMax !== undefined) return { ...asked, outputTokensMax: request.outputTokensMax };
@@ -63,10 +64,10 @@ export function estimatedUsage(request: CompletionRequest, outputTokens: number)
 /** What a call is charged for: where the provider does not say, what was asked of it. */
 export function billedUsage(usage: Usage, request: CompletionRequest): Usage {
   const serviceTier = usage.serviceTier ?? request.serviceTier;
-  const inputImages = usage.inputImages ?? request.inputImages;
+  const pieces = request.pieces === undefined ? usage.pieces : { ...request.pieces, ...usage.pieces };
   return {
     ...usage,
     ...(serviceTier !== undefined && { serviceTier }),
-    ...(inputImages !== undefined && { inputImages }),
+    ...(pieces !== undefined && { pieces }),
   };
 }

@@ -1,6 +1,6 @@
 /** The configuration as the gateway uses it: compiled from LiteLLM's YAML once, then read-only. */
 
-import type { FallbackTarget, ProviderWire } from "../completion.ts";
+import type { FallbackTarget, Piece, ProviderWire } from "../completion.ts";
 import type { Secret } from "../secret.ts";
 import type { AlertRouting } from "./alert-routing.ts";
 import type { AnswerCacheConfig } from "./answer-cache-config.ts";
@@ -17,7 +17,7 @@ import type { RedisAddress } from "./redis-address.ts";
  * What things cost, in pico-dollars (1e-12 USD) each, so that every published price is a whole number: $0.0375 per million
  * tokens is 37_500 a token.
  */
-export interface Rates {
+export interface Rates extends PieceRates {
   /** A token of input that is none of the special kinds below. */
   readonly inputPicos: bigint;
   /** A token of output that is none of the special kinds below. */
@@ -32,11 +32,12 @@ export interface Rates {
   readonly audioOutputPicos?: bigint;
   readonly imageInputPicos?: bigint;
   readonly imageOutputPicos?: bigint;
-  /** An image in the input, on top of its tokens; absent: nothing. */
-  readonly imagePicos?: bigint;
   /** The request itself, on top of everything; absent: nothing. */
   readonly requestPicos?: bigint;
 }
+
+/** A second of audio that is heard costs, without a figure, what one that is spoken costs; else what has none costs nothing. */
+type PieceRates = { readonly [Each in Piece as `${Each}Picos`]?: bigint };
 
 /** Rates that may rise with the length of the input. */
 export interface Tariff extends Rates {

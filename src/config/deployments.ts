@@ -25,6 +25,9 @@ const defaultOutputTokensMax = 4096;
 /** The order of deployments without one, which LiteLLM tries after all that have one. */
 export const lastOrder = Number.MAX_SAFE_INTEGER;
 
+/** LiteLLM's table has the price of images that are made under the name of those in an input. */
+const imageMode = "image_generation";
+
 /** Models without an output need no price for it. */
 const outputlessModes: ReadonlySet<string> = new Set(["embedding", "moderation", "rerank"]);
 
@@ -306,8 +309,13 @@ function placeOf({ litellm_params: { region_name: said } }: ModelEntry, address:
 }
 
 function ownPricesOf(entry: ModelEntry): readonly PriceEntry[] {
-  const own = [...(entry.model_info?.prices ?? []), ...entry.litellm_params.prices];
-  const isOutputless = outputlessModes.has(entry.model_info?.mode ?? "");
+  const mode = entry.model_info?.mode ?? "";
+  const given = [...(entry.model_info?.prices ?? []), ...entry.litellm_params.prices];
+  const isForImages = mode === imageMode && !given.some(({ kind }) => kind === "generatedImage");
+  const own = given.map((each) =>
+    isForImages && each.kind === "image" ? { ...each, kind: "generatedImage" as const } : each,
+  );
+  const isOutputless = outputlessModes.has(mode);
   return isOutputless && own.length > 0 ? [{ kind: "output", picos: 0n }, ...own] : own;
 }
 

@@ -2,13 +2,27 @@
 
 import type { Price, PriceEntry, PriceKind, Rates, ServiceTier, Tariff } from "./config.ts";
 
+/** Who has a price for one of these sells its model by the piece; what has no price there, tokens included, costs nothing. */
+const soldBy: ReadonlySet<PriceKind> = new Set([
+  "generatedImage",
+  "inputSecond",
+  "outputSecond",
+  "character",
+  "searchUnit",
+]);
+
+/** Whether a model is sold by the piece and not by the token. */
+export function isSoldByPiece(entries: readonly PriceEntry[]): boolean {
+  return entries.some(({ kind }) => soldBy.has(kind));
+}
+
 type Figures = Partial<Record<PriceKind, bigint>>;
 
 /**
  * Puts figures together; of two for the same thing the later counts. What a longer input or another tier has no figure for
  * costs what it costs without.
  *
- * @returns undefined if nothing says what input costs. Output without a figure costs nothing, as embeddings have none.
+ * @returns undefined if nothing says what input costs, or what is sold in its place. Output without a figure costs nothing, as embeddings have none.
  */
 export function assemblePrice(entries: readonly PriceEntry[], version: string): Price | undefined {
   const tariff = assembleTariff(entries, undefined);
@@ -46,7 +60,8 @@ function ratesAt(
     const applies = (entry.tier === undefined || entry.tier === tier) && (entry.aboveTokens ?? 0) <= aboveTokens;
     if (applies) figures[entry.kind] = entry.picos;
   }
-  const { input: inputPicos, output: outputPicos = 0n, cacheRead, cacheWrite, ...others } = figures;
+  const { input, output: outputPicos = 0n, cacheRead, cacheWrite, ...others } = figures;
+  const inputPicos = input ?? (isSoldByPiece(entries) ? 0n : undefined);
   if (inputPicos === undefined) return undefined;
   return {
     inputPicos,

@@ -20,22 +20,42 @@ const kinds: Readonly<Record<string, PriceKind>> = {
   output_cost_per_image_token: "imageOutput",
   input_cost_per_image: "image",
   input_cost_per_request: "request",
+  output_cost_per_image: "generatedImage",
+  input_cost_per_second: "inputSecond",
+  output_cost_per_second: "outputSecond",
+  input_cost_per_character: "character",
+  input_cost_per_query: "searchUnit",
 };
 const tiers: Readonly<Record<string, ServiceTier>> = { flex: "flex", priority: "priority", batches: "batch" };
 const suffixed = /^(\w+?)(?:_above_(\d{1,6})k_tokens)?(?:_(flex|priority|batches))?$/;
 const ranges = "tiered_pricing";
+/** A price for each size of context that a search of the web brings; who counts searches has one price for all. */
+const searches = "search_context_cost_per_query";
+const searchSizes = ["search_context_size_medium", "search_context_size_low", "search_context_size_high"];
+
+/** What prices that are not for tokens are for. */
+const units: Readonly<Partial<Record<PriceKind, string>>> = {
+  image: "image",
+  request: "request",
+  generatedImage: "image",
+  inputSecond: "second",
+  outputSecond: "second",
+  character: "character",
+  webSearch: "search",
+  searchUnit: "query",
+};
 
 /** The keys without their endings. */
-export const priceNames: readonly string[] = [...Object.keys(kinds), ranges];
+export const priceNames: readonly string[] = [...Object.keys(kinds), ranges, searches];
 
-/** 1 USD per token is already a mistake of six digits; an image or a request may cost more. */
+/** 1 USD per token is already a mistake of six digits; of other things more may cost as much, but not more. */
 const picosMax = 1_000_000_000_000n;
 
 type FaultAt = (path: Path, message: string, input: unknown) => void;
 
 /** Whether `key` is a price that is served. */
 export function isPriceKey(key: string): boolean {
-  return key === ranges || priceKey(key) !== undefined;
+  return key === ranges || key === searches || priceKey(key) !== undefined;
 }
 
 /** The price keys of a section, read; whatever else is in it is passed over. */
@@ -47,6 +67,7 @@ export const priceKeys = z.unknown().transform((section, context): { prices: rea
   };
   if (!isTree(section)) return { prices };
   for (const [key, value] of Object.entries(section)) readPrice(prices, fault, [key], value);
+  readSearches(prices, fault, section[searches]);
   const given = section[ranges];
   if (given !== undefined && !Array.isArray(given)) fault([ranges], "a list, a dash before each item", given);
   for (const [index, range] of Array.isArray(given) ? given.entries() : []) readRange(prices, fault, index, range);
@@ -62,13 +83,33 @@ function readRange(prices: PriceEntry[], fault: FaultAt, index: number, range: u
   for (const [key, value] of Object.entries(range)) readPrice(prices, fault, [ranges, index, key], value, aboveTokens);
 }
 
+function readSearches(prices: PriceEntry[], fault: FaultAt, given: unknown): void {
+  if (given === undefined) return;
+  const size = isTree(given) ? searchSizes.find((name) => given[name] !== undefined) : undefined;
+  if (!isTree(given) || size === undefined) {
+    fault([searches], "USD per search, such as search_context_size_medium: 0.01", given);
+    return;
+  }
+  const picos = picosOf(given[size]);
+  if (picos === undefined) fault([searches, size], wanted("webSearch"), given[size]);
+  else prices.push({ kind: "webSearch", picos });
+}
+
 function readPrice(prices: PriceEntry[], fault: FaultAt, path: Path, value: unknown, aboveTokens = 0): void {
   const key = priceKey(String(path.at(-1)));
   if (key === undefined || value === undefined) return;
-  const picos = typeof value === "number" || typeof value === "string" ? shiftDecimal(value, 12) : undefined;
-  const unit = key.kind === "image" || key.kind === "request" ? key.kind : "token";
-  if (picos === undefined || picos > picosMax) fault(path, `USD per ${unit}, such as 0.00000015`, value);
+  const picos = picosOf(value);
+  if (picos === undefined) fault(path, wanted(key.kind), value);
   else prices.push({ ...key, ...(aboveTokens > 0 && { aboveTokens }), picos });
+}
+
+function picosOf(value: unknown): bigint | undefined {
+  const picos = typeof value === "number" || typeof value === "string" ? shiftDecimal(value, 12) : undefined;
+  return picos === undefined || picos > picosMax ? undefined : picos;
+}
+
+function wanted(kind: PriceKind): string {
+  return `USD per ${units[kind] ?? "token"}, such as 0.00000015`;
 }
 
 function priceKey(key: string): Omit<PriceEntry, "picos"> | undefined {

@@ -1,5 +1,5 @@
 import type { Deployment, Price, PriceEntry } from "./config.ts";
-import { assemblePrice } from "./price-entries.ts";
+import { assemblePrice, isSoldByPiece } from "./price-entries.ts";
 import { findInTable, type TablePrice } from "./price-table.ts";
 
 /** A price, and what the operator should know of it. */
@@ -64,7 +64,8 @@ export function findPrice(parts: {
   readonly nowMs: number;
 }): PriceFinding {
   const { overrides } = parts;
-  const [hasInput, hasOutput] = [hasBase(overrides, "input"), hasBase(overrides, "output")];
+  const isByPiece = isSoldByPiece(overrides);
+  const [hasInput, hasOutput] = [isByPiece || hasBase(overrides, "input"), isByPiece || hasBase(overrides, "output")];
   const found = hasInput && hasOutput ? undefined : lookUp(parts);
   if (found === undefined && !(hasInput && hasOutput)) {
     const isLater =
@@ -131,8 +132,8 @@ function findModel({ provider, model, baseModel, nowMs }: ModelNames): TablePric
 
 function lookUp(parts: ModelNames): TablePrice | undefined {
   const found = findModel(parts);
-  // Models billed by the hour or the page have no price per token.
-  return found?.entries.some(({ kind }) => kind === "input") ? found : undefined;
+  // Of models that are billed by the page we know no price.
+  return found?.entries.some(({ kind }) => kind === "input") || isSoldByPiece(found?.entries ?? []) ? found : undefined;
 }
 
 function sellerOf(provider: string | undefined): string | undefined {

@@ -1,20 +1,30 @@
 /** The routes by which models are called: how each reads its body and writes its answer. */
 
-import type { CompletionRequest, PlainOperation } from "../completion.ts";
-import type { GatewayError } from "../errors.ts";
+import type { CompletionRequest, FormOperation } from "../completion.ts";
+import { GatewayError } from "../errors.ts";
 import { decodeMessagesRequest } from "../wires/anthropic-body.ts";
 import { rewriteMembers, scanObject } from "../wires/json-spans.ts";
+import { boundaryOf } from "../wires/multipart.ts";
 import { decodeChatRequest } from "../wires/openai-chat.ts";
-import { decodeOperation } from "../wires/openai-operation.ts";
+import { decodeForm, withFields, withLength } from "../wires/openai-form.ts";
+import { decodeOperation, type JsonOperation } from "../wires/openai-operation.ts";
+import { recordingSeconds } from "../wires/recording-length.ts";
 import { decodeResponsesRequest } from "../wires/responses-body.ts";
 import { type AnswerFormat, anthropicFormat, openAiFormat, responsesFormat } from "./answer-format.ts";
+import type { BodyKind } from "./http-body.ts";
 
 /** A route by which a model is called. */
 export interface Wanted {
   readonly route: string;
   readonly door: string;
   readonly format: AnswerFormat;
-  readonly decode: (body: Buffer) => CompletionRequest | GatewayError;
+  /** What the body must be. */
+  readonly takes: BodyKind;
+  /** @param contentType of the body. */
+  readonly decode: (
+    body: Buffer,
+    contentType: string,
+  ) => CompletionRequest | GatewayError | Promise<CompletionRequest | GatewayError>;
   /** Headers of the wire that go with the request. */
   readonly wireHeaders: readonly string[];
 }
@@ -23,6 +33,7 @@ const chatCompletion: Wanted = {
   route: "/v1/chat/completions",
   door: "openai",
   format: openAiFormat,
+  takes: "json",
   decode: decodeChatRequest,
   wireHeaders: ["anthropic-beta"],
 };
@@ -31,6 +42,7 @@ const message: Wanted = {
   route: "/v1/messages",
   door: "anthropic",
   format: anthropicFormat,
+  takes: "json",
   decode: (body) => decodeMessagesRequest(body, { counts: false }),
   wireHeaders: ["anthropic-version", "anthropic-beta"],
 };
@@ -41,16 +53,34 @@ const response: Wanted = {
   route: "/v1/responses",
   door: "openai",
   format: responsesFormat,
+  takes: "json",
   decode: decodeResponsesRequest,
   wireHeaders: [],
 };
 
-const plain = (route: string, operation: PlainOperation): Wanted => ({
-  ...{ route, door: "openai", format: openAiFormat, wireHeaders: [] },
+const openAi = { door: "openai", format: openAiFormat, wireHeaders: [] } as const;
+const plain = (route: string, operation: JsonOperation): Wanted => ({
+  ...{ ...openAi, route, takes: "json" },
   decode: (body) => decodeOperation(operation, body),
 });
-const embedding = plain("/v1/embeddings", "embeddings");
-const textCompletion = plain("/v1/completions", "text_completion");
+const form = (route: string, operation: FormOperation): Wanted => ({
+  ...{ ...openAi, route, takes: "form" },
+  decode: (body, contentType) => decodeRecording(operation, body, contentType),
+});
+const rerank = plain("/v1/rerank", "rerank");
+
+/** OpenAI's, each there without `/v1` too. */
+const openAiRoutes: readonly Wanted[] = [
+  chatCompletion,
+  plain("/v1/embeddings", "embeddings"),
+  plain("/v1/completions", "text_completion"),
+  plain("/v1/moderations", "moderation"),
+  rerank,
+  plain("/v1/images/generations", "image_generation"),
+  plain("/v1/audio/speech", "speech"),
+  form("/v1/audio/transcriptions", "transcription"),
+  form("/v1/audio/translations", "translation"),
+];
 
 /** By path. */
 export const callRoutes: readonly (readonly [path: string, wanted: Wanted])[] = [
@@ -58,22 +88,16 @@ export const callRoutes: readonly (readonly [path: string, wanted: Wanted])[] = 
   ["/openai/responses", response],
   ["/v1/messages", message],
   ["/anthropic/v1/messages", message],
-  ...[
-    chatCompletion,
-    response,
-    embedding,
-    textCompletion,
-    plain("/v1/moderations", "moderation"),
-    plain("/v1/rerank", "rerank"),
-  ].flatMap((wanted) => [[wanted.route, wanted] as const, [wanted.route.slice("/v1".length), wanted] as const]),
-  ["/v2/rerank", plain("/v1/rerank", "rerank")],
+  ...[...openAiRoutes, response].flatMap((wanted) => [
+    [wanted.route, wanted] as const,
+    [wanted.route.slice("/v1".length), wanted] as const,
+  ]),
+  ["/v2/rerank", rerank],
 ];
 
-const inPath: Readonly<Record<string, Wanted>> = {
-  "chat/completions": chatCompletion,
-  completions: textCompletion,
-  embeddings: embedding,
-};
+const inPath: ReadonlyMap<string, Wanted> = new Map(
+  openAiRoutes.map((wanted) => [wanted.route.slice("/v1/".length), wanted]),
+);
 
 /**
  * The routes that have the model in their path, as Azure's clients and those of OpenAI's former engines write them.
@@ -82,17 +106,32 @@ const inPath: Readonly<Record<string, Wanted>> = {
  */
 export function routeWithModel(path: string): Wanted | undefined {
   const [, encoded = "", operation = ""] =
-    /^\/(?:openai\/deployments|engines|v1\/engines)\/(.+?)\/(chat\/completions|completions|embeddings)$/.exec(path) ??
-    [];
-  const wanted = inPath[operation];
+    /^\/(?:openai\/deployments|engines|v1\/engines)\/(.+?)\/((?:chat\/|images\/|audio\/)?[a-z]+)$/.exec(path) ?? [];
+  const wanted = inPath.get(operation);
   const name = decodePath(encoded);
   if (wanted === undefined || name === undefined) return undefined;
-  const model = JSON.stringify(name);
-  return {
-    ...wanted,
-    decode: (body) =>
-      wanted.decode(rewriteMembers({ bytes: body, spans: scanObject(body).spans }, new Map([["model", model]]))),
-  };
+  return { ...wanted, decode: (body, contentType) => wanted.decode(withModel(body, contentType, name), contentType) };
+}
+
+/** A body with another model's name, or with one where it had none. */
+function withModel(body: Buffer, contentType: string, model: string): Buffer {
+  const boundary = boundaryOf(contentType);
+  if (boundary !== undefined) return withFields(body, boundary, new Map([["model", model]]));
+  const { spans } = scanObject(body);
+  return rewriteMembers({ bytes: body, spans }, new Map([["model", JSON.stringify(model)]]));
+}
+
+/** A form, once the length of its recording is known. */
+async function decodeRecording(
+  operation: FormOperation,
+  body: Buffer,
+  contentType: string,
+): Promise<CompletionRequest | GatewayError> {
+  const boundary = boundaryOf(contentType) ?? "";
+  const decoded = decodeForm(operation, body, boundary);
+  if (decoded instanceof GatewayError) return decoded;
+  const seconds = await recordingSeconds(decoded.recording);
+  return withLength(decoded, seconds);
 }
 
 /** A part of a path as it was before it was written into one; undefined for what nobody can have written so. */

@@ -162,12 +162,14 @@ function finishOf(reason: string) {
   return { finishReason: finishReasons.get(reason) ?? FinishReason.OTHER, finishReasonRaw: reason };
 }
 
-function callOf(accepted: AcceptedEvent | undefined, cost: Nanos | undefined) {
+/** How a call went. @param cost undefined: it goes on. */
+export function callOf(accepted: AcceptedEvent | undefined, cost: Nanos | undefined) {
   const { callId = "", deploymentId = "", attempts = 0 } = accepted ?? {};
   return { callId, deploymentId, attempts, costUsd: cost === undefined ? "" : formatUsd(cost) };
 }
 
-function usageOf(usage: Usage) {
+/** What a call consumed. */
+export function usageOf(usage: Usage) {
   return {
     inputTokens: BigInt(usage.inputTokens),
     outputTokens: BigInt(usage.outputTokens),

@@ -1,13 +1,14 @@
 /** The RPC door: CompletionService over gRPC, gRPC-Web and Connect. */
 
 import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
-import type { AcceptedEvent, CallEvent, Caller } from "../completion.ts";
+import type { AcceptedEvent, CallEvent, Caller, CompletionRequest } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { type Chat, CompletionService } from "../gen/tollgate/completion/v1/completion_pb.ts";
 import { abortReason } from "../server/rpc-error.ts";
 import { requestIdOf } from "../server/rpc-handlers.ts";
 import { type HeaderLookup, repeatOf, tagsOf, tokenOf } from "./caller.ts";
 import { AnswerBuilder, StreamEncoder } from "./connect-answer.ts";
+import { embeddingRequest, embeddingResponse } from "./connect-embedding.ts";
 import { completionRequest } from "./connect-request.ts";
 import type { TypedGateway } from "./doors.ts";
 
@@ -16,15 +17,23 @@ export function completionRoutes(router: ConnectRouter, gateway: TypedGateway): 
   router.service(CompletionService, {
     async complete({ chat }, context) {
       const answer = new AnswerBuilder();
-      for await (const event of callEvents(gateway, chat, false, context)) answer.add(event);
+      for await (const event of callEvents(gateway, chatRequest(chat, false), context)) answer.add(event);
       return answer.build();
     },
     async *streamComplete({ chat }, context) {
       const encoder = new StreamEncoder();
-      for await (const event of callEvents(gateway, chat, true, context)) {
+      for await (const event of callEvents(gateway, chatRequest(chat, true), context)) {
         const message = encoder.encode(event);
         if (message !== undefined) yield message;
       }
+    },
+    async embed(message, context) {
+      let accepted: AcceptedEvent | undefined;
+      for await (const event of callEvents(gateway, embeddingRequest(message), context)) {
+        if (event.type === "accepted") accepted = event;
+        else if (event.type === "settled") return embeddingResponse(accepted, event);
+      }
+      throw new GatewayError("internal_error", "The answer has no end.");
     },
     async listModels(_, context) {
       const names = await gateway.listModels(tokenOf(headersOf(context)));
@@ -33,15 +42,17 @@ export function completionRoutes(router: ConnectRouter, gateway: TypedGateway): 
   });
 }
 
+function chatRequest(chat: Chat | undefined, stream: boolean): CompletionRequest {
+  if (chat === undefined) throw new GatewayError("invalid_request", "`chat` is missing.", { param: "chat" });
+  return completionRequest(chat, stream);
+}
+
 /** One call's events. However the iteration ends, the gateway is told and `caller.signal` lets go of the context. */
 async function* callEvents(
   gateway: TypedGateway,
-  chat: Chat | undefined,
-  stream: boolean,
+  request: CompletionRequest,
   context: HandlerContext,
 ): AsyncGenerator<CallEvent, void, undefined> {
-  if (chat === undefined) throw new GatewayError("invalid_request", "`chat` is missing.", { param: "chat" });
-  const request = completionRequest(chat, stream);
   const abandoned = new AbortController();
   const abort = () => abandoned.abort(abortReason(context.signal.reason));
   if (context.signal.aborted) abort();

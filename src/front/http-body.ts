@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Clock } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
+import { boundaryOf } from "../wires/multipart.ts";
 
 /** How long, and how many times the limit, a caller whose body was refused may go on sending. */
 const drainMs = 10_000;
@@ -8,10 +9,17 @@ const drainFactor = 4;
 
 const jsonType = /^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i;
 
+/** What a body is: JSON, or multipart/form-data. */
+export type BodyKind = "json" | "form";
+
 /** Whether a request's head promises a body we take. @returns why not. */
-export function refuseHead(req: IncomingMessage, bytesMax: number): GatewayError | undefined {
+export function refuseHead(req: IncomingMessage, bytesMax: number, kind: BodyKind): GatewayError | undefined {
   const type = req.headers["content-type"];
-  if (type !== undefined && !jsonType.test(type)) {
+  if (kind === "form" && boundaryOf(type ?? "") === undefined) {
+    const message = "The body must be a form: send `content-type: multipart/form-data; boundary=...`.";
+    return new GatewayError("unsupported_media_type", message);
+  }
+  if (kind === "json" && type !== undefined && !jsonType.test(type)) {
     return new GatewayError("unsupported_media_type", "The body must be JSON: send `content-type: application/json`.");
   }
   const encoding = req.headers["content-encoding"];

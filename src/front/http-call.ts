@@ -9,7 +9,7 @@ import type { CompletionGateway } from "./doors.ts";
 import { sendError } from "./http-error.ts";
 import { limitHeaders } from "./limit-headers.ts";
 import type { SsePulse } from "./sse-pulse.ts";
-import { SseWriter } from "./sse-writer.ts";
+import { StreamWriter } from "./stream-writer.ts";
 
 export interface HttpCallParts {
   readonly gateway: CompletionGateway;
@@ -21,7 +21,7 @@ export interface HttpCallParts {
   readonly onBug: OnBug;
 }
 
-/** One call: takes the gateway's events and writes them as JSON or as SSE, in the caller's wire. */
+/** One call: takes the gateway's events and writes them whole or as a stream, in the caller's wire. */
 export class HttpCall {
   readonly #parts: HttpCallParts;
   readonly #format: AnswerFormat;
@@ -31,7 +31,7 @@ export class HttpCall {
   readonly #caller: Caller;
   /** Names and values in turn: node writes such a list as it is, and looks at each header of an object twice. */
   readonly #headers: string[] = [];
-  #stream: SseWriter | undefined;
+  #stream: StreamWriter | undefined;
   #encoder: StreamEncoder | undefined;
   #gone = false;
 
@@ -77,9 +77,10 @@ export class HttpCall {
     }
     if (settled === undefined) throw new GatewayError("internal_error", "The answer has no end.");
     if (this.#gone) return;
-    const body = settled.raw ?? encoder.end(settled.usage);
+    const { raw, mediaType = "application/json" } = settled;
+    const body = raw ?? encoder.end(settled.usage);
     this.#headers.push("x-litellm-response-cost", formatUsd(settled.cost));
-    this.#headers.push("content-type", "application/json", "content-length", String(body.length));
+    this.#headers.push("content-type", mediaType, "content-length", String(body.length));
     this.#res.writeHead(200, this.#headers);
     this.#res.end(body);
   }
@@ -95,7 +96,7 @@ export class HttpCall {
       }
       // Ending the iteration settles the call with what it has used.
       if (this.#gone) return;
-      this.#stream ??= new SseWriter({ ...this.#parts, ping: this.#format.ping, res: this.#res }, this.#headers);
+      this.#stream ??= this.#writer("mediaType" in event ? event.mediaType : undefined);
       if (event.type === "settled") {
         settled = true;
         this.#stream.end(event.raw ?? encoder.end(event.usage));
@@ -107,6 +108,10 @@ export class HttpCall {
       else if (!this.#stream.write(frames) && !(await this.#stream.drained())) return;
     }
     if (!settled) throw new GatewayError("internal_error", "The answer has no end.");
+  }
+
+  #writer(mediaType: string | undefined): StreamWriter {
+    return new StreamWriter({ ...this.#parts, ping: this.#format.ping, res: this.#res, mediaType }, this.#headers);
   }
 
   #accept(event: AcceptedEvent): void {
@@ -128,7 +133,7 @@ export class HttpCall {
     if (this.#gone) return;
     // After the first byte the status is gone.
     if (this.#stream !== undefined && this.#encoder !== undefined) {
-      this.#stream.end(this.#encoder.fail(error, requestId));
+      this.#stream.fail(this.#encoder.fail(error, requestId));
     } else {
       const headers = objectOf([...this.#headers, ...headersOf(error.facts.trail)]);
       sendError(this.#res, error, this.#format.error(error, requestId), this.#parts.random, headers);

@@ -13,7 +13,7 @@ import { callRoutes, decodePath, messageCount, routeWithModel, type Wanted } fro
 import { type HeaderLookup, repeatOf, tagsOf, tokenOf, wireHeadersOf } from "./caller.ts";
 import type { CompletionGateway } from "./doors.ts";
 import type { HealthAdmin } from "./health-admin.ts";
-import { endAfterDrain, readBody, refuseHead } from "./http-body.ts";
+import { type BodyKind, endAfterDrain, readBody, refuseHead } from "./http-body.ts";
 import { HttpCall, type HttpCallParts } from "./http-call.ts";
 import { jsonHeaders, retryHeaders, sendError, sendJson } from "./http-error.ts";
 import type { ManagementForwarder } from "./management.ts";
@@ -175,7 +175,7 @@ class OpenAiDoor {
       act: (token: string | undefined, body: Buffer) => Promise<JsonObject>,
     ): [string, Route] => {
       const answer: Route["answer"] = async (req, res, requestId) => {
-        const body = await this.#bodyOf(req, res, { format: openAiFormat, requestId });
+        const body = await this.#bodyOf(req, res, { format: openAiFormat, requestId }, "json");
         if (body !== undefined) sendJson(res, 200, JSON.stringify(await act(tokenOf(headersOf(req)), body)));
       };
       return [name, { name, methods: [method], format: openAiFormat, answer }];
@@ -229,9 +229,9 @@ class OpenAiDoor {
     requestId: string,
   ): Promise<{ request: CompletionRequest; caller: Omit<Caller, "signal"> } | undefined> {
     const { format, door, route } = wanted;
-    const body = await this.#bodyOf(req, res, { format, requestId });
+    const body = await this.#bodyOf(req, res, { format, requestId }, wanted.takes);
     if (body === undefined) return undefined;
-    const request = wanted.decode(body);
+    const request = await wanted.decode(body, req.headers["content-type"] ?? "");
     if (request instanceof GatewayError) {
       this.#refuse(res, request, { format, requestId });
       return undefined;
@@ -267,9 +267,9 @@ class OpenAiDoor {
   }
 
   /** @returns undefined if there is none to be had: then the request is answered. */
-  async #bodyOf(req: IncomingMessage, res: ServerResponse, to: Addressee): Promise<Buffer | undefined> {
+  async #bodyOf(req: IncomingMessage, res: ServerResponse, to: Addressee, kind: BodyKind): Promise<Buffer | undefined> {
     const { bodyBytes } = this.#limits;
-    const body = refuseHead(req, bodyBytes) ?? (await readBody(req, bodyBytes));
+    const body = refuseHead(req, bodyBytes, kind) ?? (await readBody(req, bodyBytes));
     if (!(body instanceof GatewayError)) return body;
     if (body.code !== "client_closed_request") this.#refuseBody(req, res, body, to);
     return undefined;

@@ -164,6 +164,10 @@ export const callTypes: Readonly<Record<string, string>> = {
   text_completion: "atext_completion",
   moderation: "amoderation",
   rerank: "arerank",
+  image_generation: "aimage_generation",
+  speech: "aspeech",
+  transcription: "atranscription",
+  translation: "atranscription",
 };
 
 /** A row with LiteLLM's names. What LiteLLM has no name for is in `metadata`. */

@@ -1,10 +1,10 @@
 import type { Clock } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
 import { type BedrockFacts, readBedrockAnswer } from "../wires/bedrock-answer.ts";
-import { answersByTool, encodeBedrockRequest } from "../wires/bedrock-chat.ts";
+import { answersByTool, countedModel, encodeBedrockCount, encodeBedrockRequest } from "../wires/bedrock-chat.ts";
 import { bedrockCode } from "../wires/bedrock-error.ts";
 import { BedrockStreamReader } from "../wires/bedrock-stream.ts";
-import { isObject, parseJson, textOf } from "../wires/json.ts";
+import { countOf, isObject, objectOf, parseJson, textOf } from "../wires/json.ts";
 import type { AwsCredentialStore } from "./aws-credentials.ts";
 import type { FailureHints } from "./failures.ts";
 import type { Dialect } from "./http-provider.ts";
@@ -29,6 +29,14 @@ export function bedrockDialect({ clock, credentials }: { clock: Clock; credentia
       const url = new URL(`${apiBase}/model/${encodeURIComponent(model)}/${method}`);
       const body = encodeBedrockRequest(request, { model, outputTokensMax, provider, params });
       return { url, body, headers: await headersOf(call, url, body, credentials, clock) };
+    },
+    async askCount(call) {
+      const { request, deployment, outputTokensMax } = call;
+      const { model, provider, params, apiBase } = deployment;
+      const url = new URL(`${apiBase}/model/${encodeURIComponent(countedModel(model))}/count-tokens`);
+      const body = encodeBedrockCount(request, { model, outputTokensMax, provider, params });
+      const question = { url, body, headers: await headersOf(call, url, body, credentials, clock) };
+      return { question, countIn: (answer) => countOf(objectOf(answer)?.inputTokens), mayBeUnable: true };
     },
     reader: (call, headers) => new BedrockStreamReader(factsOf(call, headers)),
     whole(call, body, headers) {

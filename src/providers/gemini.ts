@@ -3,9 +3,9 @@ import type { Clock } from "../clock.ts";
 import type { Deployment } from "../config/config.ts";
 import { GatewayError } from "../errors.ts";
 import type { AnswerFacts } from "../wires/gemini-answer.ts";
-import { encodeGeminiRequest } from "../wires/gemini-chat.ts";
+import { encodeGeminiCount, encodeGeminiRequest } from "../wires/gemini-chat.ts";
 import { GeminiStreamReader, readGeminiAnswer } from "../wires/gemini-stream.ts";
-import { arrayOf, isObject, objectOf, parseJson, textOf } from "../wires/json.ts";
+import { arrayOf, countOf, isObject, objectOf, parseJson, textOf } from "../wires/json.ts";
 import type { FailureHints } from "./failures.ts";
 import type { GoogleTokenStore } from "./google-token.ts";
 import type { Dialect } from "./http-provider.ts";
@@ -32,6 +32,18 @@ export function geminiDialect({ clock, tokens }: { clock: Clock; tokens: GoogleT
       const method = request.stream ? "streamGenerateContent?alt=sse" : "generateContent";
       return { url: new URL(`${path}:${method}`), headers: { ...ownHeaders(deployment), ...headers }, body };
     },
+    async askCount(call) {
+      const { request, deployment, outputTokensMax } = call;
+      const { model, provider, params } = deployment;
+      const { path, headers } = await addressOf(call, tokens);
+      const body = encodeGeminiCount(request, { model, outputTokensMax, provider, params }, countLane(deployment));
+      const question = {
+        url: new URL(`${path}:countTokens`),
+        headers: { ...ownHeaders(deployment), ...headers },
+        body,
+      };
+      return { question, countIn: (answer) => countOf(objectOf(answer)?.totalTokens) };
+    },
     reader: (call) => new GeminiStreamReader(factsOf(call)),
     whole(call, body) {
       const events = readGeminiAnswer(body, factsOf(call));
@@ -40,6 +52,10 @@ export function geminiDialect({ clock, tokens }: { clock: Clock; tokens: GoogleT
     },
     hints: hintsOf,
   };
+}
+
+function countLane({ access }: Deployment): "studio" | "cloud" {
+  return access?.cloud === "google" ? "cloud" : "studio";
 }
 
 /** Where the model is, and what opens the door. */

@@ -8,6 +8,7 @@ import type { ProviderHttp } from "./http.ts";
 import type { Provider, ProviderCall, StoredCall } from "./provider.ts";
 import type { AnswerHeaders, ProviderAnswer } from "./provider-answer.ts";
 
+const anyType = "*/*";
 /** The largest unary answer we hold. */
 const answerBytesMax = 64 * 1024 * 1024;
 
@@ -28,7 +29,21 @@ export interface Question {
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Buffer;
+  /** What the body is. Absent: JSON. */
+  readonly mediaType?: string;
 }
+
+/** How many tokens an input has. */
+export interface CountQuestion {
+  readonly question: Question;
+  /** What the answer says. */
+  readonly countIn: (body: Json) => number | undefined;
+  /** Whether there are models that it is not answered for: a refusal then says nothing of the input. */
+  readonly mayBeUnable?: true;
+}
+
+/** How an answer is read. */
+export type Manner = "whole" | "stream";
 
 /** How a provider is asked over HTTP, and how its answers are read. */
 export interface Dialect {
@@ -36,10 +51,10 @@ export interface Dialect {
   readonly streamType: string;
   /** @throws ProviderFailure for what the provider cannot be asked. */
   ask(call: ProviderCall): Question | Promise<Question>;
-  /** Asks how many tokens the input has; absent: this provider cannot be asked. */
-  askCount?(
-    call: ProviderCall,
-  ): { readonly question: Question; readonly countIn: (body: Json) => number | undefined } | undefined;
+  /** Asks how many tokens the input has; absent, or undefined: this provider cannot be asked. */
+  askCount?(call: ProviderCall): CountQuestion | undefined | Promise<CountQuestion | undefined>;
+  /** How an answer is read that need be neither JSON nor of `streamType`. Absent, or undefined: as any other. */
+  mannerOf?(call: ProviderCall, mediaType: string): Manner | undefined;
   /** Asks about an answer that is kept; absent: none are. */
   askStored?(call: StoredCall): Promise<Question>;
   reader(call: ProviderCall, headers: AnswerHeaders): AnswerReader;
@@ -66,14 +81,14 @@ export class HttpProvider implements Provider {
   }
 
   async *complete(call: ProviderCall): AsyncGenerator<CompletionEvent, void, undefined> {
-    const { request, timeoutMs, signal } = call;
+    const { timeoutMs, signal } = call;
     const dialect = this.#dialect;
     const startedMs = this.#clock.monotonicMs();
-    const { url, headers, body } = await asked(dialect, call);
+    const question = await asked(dialect, call);
     const answer = await this.#http.post({
-      url,
-      headers: { ...headers, ...commonHeaders(call, dialect.streamType) },
-      body,
+      url: question.url,
+      headers: { ...question.headers, ...commonHeaders(call, dialect, question) },
+      body: question.body,
       signal,
       headTimeoutMs: timeoutMs,
       idleTimeoutMs: call.idleTimeoutMs,
@@ -83,12 +98,12 @@ export class HttpProvider implements Provider {
       const said = await answer.readError();
       throw failureOfAnswer(status, headers, said, this.#clock.nowMs(), dialect.hints?.(status, headers, said));
     }
-    const oddity = oddityOf(answer, request.stream ? dialect.streamType : undefined);
-    if (oddity !== undefined) {
+    const manner = mannerOf(answer, call, dialect);
+    if (manner instanceof ProviderFailure) {
       answer.drop();
-      throw oddity;
+      throw manner;
     }
-    if (request.stream) {
+    if (manner === "stream") {
       yield* readStream(dialect.reader(call, answer.headers), answer);
     } else {
       const leftMs = Math.max(0, timeoutMs - (this.#clock.monotonicMs() - startedMs));
@@ -98,17 +113,19 @@ export class HttpProvider implements Provider {
   }
 
   async countTokens(call: ProviderCall): Promise<number | undefined> {
-    const asked = this.#dialect.askCount?.(call);
+    const asked = await this.#dialect.askCount?.(call);
     if (asked === undefined) return undefined;
     const { url, headers, body } = asked.question;
     const answer = await this.#http.post({
       ...{ url, body, signal: call.signal },
-      headers: { ...headers, ...commonHeaders(call, this.#dialect.streamType) },
+      headers: { ...headers, ...commonHeaders(call, this.#dialect, asked.question) },
       headTimeoutMs: call.timeoutMs,
       idleTimeoutMs: call.idleTimeoutMs,
     });
     if (answer.status !== 200) {
-      throw failureOfAnswer(answer.status, answer.headers, await answer.readError(), this.#clock.nowMs());
+      const failure = failureOfAnswer(answer.status, answer.headers, await answer.readError(), this.#clock.nowMs());
+      if (asked.mayBeUnable && failure.kind.blame === "caller") return undefined;
+      throw failure;
     }
     return asked.countIn(parseJson((await answer.read(answerBytesMax, call.timeoutMs)).toString()) ?? null);
   }
@@ -185,10 +202,12 @@ async function* readStream(
 }
 
 /** What every provider is sent. The operator's own headers, which dialects add, go before these. */
-function commonHeaders({ request, traceparent }: ProviderCall, streamType: string): Record<string, string> {
+function commonHeaders(call: ProviderCall, dialect: Dialect, { mediaType }: Question): Record<string, string> {
+  const { request, traceparent } = call;
+  const accept = request.stream ? dialect.streamType : "application/json";
   return {
-    "content-type": "application/json",
-    accept: request.stream ? streamType : "application/json",
+    "content-type": mediaType ?? "application/json",
+    accept: dialect.mannerOf?.(call, anyType) === undefined ? accept : anyType,
     // Frames are passed on as they come; decompressing them would be the caller's work twice.
     "accept-encoding": "identity",
     ...(traceparent !== undefined && { traceparent }),
@@ -196,12 +215,12 @@ function commonHeaders({ request, traceparent }: ProviderCall, streamType: strin
 }
 
 /**
- * What is wrong with the head of an answer with status 200. A page of HTML is some proxy's, not the provider's: nothing was
- * generated, nothing is charged. What speaks JSON has had the model at work.
- *
- * @param streamType undefined: a whole answer is expected, in JSON.
+ * How an answer with status 200 is read by its head, or what is wrong with that. A page of HTML is some proxy's, not the provider's:
+ * nothing was generated, nothing is charged. What speaks JSON has had the model at work.
  */
-function oddityOf(answer: ProviderAnswer, streamType: string | undefined): ProviderFailure | undefined {
+function mannerOf(answer: ProviderAnswer, call: ProviderCall, dialect: Dialect): Manner | ProviderFailure {
+  const streamType = call.request.stream ? dialect.streamType : undefined;
+  const asAsked = call.request.stream ? "stream" : "whole";
   const type = String(answer.headers["content-type"] ?? "");
   const encoding = String(answer.headers["content-encoding"] ?? "identity");
   const billable = type === "" || type.includes("json") || type.includes(streamType ?? "event-stream");
@@ -210,7 +229,9 @@ function oddityOf(answer: ProviderAnswer, streamType: string | undefined): Provi
       billable,
     });
   }
-  if (type === "" || type.includes(streamType ?? "json")) return undefined;
+  if (type === "" || type.includes(streamType ?? "json")) return asAsked;
+  const own = dialect.mannerOf?.(call, type);
+  if (own !== undefined) return own;
   const named = type.split(";")[0]?.slice(0, 100);
   const wanted = streamType === undefined ? "JSON" : "a stream";
   return new ProviderFailure("provider_error", `The provider answered with ${named} instead of ${wanted}.`, {

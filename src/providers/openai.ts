@@ -4,17 +4,21 @@ import type { Secret } from "../secret.ts";
 import { encodeChatRequest } from "../wires/openai-chat.ts";
 import { answerEvents, type ChatAnswer, endFacts, readChatAnswer } from "../wires/openai-chat-answer.ts";
 import { ChatStreamReader } from "../wires/openai-chat-stream.ts";
-import { encodeOperation, operationPath, readOperationAnswer } from "../wires/openai-operation.ts";
+import { spokenTokensPerSecond } from "../wires/openai-media.ts";
+import { encodeOperation, operationPath } from "../wires/openai-operation.ts";
+import { OperationStreamReader, readOperationAnswer } from "../wires/openai-operation-answer.ts";
 import { type ResponseNames, readResponse } from "../wires/responses-answer.ts";
 import { encodeResponsesRequest } from "../wires/responses-body.ts";
 import { ResponseEvents } from "../wires/responses-events.ts";
 import { encodeAsResponses } from "../wires/responses-request.ts";
 import { ResponseStreamReader } from "../wires/responses-stream.ts";
 import { roughTokens } from "../wires/rough-tokens.ts";
+import { SpeechReader } from "../wires/speech-stream.ts";
 import type { EntraTokenStore } from "./entra-token.ts";
-import { type Dialect, passesResponses, type Question } from "./http-provider.ts";
+import { type AnswerReader, type Dialect, type Manner, passesResponses, type Question } from "./http-provider.ts";
 import { openAiHeaders, openAiUrl } from "./openai-address.ts";
 import type { ProviderCall } from "./provider.ts";
+import type { AnswerHeaders } from "./provider-answer.ts";
 
 /**
  * Any server that speaks OpenAI's chat completions, and perhaps its responses. Bytes pass through when the caller speaks the same.
@@ -28,6 +32,7 @@ export function openAiDialect({ tokens }: { tokens: EntraTokenStore }): Dialect 
       if (identity === undefined) return questionFor(call, deployment.apiKey);
       return tokens.get(identity, signal).then((token) => questionFor(call, token));
     },
+    mannerOf,
     async askStored({ deployment, path, query, signal }) {
       const identity = deployment.access?.cloud === "azure" ? deployment.access.identity : undefined;
       const credential = identity === undefined ? deployment.apiKey : await tokens.get(identity, signal);
@@ -35,17 +40,35 @@ export function openAiDialect({ tokens }: { tokens: EntraTokenStore }): Dialect 
       for (const [name, value] of query) url.searchParams.append(name, value);
       return { url, headers: openAiHeaders(deployment, credential), body: Buffer.alloc(0) };
     },
-    reader: (call) => (isByResponses(call) ? new ResponseStreamReader(namesFor(call)) : chatReader(call)),
+    reader: readerFor,
     whole: wholeEvents,
   };
 }
 
-function chatReader({ request }: ProviderCall): ChatStreamReader {
-  return new ChatStreamReader({
-    lane: request.wire === "openai-chat" || request.operation !== "chat" ? "raw" : "neutral",
-    includeUsage: request.includeUsage,
-    choiceCount: request.choiceCount,
-  });
+/** Speech is audio; a transcription may be text, and whole where the model makes no streams. */
+function mannerOf({ request }: ProviderCall, mediaType: string): Manner | undefined {
+  switch (request.operation) {
+    case "speech":
+      return /^(audio\/|application\/octet-stream|\*)/.test(mediaType) ? "stream" : undefined;
+    case "transcription":
+    case "translation":
+      return /^text\/html/.test(mediaType) ? undefined : "whole";
+    default:
+      return undefined;
+  }
+}
+
+function readerFor(call: ProviderCall, headers: AnswerHeaders): AnswerReader {
+  if (isByResponses(call)) return new ResponseStreamReader(namesFor(call));
+  const { request } = call;
+  const { operation, includeUsage, choiceCount } = request;
+  if (operation === "chat" || operation === "text_completion") {
+    const lane = operation === "chat" && request.wire !== "openai-chat" ? "neutral" : "raw";
+    return new ChatStreamReader({ lane, includeUsage, choiceCount });
+  }
+  const mediaType = String(headers["content-type"] ?? "application/octet-stream");
+  if (operation !== "speech" || mediaType.includes("event-stream")) return new OperationStreamReader(operation);
+  return new SpeechReader({ mediaType, outputTokens: (request.pieces?.outputSecond ?? 0) * spokenTokensPerSecond });
 }
 
 /** Whether the provider is asked by its responses. */
@@ -64,7 +87,7 @@ function questionFor(call: ProviderCall, credential: Secret | undefined): Questi
   const headers = openAiHeaders(deployment, credential);
   if (request.operation !== "chat") {
     const url = openAiUrl(deployment, operationPath(request.operation));
-    return { url, headers, body: encodeOperation(request, { model, outputTokensMax }) };
+    return { url, headers, ...encodeOperation(request, { model, outputTokensMax }) };
   }
   if (isByResponses(call)) {
     const target = { model, outputTokensMax, previousResponseId: call.previousResponseId, provider, params };
@@ -78,12 +101,13 @@ function questionFor(call: ProviderCall, credential: Secret | undefined): Questi
   };
 }
 
-function wholeEvents(call: ProviderCall, body: Buffer): readonly CompletionEvent[] {
+function wholeEvents(call: ProviderCall, body: Buffer, headers: AnswerHeaders): readonly CompletionEvent[] {
   const { operation } = call.request;
   if (operation !== "chat") {
-    const answer = readOperationAnswer(operation, body);
+    const mediaType = String(headers["content-type"] ?? "application/json");
+    const answer = readOperationAnswer(operation, body, mediaType);
     if (answer instanceof GatewayError) throw answer;
-    return [{ type: "end", ...answer, raw: body }];
+    return [{ type: "end", ...answer, raw: body, mediaType }];
   }
   if (isByResponses(call)) {
     const answer = readResponse(body, namesFor(call) ?? {});

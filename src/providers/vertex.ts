@@ -2,6 +2,7 @@
 
 import type { GoogleAccess } from "../config/cloud-access.ts";
 import { ProviderFailure } from "../errors.ts";
+import { countOf, objectOf } from "../wires/json.ts";
 import { rewriteMembers, scanObject } from "../wires/json-spans.ts";
 import type { GoogleTokenStore } from "./google-token.ts";
 import type { Dialect } from "./http-provider.ts";
@@ -33,18 +34,31 @@ export function vertexMessagesDialect({ messages, tokens }: { messages: Dialect;
       const asked = await messages.ask(call);
       const { place, headers } = await vertexPlace(call, access, tokens);
       const method = call.request.stream ? "streamRawPredict" : "rawPredict";
-      const body = { bytes: asked.body, spans: scanObject(asked.body).spans };
-      const changes = new Map([
-        ["model", undefined],
-        ["anthropic_version", JSON.stringify(messagesVersion)],
-      ]);
       return {
         url: new URL(`${place}/publishers/anthropic/models/${encodeURIComponent(model)}:${method}`),
         headers: { ...asked.headers, ...headers },
-        body: rewriteMembers(body, changes),
+        body: withVersion(asked.body, [["model", undefined]]),
       };
     },
+    async askCount(call) {
+      const { access } = call.deployment;
+      if (access?.cloud !== "google") return messages.askCount?.(call);
+      const asked = await messages.ask(call);
+      const { place, headers } = await vertexPlace(call, access, tokens);
+      const question = {
+        // One name for all models; whose tokens are meant is in the body.
+        url: new URL(`${place}/publishers/anthropic/models/count-tokens:rawPredict`),
+        headers: { ...asked.headers, ...headers },
+        body: withVersion(asked.body, []),
+      };
+      return { question, countIn: (body) => countOf(objectOf(body)?.input_tokens) };
+    },
   };
+}
+
+function withVersion(bytes: Buffer, changes: readonly (readonly [string, undefined])[]): Buffer {
+  const version = ["anthropic_version", JSON.stringify(messagesVersion)] as const;
+  return rewriteMembers({ bytes, spans: scanObject(bytes).spans }, new Map([...changes, version]));
 }
 
 function noProject(): ProviderFailure {

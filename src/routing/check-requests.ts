@@ -8,15 +8,17 @@ import { decodeOperation } from "../wires/openai-operation.ts";
 import { operationModes } from "./operations.ts";
 
 const text = "hi";
-const bodies: Readonly<Record<Operation, object>> = {
+/** Images and audio are not asked for: each check would cost what a call costs. */
+const bodies = {
   chat: { messages: [{ role: "user", content: text }], max_tokens: 1 },
   embeddings: { input: text },
   text_completion: { prompt: text, max_tokens: 1 },
   moderation: { input: text },
   rerank: { query: text, documents: [text] },
-};
+} satisfies Partial<Record<Operation, object>>;
+type Checked = keyof typeof bodies;
 
-const operations = Object.keys(bodies) as readonly Operation[];
+const operations = Object.keys(bodies) as readonly Checked[];
 const byMode: ReadonlyMap<string, CompletionRequest> = new Map([
   ...operations.map((operation) => [operationModes[operation], requestFor(operation)] as const),
   // LiteLLM's word for chat models behind `/v1/responses`, which takes no smaller cap.
@@ -29,7 +31,7 @@ export function checkRequestFor({ mode, wire }: Deployment): CompletionRequest |
   return request?.operation === "chat" || wire === "openai-chat" ? request : undefined;
 }
 
-function requestFor(operation: Operation, fields: object = {}): CompletionRequest {
+function requestFor(operation: Checked, fields: object = {}): CompletionRequest {
   const bytes = Buffer.from(JSON.stringify({ model: "health-check", ...bodies[operation], ...fields }));
   const request = operation === "chat" ? decodeChatRequest(bytes) : decodeOperation(operation, bytes);
   if (request instanceof GatewayError) throw request;

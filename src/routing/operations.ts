@@ -8,12 +8,19 @@ export const operationModes: Readonly<Record<Operation, string>> = {
   text_completion: "completion",
   moderation: "moderation",
   rerank: "rerank",
+  image_generation: "image_generation",
+  speech: "audio_speech",
+  transcription: "audio_transcription",
+  translation: "audio_transcription",
 };
 /** Models that do nothing else. */
 const single: ReadonlySet<string> = new Set([
   operationModes.embeddings,
   operationModes.moderation,
   operationModes.rerank,
+  operationModes.image_generation,
+  operationModes.speech,
+  operationModes.transcription,
 ]);
 
 const nothing: readonly Exclusion[] = [];

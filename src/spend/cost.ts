@@ -1,6 +1,6 @@
 /** What a call costs, and at most can cost. Whole numbers only. */
 
-import type { Usage } from "../completion.ts";
+import type { Piece, Pieces, Usage } from "../completion.ts";
 import type { Price, PriceChange, Rates, Tariff } from "../config/config.ts";
 import type { Nanos } from "../money.ts";
 
@@ -19,8 +19,8 @@ export interface Bounds {
   /** Per choice. */
   readonly outputTokensMax: number;
   readonly choiceCount: number;
-  /** Images in the input. Absent: none. */
-  readonly inputImages?: number;
+  /** Absent: none. */
+  readonly pieces?: Pieces;
   /** As the caller asked for it. Absent: the provider decides. */
   readonly serviceTier?: string;
 }
@@ -53,7 +53,7 @@ export function costOf(usage: Usage, price: Price): Nanos {
     [usage.audioOutputTokens, rates.audioOutputPicos ?? rates.outputPicos],
     [usage.imageOutputTokens, rates.imageOutputPicos ?? rates.outputPicos],
   ]);
-  const picos = input + output + fixedPicos(rates, usage.inputImages);
+  const picos = input + output + fixedPicos(rates, usage.pieces);
   return nanosOf(picos, tier === "batch" && own === undefined ? 2n : 1n);
 }
 
@@ -99,7 +99,7 @@ function worstCases(bounds: Bounds, price: Price): { fixedPicos: bigint; outputP
       const inputTokens = next === undefined ? inputTokensMax : least(inputTokensMax, BigInt(next));
       return [
         {
-          fixedPicos: inputTokens * dearestInput(rates) + fixedPicos(rates, bounds.inputImages),
+          fixedPicos: inputTokens * dearestInput(rates) + fixedPicos(rates, bounds.pieces),
           outputPicos: choices * dearestOutput(rates),
         },
       ];
@@ -135,8 +135,16 @@ function costOfParts(total: number, picos: bigint, parts: readonly (readonly [nu
   return cost + left * picos;
 }
 
-function fixedPicos(rates: Rates, inputImages = 0): bigint {
-  return (rates.requestPicos ?? 0n) + count(inputImages) * (rates.imagePicos ?? 0n);
+/** The price of the request itself, and of what is counted in pieces. */
+function fixedPicos(rates: Rates, pieces: Pieces | undefined): bigint {
+  let picos = rates.requestPicos ?? 0n;
+  for (const piece in pieces) picos += count(pieces[piece as Piece] ?? 0) * (piecePicos(rates, piece as Piece) ?? 0n);
+  return picos;
+}
+
+function piecePicos(rates: Rates, piece: Piece): bigint | undefined {
+  if (piece === "inputSecond") return rates.inputSecondPicos ?? rates.outputSecondPicos;
+  return rates[`${piece}Picos`];
 }
 
 function dearestInput(rates: Rates): bigint {

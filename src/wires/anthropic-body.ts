@@ -18,8 +18,10 @@ import {
   mediaTokensMax,
   numberOf,
   parseBody,
+  piecesOfChat,
   readTags,
   toolPromptTokensMax,
+  webSearchBounds,
 } from "./request-body.ts";
 
 /** Fields the gateway acts on. */
@@ -45,7 +47,8 @@ export function decodeMessagesRequest(
   if (fault !== undefined) return fault;
   const repeat = readRepeatWishes(body);
   if (repeat instanceof GatewayError) return repeat;
-  const { tokens: mediaTokens, images: inputImages } = countBlocks(body);
+  const { tokens: mediaTokens, images } = countBlocks(body);
+  const searches = webSearchBounds(body);
   const hasTools = arrayOf(body.tools).length > 0;
   let chat: JsonObject | undefined;
   return {
@@ -57,8 +60,8 @@ export function decodeMessagesRequest(
     includeUsage: true,
     outputTokensMax: numberOf(body.max_tokens),
     choiceCount: 1,
-    inputTokensMax: bytes.length + mediaTokens + (hasTools ? toolPromptTokensMax : 0),
-    ...(inputImages > 0 && { inputImages }),
+    inputTokensMax: bytes.length + mediaTokens + searches.tokens + (hasTools ? toolPromptTokensMax : 0),
+    ...piecesOfChat(images, searches.count),
     ...(body.service_tier === "standard_only" && { serviceTier: "default" }),
     endUser: textOf(objectOf(body.metadata)?.user_id),
     tags: readTags(body),

@@ -10,6 +10,7 @@ import { type ClaudeTraits, claudeTraits } from "./claude-models.ts";
 import { arrayOf, countOf, isObject, objectOf, textOf } from "./json.ts";
 import { rewriteMembers } from "./json-spans.ts";
 import { isGatewayField } from "./request-body.ts";
+import { claudeBudgetMin, thinkingBudgets } from "./thinking-budgets.ts";
 
 /** What a deployment wants to be sent. */
 export interface MessagesTarget {
@@ -23,17 +24,6 @@ export interface MessagesTarget {
   readonly provider: string;
   readonly params: ParamPolicy;
 }
-
-/** Less than this cannot be a budget for thinking. */
-const thinkingTokensMin = 1024;
-const budgets: Readonly<Record<string, number>> = {
-  minimal: 1024,
-  low: 1024,
-  medium: 2048,
-  high: 4096,
-  xhigh: 8192,
-  max: 16_384,
-};
 
 /** Members of the neutral form that have a place of their own in Anthropic's, or none. */
 const translated: ReadonlySet<string> = new Set(
@@ -192,7 +182,7 @@ function thinkingOf(
 ): { thinking?: JsonObject; effort?: Json } | undefined {
   const own = objectOf(body.thinking);
   const effort = textOf(body.reasoning_effort);
-  if (own === undefined && (effort === undefined || effort === "none")) return undefined;
+  if (own === undefined && (effort === undefined || effort === "none" || effort === "disable")) return undefined;
   // Without the blocks it thought before the call, the model refuses to go on thinking after it.
   if (target.params.modifies && lacksThinking(conversation)) return undefined;
   if (own !== undefined) {
@@ -206,9 +196,9 @@ function thinkingOf(
   if (traits.isAdaptive) {
     return { thinking: { type: "adaptive" }, effort: effort === "minimal" ? "low" : (effort ?? "medium") };
   }
-  const tokens = budgets[effort ?? ""];
+  const tokens = thinkingBudgets[effort ?? ""];
   if (tokens === undefined) throw unsupported("reasoning_effort", `\`reasoning_effort\` has no value "${effort}".`);
-  const thinking = withinCap({ type: "enabled", budget_tokens: tokens }, cap);
+  const thinking = withinCap({ type: "enabled", budget_tokens: Math.max(claudeBudgetMin, tokens) }, cap);
   return thinking === undefined ? undefined : { thinking };
 }
 
@@ -216,7 +206,7 @@ function thinkingOf(
 function withinCap(thinking: JsonObject, cap: number | undefined): JsonObject | undefined {
   const budget = countOf(thinking.budget_tokens);
   if (thinking.type !== "enabled" || budget === undefined || cap === undefined || budget < cap) return thinking;
-  return cap > thinkingTokensMin ? { ...thinking, budget_tokens: cap - 1 } : undefined;
+  return cap > claudeBudgetMin ? { ...thinking, budget_tokens: cap - 1 } : undefined;
 }
 
 function lacksThinking({ messages }: Conversation): boolean {

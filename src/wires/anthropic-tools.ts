@@ -5,9 +5,7 @@ import { marked } from "./anthropic-parts.ts";
 import { unsupported } from "./chat-params.ts";
 import type { ClaudeTraits } from "./claude-models.ts";
 import { arrayOf, isObject, objectOf, textOf } from "./json.ts";
-
-/** How often Claude may search, by the size of context the caller wants. */
-const searches: Readonly<Record<string, number>> = { low: 1, medium: 5, high: 10 };
+import { webSearchesFor } from "./request-body.ts";
 
 /** @throws ProviderFailure for a kind of tool Claude does not know. */
 export function toolsOf(body: JsonObject, traits: ClaudeTraits): JsonObject[] {
@@ -45,11 +43,10 @@ function toolOf(tool: JsonObject, index: number, traits: ClaudeTraits): JsonObje
 
 function webSearch(options: JsonObject): JsonObject {
   const place = objectOf(objectOf(options.user_location)?.approximate);
-  const maxUses = searches[textOf(options.search_context_size) ?? ""];
   return {
     type: "web_search_20250305",
     name: "web_search",
-    ...(maxUses !== undefined && { max_uses: maxUses }),
+    max_uses: webSearchesFor(options),
     ...(place !== undefined && { user_location: { type: "approximate", ...place } }),
   };
 }

@@ -16,6 +16,7 @@ export function readUsage(value: Json | undefined): Usage | undefined {
   const outputTokens = countOf(usage.output_tokens) ?? 0;
   const thinking = countOf(objectOf(usage.output_tokens_details)?.thinking_tokens) ?? 0;
   const serviceTier = textOf(usage.service_tier);
+  const webSearch = countOf(objectOf(usage.server_tool_use)?.web_search_requests) ?? 0;
   return {
     inputTokens: uncached + cacheReadInputTokens + cacheWriteInputTokens,
     outputTokens,
@@ -24,6 +25,7 @@ export function readUsage(value: Json | undefined): Usage | undefined {
     reasoningOutputTokens: Math.min(thinking, outputTokens),
     ...(hour > 0 && { cacheWrite1hInputTokens: Math.min(hour, cacheWriteInputTokens) }),
     ...(serviceTier !== undefined && { serviceTier }),
+    ...(webSearch > 0 && { pieces: { webSearch } }),
     estimated: false,
   };
 }
@@ -33,6 +35,12 @@ export function mergeUsage(before: JsonObject, later: Json | undefined): JsonObj
   const merged = { ...before };
   for (const [key, value] of Object.entries(objectOf(later) ?? {})) if (value !== null) merged[key] = value;
   return merged;
+}
+
+/** Anthropic's word for what its own tools did; LiteLLM has it too. */
+export function serverTools({ pieces }: Usage): JsonObject {
+  const { webSearch = 0 } = pieces ?? {};
+  return webSearch === 0 ? {} : { server_tool_use: { web_search_requests: webSearch } };
 }
 
 /** Writes `usage`. */
@@ -46,6 +54,7 @@ export function usageFields(usage: Usage): JsonObject {
       cache_creation: { ephemeral_5m_input_tokens: written - hour, ephemeral_1h_input_tokens: hour },
     }),
     output_tokens: usage.outputTokens,
+    ...serverTools(usage),
     ...(usage.reasoningOutputTokens > 0 && {
       output_tokens_details: { thinking_tokens: usage.reasoningOutputTokens },
     }),

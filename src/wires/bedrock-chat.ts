@@ -39,6 +39,27 @@ const nativeFields: readonly string[] = [
  * @throws ProviderFailure `invalid_request` that names what cannot be written.
  */
 export function encodeBedrockRequest(request: CompletionRequest, target: BedrockTarget): Buffer {
+  return Buffer.from(JSON.stringify(requestFields(request, target)));
+}
+
+/**
+ * Writes the question how many tokens a request has: what of it is read.
+ *
+ * @throws ProviderFailure as `encodeBedrockRequest`.
+ */
+export function encodeBedrockCount(request: CompletionRequest, target: BedrockTarget): Buffer {
+  const { messages, system, toolConfig, additionalModelRequestFields } = requestFields(request, target);
+  const converse = { messages, system, toolConfig, additionalModelRequestFields };
+  return Buffer.from(JSON.stringify({ input: { converse } }));
+}
+
+/** The model whose tokens are counted: those of an inference profile, which has the place before the name, are its model's. */
+export function countedModel(model: string): string {
+  return model.replace(/^arn:[^/]+\/(?=[a-z-]+\.)/, "").replace(/^(?:us|eu|apac|jp|au|ca|global|us-gov)\./, "");
+}
+
+/** JSON.stringify leaves out members that are undefined. */
+function requestFields(request: CompletionRequest, target: BedrockTarget): Fields {
   const body = changed(request.chat(), fitParams(request.chat(), target.params, target.provider));
   if (body.parallel_tool_calls === false) dropOrRefuse("parallel_tool_calls", body, target.params, target.provider);
   const turns = readTurns(body);
@@ -62,8 +83,7 @@ export function encodeBedrockRequest(request: CompletionRequest, target: Bedrock
     additionalModelRequestFields: modelFields(body, target.model, thinking),
   };
   for (const field of nativeFields) fields[field] = body[field];
-  // JSON.stringify leaves out members that are undefined.
-  return Buffer.from(JSON.stringify(fields));
+  return fields;
 }
 
 /** Whether an answer comes as the input of a tool that stands for a JSON format. */

@@ -6,10 +6,7 @@ import { dropOrRefuse } from "./chat-params.ts";
 import { unreadable } from "./chat-parts.ts";
 import { claudeTraits } from "./claude-models.ts";
 import { objectOf, textOf } from "./json.ts";
-import { thinkingBudgets } from "./thinking-budgets.ts";
-
-/** Less than this cannot be a budget for thinking. */
-const budgetMin = 1024;
+import { claudeBudgetMin, thinkingBudgets } from "./thinking-budgets.ts";
 
 /** What goes into the model's own fields, and what into Converse's. */
 export interface Thinking {
@@ -48,13 +45,13 @@ const nothing: Thinking = { fields: {}, effort: undefined };
 function claudeThinking(effort: string, { model, outputTokensMax }: ThinkingFacts): Thinking {
   const budget = thinkingBudgets[effort];
   if (budget === undefined)
-    throw unreadable("reasoning_effort", "must be one of none, minimal, low, medium, high and xhigh");
+    throw unreadable("reasoning_effort", "must be one of none, minimal, low, medium, high, xhigh and max");
   if (claudeTraits(model).isAdaptive) {
     return { fields: { thinking: { type: "adaptive" } }, effort: effort === "minimal" ? "low" : effort };
   }
   // Something must be left to answer with.
   const room = (outputTokensMax ?? Number.MAX_SAFE_INTEGER) - 1;
-  if (room < budgetMin) return nothing;
-  const tokens = Math.max(budgetMin, Math.min(budget, room));
+  if (room < claudeBudgetMin) return nothing;
+  const tokens = Math.max(claudeBudgetMin, Math.min(budget, room));
   return { fields: { thinking: { type: "enabled", budget_tokens: tokens } }, effort: undefined };
 }

@@ -37,19 +37,34 @@ const nativeTool =
  * @throws ProviderFailure `invalid_request` that names what cannot be written.
  */
 export function encodeGeminiRequest(request: CompletionRequest, target: GeminiTarget): Buffer {
+  return Buffer.from(JSON.stringify(requestFields(request, target)));
+}
+
+/**
+ * Writes the question how many tokens a request has: at AI Studio it is put whole, in the cloud what of it is read.
+ *
+ * @throws ProviderFailure as `encodeGeminiRequest`.
+ */
+export function encodeGeminiCount(request: CompletionRequest, target: GeminiTarget, place: "studio" | "cloud"): Buffer {
+  const fields = requestFields(request, target);
+  const { contents, systemInstruction, tools } = fields;
+  const whole = { generateContentRequest: { model: `models/${target.model}`, ...fields } };
+  return Buffer.from(JSON.stringify(place === "studio" ? whole : { contents, systemInstruction, tools }));
+}
+
+/** JSON.stringify leaves out members that are undefined. */
+function requestFields(request: CompletionRequest, target: GeminiTarget): Fields {
   const body = changed(request.chat(), fitParams(request.chat(), target.params, target.provider));
   if (body.parallel_tool_calls === false) dropOrRefuse("parallel_tool_calls", body, target.params, target.provider);
   const { generationConfig: _, generation_config: __, ...own } = strangeFields(body);
   const tools = encodeTools(body);
-  const fields: Fields = {
+  return {
     ...own,
     ...encodeContents(readTurns(body), isLevelled(target.model)),
     ...(tools.length > 0 && { tools, toolConfig: encodeToolChoice(body) }),
     generationConfig: generationConfig(body, request, target),
     serviceTier: serviceTier(body.service_tier),
   };
-  // JSON.stringify leaves out members that are undefined.
-  return Buffer.from(JSON.stringify(fields));
 }
 
 function generationConfig(body: JsonObject, request: CompletionRequest, target: GeminiTarget): JsonObject {

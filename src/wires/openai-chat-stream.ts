@@ -2,11 +2,12 @@
 
 import type { CompletionEvent, Json, JsonObject, Usage } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
-import { arrayOf, countOf, isObject, objectOf, parseJson, textOf } from "./json.ts";
+import { arrayOf, countOf, objectOf, textOf } from "./json.ts";
 import { hasError, pushDelta, startEvent } from "./openai-chat-answer.ts";
 import { inBandError } from "./openai-error.ts";
 import { readUsage } from "./openai-usage.ts";
-import { joinAdjacent, type SseFrame, SseSplitter } from "./sse.ts";
+import type { SseFrame } from "./sse.ts";
+import { SseAnswerReader } from "./sse-answer.ts";
 
 /** The frame that ends a stream of OpenAI's. */
 const doneFrame = Buffer.from("data: [DONE]\n\n");
@@ -23,112 +24,48 @@ export interface ChatStreamOptions {
   readonly frameBytesMax?: number;
 }
 
-/**
- * Reads the body of a streamed answer, however the network cut it.
- *
- * ```ts
- * for await (const chunk of body) {
- *   yield* reader.push(chunk);
- *   if (reader.over) break;
- * }
- * yield* reader.end();
- * if (reader.failure !== undefined) throw reader.failure;
- * ```
- */
-export class ChatStreamReader {
+/** Reads the body of a streamed answer. */
+export class ChatStreamReader extends SseAnswerReader {
   readonly #options: ChatStreamOptions;
-  readonly #splitter: SseSplitter;
   /** Why each choice has ended. */
   readonly #finished = new Map<number, string>();
-  #failure: GatewayError | undefined;
-  #sawDone = false;
   #started = false;
   #chunkCount = 0;
   #serviceTier: Json | undefined;
   #usage: Usage | undefined;
   #responseId: string | undefined;
   #model: string | undefined;
-  /** Frames to pass on, and roughly the output tokens in them. */
-  #frames: Buffer[] = [];
-  #outputTokens = 0;
-  #events: CompletionEvent[] = [];
 
   constructor(options: ChatStreamOptions) {
+    super(options.frameBytesMax);
     this.#options = options;
-    this.#splitter = new SseSplitter(options.frameBytesMax ?? 1_048_576);
   }
 
-  /** Whether nothing more is wanted of the body: it has ended by its own word, or it is broken. */
-  get over(): boolean {
-    return this.#sawDone || this.#failure !== undefined;
+  protected override isLastWord(data: string): boolean {
+    return data === "[DONE]";
   }
 
-  /**
-   * Why the answer is not whole: the provider's own error, `provider_error` for what is no completion, `stream_interrupted`
-   * when it broke off. What came before it has been given out.
-   */
-  get failure(): GatewayError | undefined {
-    return this.#failure;
-  }
-
-  /** Takes what one read brought. @returns at most one event in the raw lane, any number in the neutral one. */
-  push(chunk: Buffer): readonly CompletionEvent[] {
-    if (this.over) return [];
-    for (const frame of this.#splitter.push(chunk)) {
-      this.#take(frame);
-      if (this.over) break;
-    }
-    if (this.#splitter.overflowed && !this.over) {
-      this.#failure = new GatewayError("provider_error", "The provider sent a longer event than the gateway takes.");
-    }
-    return this.#drain();
-  }
-
-  /** The body is over. @returns the last events, ending with `end` unless there is a `failure`. */
-  end(): readonly CompletionEvent[] {
-    const tail = this.over ? undefined : this.#splitter.flush();
-    // A last frame that lacks its blank line is good if it is whole, else it is where the stream was cut.
-    if (tail !== undefined && (tail.data === "[DONE]" || isObject(parseJson(tail.data ?? "")))) this.#take(tail);
-    const events = [...this.#drain()];
-    this.#failure ??= this.#judgeEnd();
-    if (this.#failure !== undefined) return events;
-    const raw = this.#options.lane === "raw" ? doneFrame : undefined;
-    const facts = { model: this.#model, finishReasons: [...this.#finished.values()] };
-    const end = { type: "end", usage: this.#usage, responseId: this.#responseId, raw } as const;
-    events.push(this.#options.lane === "raw" ? { ...end, ...facts } : end);
-    return events;
-  }
-
-  #judgeEnd(): GatewayError | undefined {
+  protected override judgeEnd(): GatewayError | undefined {
     if (this.#chunkCount === 0) {
       return new GatewayError("provider_error", "The provider answered something that is no stream of a completion.");
     }
     // Not every server says [DONE].
-    if (this.#sawDone || this.#finished.size >= this.#options.choiceCount) return undefined;
+    if (this.sawEnd || this.#finished.size >= this.#options.choiceCount) return undefined;
     return new GatewayError("stream_interrupted", "The provider broke off in the middle of its answer.");
   }
 
-  #take(frame: SseFrame): void {
-    const { data } = frame;
-    // Comments and the like: the door has its own keep-alive.
-    if (data === undefined || data === "") return;
-    if (data === "[DONE]") {
-      this.#sawDone = true;
-      return;
-    }
-    const chunk = parseJson(data);
-    if (!isObject(chunk)) {
-      this.#failure = new GatewayError("provider_error", "The provider sent an event that is not JSON.");
-    } else if (hasError(chunk)) {
-      this.#failure = inBandError(chunk);
-    } else if (frame.event === "error") {
-      this.#failure = inBandError({ error: chunk });
-    } else {
-      this.#read(frame, chunk);
-    }
+  protected override lastEvents(): readonly CompletionEvent[] {
+    const end = { type: "end", usage: this.#usage, responseId: this.#responseId } as const;
+    if (this.#options.lane === "neutral") return [{ ...end, raw: undefined }];
+    return [{ ...end, raw: doneFrame, model: this.#model, finishReasons: [...this.#finished.values()] }];
   }
 
-  #read(frame: SseFrame, chunk: JsonObject): void {
+  protected override read(chunk: JsonObject, frame: SseFrame): void {
+    const error = hasError(chunk) ? chunk : frame.event === "error" ? { error: chunk } : undefined;
+    if (error !== undefined) {
+      this.fail(inBandError(error));
+      return;
+    }
     const choices = arrayOf(chunk.choices);
     // Some name the tier in the first chunks only, and the usage in the last.
     this.#serviceTier = chunk.service_tier ?? this.#serviceTier;
@@ -150,37 +87,25 @@ export class ChatStreamReader {
   }
 
   #pushRaw(frame: SseFrame, chunk: JsonObject): void {
-    this.#outputTokens += estimateTokens(chunk);
-    if (frame.event === "") this.#frames.push(frame.bytes);
+    const tokens = estimateTokens(chunk);
+    if (frame.event === "") this.pass(frame.bytes, tokens);
     // A name OpenAI does not use: the client must not see it, but a chunk under it is still part of the answer.
-    else if (chunk.choices !== undefined) this.#frames.push(Buffer.from(`data: ${JSON.stringify(chunk)}\n\n`));
+    else if (chunk.choices !== undefined) this.pass(Buffer.from(`data: ${JSON.stringify(chunk)}\n\n`), tokens);
   }
 
   #pushNeutral(chunk: JsonObject): void {
     const choices = arrayOf(chunk.choices);
     if (!this.#started && choices.length > 0) {
       this.#started = true;
-      this.#events.push(startEvent(chunk));
+      this.events.push(startEvent(chunk));
     }
     for (const value of choices) {
       const choice = objectOf(value) ?? {};
       const index = countOf(choice.index) ?? 0;
-      pushDelta(this.#events, index, objectOf(choice.delta) ?? {}, choice.logprobs);
+      pushDelta(this.events, index, objectOf(choice.delta) ?? {}, choice.logprobs);
       const reason = textOf(choice.finish_reason);
-      if (reason !== undefined) this.#events.push({ type: "finish", choice: index, reason });
+      if (reason !== undefined) this.events.push({ type: "finish", choice: index, reason });
     }
-  }
-
-  /** Hands over what has gathered. */
-  #drain(): readonly CompletionEvent[] {
-    if (this.#frames.length > 0) {
-      this.#events.push({ type: "raw", bytes: joinAdjacent(this.#frames), outputTokens: this.#outputTokens });
-      this.#frames = [];
-      this.#outputTokens = 0;
-    }
-    const events = this.#events;
-    this.#events = [];
-    return events;
   }
 }
 

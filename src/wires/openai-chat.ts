@@ -21,8 +21,10 @@ import {
   mediaTokensMax,
   numberOf,
   parseBody,
+  piecesOfChat,
   readTags,
   toolPromptTokensMax,
+  webSearchBounds,
 } from "./request-body.ts";
 
 /** OpenAI's own bound. */
@@ -44,7 +46,9 @@ export function decodeChatRequest(bytes: Buffer): CompletionRequest | GatewayErr
   const repeat = readRepeatWishes(body);
   if (repeat instanceof GatewayError) return repeat;
   const stream = body.stream === true;
-  const { mediaTokens, images: inputImages } = countParts(body);
+  const { mediaTokens, images } = countParts(body);
+  const searches = webSearchBounds(body);
+  const hasTools = arrayOf(body.tools).length > 0;
   const serviceTier = textOf(body.service_tier);
   return {
     operation: "chat",
@@ -55,8 +59,8 @@ export function decodeChatRequest(bytes: Buffer): CompletionRequest | GatewayErr
     includeUsage: stream && objectOf(body.stream_options)?.include_usage === true,
     outputTokensMax: smallest(numberOf(body.max_tokens), numberOf(body.max_completion_tokens)),
     choiceCount: numberOf(body.n) ?? 1,
-    inputTokensMax: bytes.length + mediaTokens + (arrayOf(body.tools).length > 0 ? toolPromptTokensMax : 0),
-    ...(inputImages > 0 && { inputImages }),
+    inputTokensMax: bytes.length + mediaTokens + searches.tokens + (hasTools ? toolPromptTokensMax : 0),
+    ...piecesOfChat(images, searches.count),
     ...(serviceTier !== undefined && { serviceTier }),
     endUser: textOf(body.user),
     tags: readTags(body),

@@ -1,38 +1,59 @@
-/** OpenAI's operations besides chat: bodies that pass as they came, and what is read of them for the bill. */
+/** OpenAI's operations besides chat: requests whose bodies pass as they came. Their answers: `openai-operation-answer.ts`. */
 
-import type { CompletionRequest, Json, JsonObject, PlainOperation, Usage } from "../completion.ts";
+import type { CompletionRequest, FormOperation, JsonObject, PlainOperation } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
-import { arrayOf, countOf, isObject, objectOf, parseJson, textOf } from "./json.ts";
+import { arrayOf, objectOf, textOf } from "./json.ts";
 import { rewriteMembers, scanObject } from "./json-spans.ts";
-import { hasError } from "./openai-chat-answer.ts";
-import { inBandError } from "./openai-error.ts";
-import { readUsage } from "./openai-usage.ts";
+import { encodeForm } from "./openai-form.ts";
+import { type Measure, measureImages, measureRanking, measureSpeech } from "./openai-media.ts";
 import { readRepeatWishes } from "./repeat-wishes.ts";
 import { commonFault, countFault, isGatewayField, numberOf, parseBody, readTags } from "./request-body.ts";
 
+/** The operations whose requests are JSON. */
+export type JsonOperation = Exclude<PlainOperation, FormOperation>;
+
 /** What is particular to an operation. */
 interface Form {
-  /** Behind the address of a provider. */
-  readonly path: string;
   /** The member without which nothing is asked. */
   readonly content: string;
   /** The model where a request names none. */
   readonly model?: string;
-  /** Whether it has an output that is counted in tokens. */
-  readonly isGenerating: boolean;
+  /** Whether its answer comes as a stream: if that is asked for, always, or never. */
+  readonly streams: "asked" | "always" | "never";
+  /** How much it may come to. Without an `outputTokensMax` the gateway may choose. */
+  readonly measure: (body: JsonObject, bytes: number) => Partial<Measure> | GatewayError;
 }
 
-const forms: Readonly<Record<PlainOperation, Form>> = {
-  embeddings: { path: "embeddings", content: "input", isGenerating: false },
-  text_completion: { path: "completions", content: "prompt", isGenerating: true },
+const outputless = { outputTokensMax: 0, outputCount: 1 };
+
+const forms: Readonly<Record<JsonOperation, Form>> = {
+  embeddings: { content: "input", streams: "never", measure: () => outputless },
+  text_completion: { content: "prompt", streams: "asked", measure: measureTexts },
   // OpenAI's own choice.
-  moderation: { path: "moderations", content: "input", model: "omni-moderation-latest", isGenerating: false },
-  rerank: { path: "rerank", content: "query", isGenerating: false },
+  moderation: { content: "input", model: "omni-moderation-latest", streams: "never", measure: () => outputless },
+  rerank: {
+    content: "query",
+    streams: "never",
+    measure: (body, bytes) => ({ ...outputless, ...measureRanking(body, bytes) }),
+  },
+  image_generation: { content: "prompt", streams: "asked", measure: measureImages },
+  speech: { content: "input", streams: "always", measure: measureSpeech },
+};
+
+const paths: Readonly<Record<PlainOperation, string>> = {
+  embeddings: "embeddings",
+  text_completion: "completions",
+  moderation: "moderations",
+  rerank: "rerank",
+  image_generation: "images/generations",
+  speech: "audio/speech",
+  transcription: "audio/transcriptions",
+  translation: "audio/translations",
 };
 
 /** Where it is asked for, behind the address of a provider. */
 export function operationPath(operation: PlainOperation): string {
-  return forms[operation].path;
+  return paths[operation];
 }
 
 /** How many choices, and prompts in one request. */
@@ -43,18 +64,20 @@ const countMax = 2_048;
  *
  * @returns `invalid_json` or `invalid_request` (with `param`) if it is none. Messages of errors never quote the body.
  */
-export function decodeOperation(operation: PlainOperation, bytes: Buffer): CompletionRequest | GatewayError {
+export function decodeOperation(operation: JsonOperation, bytes: Buffer): CompletionRequest | GatewayError {
   const form = forms[operation];
   const body = parseBody(bytes);
   if (body instanceof GatewayError) return body;
   const { spans, repeated } = scanObject(bytes);
   const named = form.model === undefined ? body : { ...body, model: body.model ?? form.model };
-  const governed = ["model", form.content, "stream", "stream_options", "n", "best_of", "max_tokens"];
-  const fault = commonFault(named, governed, repeated, form.content) ?? generationFault(form, body);
+  const fault = commonFault(named, [...governed, form.content], repeated, form.content);
   if (fault !== undefined) return fault;
+  const measure = form.measure(body, bytes.length);
+  if (measure instanceof GatewayError) return measure;
   const repeat = readRepeatWishes(body);
   if (repeat instanceof GatewayError) return repeat;
-  const stream = form.isGenerating && body.stream === true;
+  const stream = form.streams === "always" || (form.streams === "asked" && body.stream === true);
+  const { outputTokensMax, outputCount = 1, pieces, piecesMax } = measure;
   return {
     operation,
     wire: undefined,
@@ -62,10 +85,12 @@ export function decodeOperation(operation: PlainOperation, bytes: Buffer): Compl
     model: String(named.model),
     stream,
     includeUsage: stream && objectOf(body.stream_options)?.include_usage === true,
-    outputTokensMax: form.isGenerating ? numberOf(body.max_tokens) : 0,
-    choiceCount: form.isGenerating ? choicesOf(body) : 1,
+    outputTokensMax,
+    choiceCount: outputCount,
     // Numbers that stand for tokens have a comma each.
     inputTokensMax: bytes.length,
+    ...(pieces !== undefined && { pieces }),
+    ...(piecesMax !== undefined && { piecesMax }),
     endUser: textOf(body.user),
     tags: readTags(body),
     ...(repeat !== undefined && { repeat }),
@@ -73,13 +98,17 @@ export function decodeOperation(operation: PlainOperation, bytes: Buffer): Compl
   };
 }
 
-function generationFault(form: Form, body: JsonObject): GatewayError | undefined {
-  if (!form.isGenerating) return undefined;
-  return (
+/** Members the gateway acts on. */
+const governed = ["model", "stream", "stream_options", "n", "best_of", "max_tokens", "size", "speed", "partial_images"];
+
+function measureTexts(body: JsonObject): Partial<Measure> | GatewayError {
+  const fault =
     countFault(body, "n", countMax) ??
     countFault(body, "best_of", countMax) ??
-    countFault(body, "max_tokens", Number.MAX_SAFE_INTEGER)
-  );
+    countFault(body, "max_tokens", Number.MAX_SAFE_INTEGER);
+  if (fault !== undefined) return fault;
+  const cap = numberOf(body.max_tokens);
+  return { outputCount: choicesOf(body), ...(cap !== undefined && { outputTokensMax: cap }) };
 }
 
 /** Of each prompt so many are made; `best_of` are paid for and the best `n` told. */
@@ -95,52 +124,22 @@ function choicesOf(body: JsonObject): number {
  * @param target.outputTokensMax the cap to send where the caller gave none.
  */
 export function encodeOperation(
-  { raw, chat, stream, outputTokensMax }: CompletionRequest,
+  request: CompletionRequest,
   target: { readonly model: string; readonly outputTokensMax: number | undefined },
-): Buffer {
+): { readonly body: Buffer; readonly mediaType: string } {
+  const { raw, chat, operation, stream, outputTokensMax } = request;
   const body = chat();
+  const left = Object.keys(body).filter(isGatewayField);
+  if (raw?.boundary !== undefined) return encodeForm(raw, raw.boundary, target.model, left);
   const changes = new Map<string, string | undefined>([["model", JSON.stringify(target.model)]]);
-  for (const key of Object.keys(body)) if (isGatewayField(key)) changes.set(key, undefined);
+  for (const key of left) changes.set(key, undefined);
   if (outputTokensMax === undefined && target.outputTokensMax !== undefined) {
     changes.set("max_tokens", String(target.outputTokensMax));
   }
-  if (stream && objectOf(body.stream_options)?.include_usage !== true) {
+  if (operation === "text_completion" && stream && objectOf(body.stream_options)?.include_usage !== true) {
     changes.set("stream_options", JSON.stringify({ ...objectOf(body.stream_options), include_usage: true }));
   }
   const bytes = raw?.bytes ?? Buffer.from(JSON.stringify(body));
-  return rewriteMembers(raw ?? { bytes, spans: scanObject(bytes).spans }, changes);
-}
-
-/** A whole answer, read. */
-export interface OperationAnswer {
-  /** What the provider reported; undefined if it reported nothing. */
-  readonly usage: Usage | undefined;
-  readonly responseId: string | undefined;
-  /** Roughly the tokens in it. */
-  readonly outputTokens: number;
-}
-
-/** @returns a GatewayError if it is no answer (`provider_error`), or there is an `error` in it. */
-export function readOperationAnswer(operation: PlainOperation, bytes: Buffer): OperationAnswer | GatewayError {
-  const body = parseJson(bytes.toString());
-  if (!isObject(body)) {
-    return new GatewayError("provider_error", "The provider answered something that is not a JSON object.");
-  }
-  if (hasError(body)) return inBandError(body);
-  const texts = arrayOf(body.choices).map((choice) => textOf(objectOf(choice)?.text) ?? "");
-  return {
-    usage: readUsage(usageIn(body)),
-    responseId: textOf(body.id),
-    outputTokens: operation === "text_completion" ? Math.ceil(Buffer.byteLength(texts.join("")) / 4) : 0,
-  };
-}
-
-/** Rerankers name one total, or put what they bill elsewhere. */
-function usageIn(body: JsonObject): Json | undefined {
-  const usage = objectOf(body.usage);
-  if (usage !== undefined)
-    return { ...usage, prompt_tokens: countOf(usage.prompt_tokens) ?? usage.total_tokens ?? null };
-  const meta = objectOf(body.meta);
-  const tokens = objectOf(meta?.billed_units)?.input_tokens ?? objectOf(meta?.tokens)?.input_tokens;
-  return tokens === undefined ? undefined : { prompt_tokens: tokens };
+  const written = rewriteMembers(raw ?? { bytes, spans: scanObject(bytes).spans }, changes);
+  return { body: written, mediaType: "application/json" };
 }

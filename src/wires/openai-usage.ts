@@ -1,6 +1,7 @@
 /** OpenAI's `usage`, both ways. */
 
 import type { Json, JsonObject, Usage } from "../completion.ts";
+import { serverTools } from "./anthropic-usage.ts";
 import { countOf, objectOf, textOf } from "./json.ts";
 
 /**
@@ -47,14 +48,14 @@ function readRareTokens(usage: JsonObject, input: JsonObject | undefined, output
   const cacheWrite1hInputTokens = countOf(written?.ephemeral_1h_input_tokens) ?? 0;
   const audioInputTokens = countOf(input?.audio_tokens) ?? 0;
   const imageInputTokens = countOf(input?.image_tokens) ?? 0;
-  const inputImages = countOf(input?.image_count) ?? 0;
+  const image = countOf(input?.image_count) ?? 0;
   const audioOutputTokens = countOf(output?.audio_tokens) ?? 0;
   const imageOutputTokens = countOf(output?.image_tokens) ?? 0;
   return {
     ...(cacheWrite1hInputTokens > 0 && { cacheWrite1hInputTokens }),
     ...(audioInputTokens > 0 && { audioInputTokens }),
     ...(imageInputTokens > 0 && { imageInputTokens }),
-    ...(inputImages > 0 && { inputImages }),
+    ...(image > 0 && { pieces: { image } }),
     ...(audioOutputTokens > 0 && { audioOutputTokens }),
     ...(imageOutputTokens > 0 && { imageOutputTokens }),
   };
@@ -83,6 +84,7 @@ export function usageFields(usage: Usage): JsonObject {
       reasoning_tokens: usage.reasoningOutputTokens,
       ...(usage.audioOutputTokens !== undefined && { audio_tokens: usage.audioOutputTokens }),
     },
+    ...serverTools(usage),
     ...(read > 0 && { cache_read_input_tokens: read }),
     ...(written > 0 && { cache_creation_input_tokens: written }),
   };

@@ -1,9 +1,9 @@
 /** What the bodies of all HTTP doors have in common: how they are parsed, what they may not hold, what speaks to the gateway. */
 
 import { isUtf8 } from "node:buffer";
-import type { Json, JsonObject } from "../completion.ts";
+import type { CompletionRequest, Json, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
-import { arrayOf, isObject, objectOf } from "./json.ts";
+import { arrayOf, countOf, isObject, objectOf } from "./json.ts";
 
 /** A length no model name has; longer ones would only fill logs. */
 const modelCharsMax = 256;
@@ -21,6 +21,12 @@ export const documentTokensMax = 500_000;
 
 /** The most that a provider adds by itself for a model to be told how to call tools. */
 export const toolPromptTokensMax = 1_000;
+
+/** Searches of the web are reckoned with so many where the caller gives no `max_uses`, and with so many tokens that each brings. */
+const webSearchesMaxDefault = 10;
+const webSearchTokensMax = 10_000;
+/** How often Claude may search, by the size of context the caller wants. */
+const webSearchesBySize: Readonly<Record<string, number>> = { low: 1, medium: 5, high: 10 };
 
 /**
  * Fields by which a caller could choose where a request goes and with whose credentials. LiteLLM's CVE-2024-6587 took them from
@@ -90,6 +96,29 @@ export function countFault(body: JsonObject, field: string, max: number): Gatewa
   if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= max) return undefined;
   const range = max === Number.MAX_SAFE_INTEGER ? "of at least 1" : `from 1 to ${max}`;
   return invalid(field, `\`${field}\` must be a whole number ${range}.`);
+}
+
+/** The most searches of the web that come of a request, and the tokens that they bring. */
+export function webSearchBounds(body: JsonObject): { readonly count: number; readonly tokens: number } {
+  let count = isObject(body.web_search_options) ? webSearchesFor(body.web_search_options) : 0;
+  for (const tool of arrayOf(body.tools)) {
+    if (!isObject(tool) || typeof tool.type !== "string" || !tool.type.startsWith("web_search")) continue;
+    // LiteLLM's wrapping has the rest in a function's parameters.
+    const own = countOf(tool.max_uses) ?? countOf(objectOf(objectOf(tool.function)?.parameters)?.max_uses);
+    count += own ?? webSearchesMaxDefault;
+  }
+  return { count, tokens: count * webSearchTokensMax };
+}
+
+/** How often a model may search the web that is to be told. @param options OpenAI's `web_search_options`. */
+export function webSearchesFor(options: JsonObject): number {
+  return webSearchesBySize[String(options.search_context_size ?? "medium")] ?? webSearchesMaxDefault;
+}
+
+/** The pieces of a chat, as a request's members. */
+export function piecesOfChat(images: number, webSearches: number): Pick<CompletionRequest, "pieces" | "piecesMax"> {
+  if (webSearches === 0) return images === 0 ? {} : { pieces: { image: images } };
+  return { pieces: { image: images }, piecesMax: { image: images, webSearch: webSearches } };
 }
 
 /** @param param the field at fault. */

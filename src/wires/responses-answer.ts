@@ -6,7 +6,7 @@ import { arrayOf, isObject, objectOf, parseJson, textOf } from "./json.ts";
 import { rewriteMembers, scanObject } from "./json-spans.ts";
 import { hasError } from "./openai-chat-answer.ts";
 import { inBandError } from "./openai-error.ts";
-import { readUsage } from "./responses-usage.ts";
+import { usageOfResponse } from "./responses-usage.ts";
 
 /** What the caller knows answers by, in place of the provider's ids. */
 export interface ResponseNames {
@@ -44,7 +44,7 @@ export function readResponse(bytes: Buffer, names: ResponseNames): ResponseAnswe
     return new GatewayError("provider_error", "The provider answered something that is no response.");
   }
   return {
-    usage: readUsage(body.usage, body.service_tier),
+    usage: usageOfResponse(body),
     responseId: textOf(body.id),
     bytes: renamed(bytes, body, names),
     outputTokens: Math.ceil(textBytes(body) / 4),

@@ -8,7 +8,7 @@ import type { CompletionRequest, Json, JsonObject } from "../completion.ts";
 import type { ParamPolicy } from "../config/param-policy.ts";
 import { GatewayError } from "../errors.ts";
 import { fitParams } from "./chat-params.ts";
-import { arrayOf, isObject, objectOf, textOf } from "./json.ts";
+import { arrayOf, countOf, isObject, objectOf, textOf } from "./json.ts";
 import { rewriteMembers, scanObject } from "./json-spans.ts";
 import { readRepeatWishes } from "./repeat-wishes.ts";
 import {
@@ -20,8 +20,10 @@ import {
   mediaTokensMax,
   numberOf,
   parseBody,
+  piecesOfChat,
   readTags,
   toolPromptTokensMax,
+  webSearchBounds,
 } from "./request-body.ts";
 import { chatOf, type ResponseChat } from "./responses-chat.ts";
 
@@ -44,7 +46,7 @@ export function decodeResponsesRequest(bytes: Buffer): CompletionRequest | Gatew
   if (fault !== undefined) return fault;
   const repeat = readRepeatWishes(body);
   if (repeat instanceof GatewayError) return repeat;
-  const { tokens, images: inputImages } = countUnbounded(body);
+  const { tokens, images } = countUnbounded(body);
   const serviceTier = textOf(body.service_tier);
   let translated: ResponseChat | undefined;
   const translate = () => {
@@ -61,7 +63,7 @@ export function decodeResponsesRequest(bytes: Buffer): CompletionRequest | Gatew
     outputTokensMax: numberOf(body.max_output_tokens),
     choiceCount: 1,
     inputTokensMax: bytes.length + tokens,
-    ...(inputImages > 0 && { inputImages }),
+    ...piecesOfChat(images, webSearchesMax(body)),
     ...(serviceTier !== undefined && { serviceTier }),
     endUser: textOf(body.user),
     tags: readTags(body),
@@ -71,6 +73,12 @@ export function decodeResponsesRequest(bytes: Buffer): CompletionRequest | Gatew
     chat: () => translate().chat,
     unsayable: () => translate().unsayable,
   };
+}
+
+/** What its searches bring is among what the provider's tools find. */
+function webSearchesMax(body: JsonObject): number {
+  const { count } = webSearchBounds(body);
+  return count === 0 ? 0 : (countOf(body.max_tool_calls) ?? count);
 }
 
 function findFault(body: JsonObject): GatewayError | undefined {

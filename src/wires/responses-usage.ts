@@ -1,8 +1,21 @@
 /** The `usage` of OpenAI's responses, both ways. */
 
 import type { Json, JsonObject, Usage } from "../completion.ts";
-import { countOf, objectOf } from "./json.ts";
+import { arrayOf, countOf, isObject, objectOf } from "./json.ts";
 import { readUsage as readChatUsage } from "./openai-usage.ts";
+
+/** Reads what a whole response used. Its searches of the web are told by its items only. */
+export function usageOfResponse(response: JsonObject): Usage | undefined {
+  const usage = readUsage(response.usage, response.service_tier);
+  const webSearch = arrayOf(response.output).filter(isSearch).length;
+  return usage === undefined || webSearch === 0 ? usage : { ...usage, pieces: { ...usage.pieces, webSearch } };
+}
+
+/** Opening a page that was found, and looking for something in it, is no search. */
+function isSearch(item: Json): boolean {
+  if (!isObject(item) || item.type !== "web_search_call") return false;
+  return (objectOf(item.action)?.type ?? "search") === "search";
+}
 
 /**
  * Reads `usage`: chat's under other names.
@@ -10,7 +23,7 @@ import { readUsage as readChatUsage } from "./openai-usage.ts";
  * @param tier `service_tier` as the answer has it beside the usage.
  * @returns undefined unless it is an object with a number of input tokens.
  */
-export function readUsage(value: Json | undefined, tier?: Json): Usage | undefined {
+function readUsage(value: Json | undefined, tier?: Json): Usage | undefined {
   const usage = objectOf(value);
   if (usage === undefined) return undefined;
   const { input_tokens, output_tokens, input_tokens_details, output_tokens_details, ...others } = usage;

@@ -7,4 +7,8 @@ export const thinkingBudgets: Readonly<Record<string, number>> = {
   medium: 2048,
   high: 4096,
   xhigh: 8192,
+  max: 16_384,
 };
+
+/** Less than this cannot be a budget for Claude's thinking. */
+export const claudeBudgetMin = 1024;

@@ -188,6 +188,35 @@ test("prices stand in litellm_params or model_info, by LiteLLM's names, for tier
   });
 });
 
+test("images, seconds, characters, searches and queries have prices, by LiteLLM's names", async (context) => {
+  const priced = async (mode: string, prices: object) => {
+    const litellm_params = { model: "openai/of-ours", api_key: "k", ...prices };
+    return (await deploymentOf(context, { litellm_params, model_info: { mode } })).price;
+  };
+  const nothing = { inputPicos: 0n, outputPicos: 0n, cacheReadPicos: 0n, cacheWritePicos: 0n, version: "config" };
+  const image = { ...nothing, generatedImagePicos: 40_000_000_000n };
+  assert.deepEqual(await priced("image_generation", { output_cost_per_image: 0.04 }), image);
+  assert.deepEqual(
+    await priced("image_generation", { input_cost_per_image: 0.04 }),
+    image,
+    "LiteLLM's table has it so",
+  );
+  assert.deepEqual(await priced("audio_transcription", { input_cost_per_second: 0.0001 }), {
+    ...{ ...nothing, inputSecondPicos: 100_000_000n },
+  });
+  assert.deepEqual(await priced("audio_speech", { input_cost_per_character: "0.000015", output_cost_per_second: 0 }), {
+    ...{ ...nothing, characterPicos: 15_000_000n, outputSecondPicos: 0n },
+  });
+  assert.deepEqual(await priced("rerank", { input_cost_per_query: 0.002 }), {
+    ...{ ...nothing, searchUnitPicos: 2_000_000_000n },
+  });
+  const tokens = { input_cost_per_token: 0, output_cost_per_token: 0 };
+  const search_context_cost_per_query = { search_context_size_low: 0.02, search_context_size_medium: 0.01 };
+  assert.deepEqual(await priced("chat", { ...tokens, search_context_cost_per_query }), {
+    ...{ ...nothing, webSearchPicos: 10_000_000_000n },
+  });
+});
+
 test("tiered_pricing names the length of the input each price is for", async (context) => {
   const { price } = await deploymentOf(context, {
     litellm_params: {

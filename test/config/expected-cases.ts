@@ -228,9 +228,9 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
     ok: true,
     remarks: [
       "unknown-price.yaml:7: model_list[0].litellm_params.input_cost_per_tokn: unknown key: it has no effect; did you mean input_cost_per_token?",
-      "unknown-price.yaml:8: model_list[0].litellm_params.output_cost_per_image: understood, but not served yet: it has no effect",
+      "unknown-price.yaml:8: model_list[0].litellm_params.output_cost_per_pixel: understood, but not served yet: it has no effect",
       "unknown-price.yaml:9: model_list[0].litellm_params.input_cost_per_token_above_lunch: unknown key: it has no effect",
-      "unknown-price.yaml:12: model_list[0].model_info.search_context_cost_per_query: understood, but not served yet: it has no effect",
+      "unknown-price.yaml:12: model_list[0].model_info.citation_cost_per_token: understood, but not served yet: it has no effect",
     ],
   },
   "unknown-provider.yaml": {
@@ -323,7 +323,8 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
       "wrong-price.yaml:9: model_list[0].litellm_params.tiered_pricing[1]: found a map; write prices with the tokens of input they are for, such as range: [0, 32000]",
       "wrong-price.yaml:11: model_list[0].model_info.input_cost_per_request: found a list; write USD per request, such as 0.00000015",
       "wrong-price.yaml:12: model_list[0].model_info.tiered_pricing: found a map; write a list, a dash before each item",
-      'wrong-price.yaml:14: tollgate.unpriced_models: found "free"; write one of refuse, flag',
+      "wrong-price.yaml:13: model_list[0].model_info.search_context_cost_per_query: found a map; write USD per search, such as search_context_size_medium: 0.01",
+      'wrong-price.yaml:15: tollgate.unpriced_models: found "free"; write one of refuse, flag',
     ],
   },
   "wrong-default-params.yaml": {

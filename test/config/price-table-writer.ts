@@ -13,8 +13,11 @@ import { shiftDecimal } from "../../src/config/decimal.ts";
 const table = new URL("../../src/config/price-table.json", import.meta.url);
 const name = "@pydantic/genai-prices";
 
-/** The package's names of prices: what they are for, and the decimal places from USD per unit to pico-dollars per piece. */
-const kinds: Readonly<Record<string, readonly [PriceKind, number]>> = {
+/**
+ * The package's names of prices: what they are for, the decimal places from USD per unit to pico-dollars per piece, and how many
+ * pieces the unit has besides.
+ */
+const kinds: Readonly<Record<string, readonly [kind: PriceKind, places: number, pieces?: number]>> = {
   input_mtok: ["input", 6],
   output_mtok: ["output", 6],
   cache_read_mtok: ["cacheRead", 6],
@@ -26,6 +29,8 @@ const kinds: Readonly<Record<string, readonly [PriceKind, number]>> = {
   input_image_mtok: ["imageInput", 6],
   output_image_mtok: ["imageOutput", 6],
   requests_kcount: ["request", 9],
+  web_searches_kcount: ["webSearch", 9],
+  input_audio_hours: ["inputSecond", 12, 3600],
 };
 
 type Source = NonNullable<Awaited<ReturnType<typeof waitForUpdate>>>;
@@ -59,10 +64,10 @@ function variant({ constraint, prices }: Prices): object {
   for (const [key, price] of Object.entries(prices)) {
     const known = kinds[key];
     if (known === undefined || price === undefined) continue;
-    const [kind, places] = known;
+    const [kind, places, pieces = 1] = known;
     const levels =
       typeof price === "number" ? [{ start: 0, price }] : [{ start: 0, price: price.base }, ...price.tiers];
-    for (const { start, price: usd } of levels) figures.push([kind, start, picosOf(usd, places)]);
+    for (const { start, price: usd } of levels) figures.push([kind, start, Math.ceil(picosOf(usd, places) / pieces)]);
   }
   const when =
     constraint === undefined

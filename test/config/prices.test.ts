@@ -42,7 +42,8 @@ test("any price of up to twelve places comes out as it was written", () => {
 test("the table's price is used where there is no other", () => {
   const { price, remark } = findPrice(mini);
   const rates = { inputPicos: 150_000n, outputPicos: 600_000n, cacheReadPicos: 75_000n, cacheWritePicos: 150_000n };
-  assert.deepEqual(price, { ...rates, version });
+  // $10 for a thousand searches of the web.
+  assert.deepEqual(price, { ...rates, webSearchPicos: 10_000_000_000n, version });
   assert.equal(remark, undefined);
 });
 
@@ -113,6 +114,7 @@ test("half a price is completed from the table, or is none", () => {
   const known = findPrice({ ...mini, overrides: [output] });
   assert.deepEqual(known.price, {
     ...{ inputPicos: 150_000n, outputPicos: 9n, cacheReadPicos: 75_000n, cacheWritePicos: 150_000n },
+    webSearchPicos: 10_000_000_000n,
     version: "config",
   });
   const onlyInput = findPrice({ ...mini, overrides: [input] });
@@ -142,8 +144,17 @@ test("base_model says whose price applies, with or without its provider", () => 
   }
 });
 
-test("nobody's model, a wildcard and a model billed by the hour have no price per token", () => {
-  for (const model of ["no-such-model", "gpt-*", "whisper-1"]) {
+test("a model that is sold by the hour or the piece has no tokens that cost anything", () => {
+  const nothing = { inputPicos: 0n, outputPicos: 0n, cacheReadPicos: 0n, cacheWritePicos: 0n };
+  // $0.36 an hour.
+  assert.deepEqual(tablePrice("openai", "whisper-1", nowMs), { ...nothing, inputSecondPicos: 100_000_000n, version });
+  // The table has the tokens of this one; whoever sells it by the second does not sell those too.
+  const own = findPrice({ ...unknown, model: "gpt-4o-transcribe", overrides: [{ kind: "inputSecond", picos: 5n }] });
+  assert.deepEqual(own.price, { ...nothing, inputSecondPicos: 5n, version: "config" });
+});
+
+test("nobody's model, a wildcard and a model billed by the page have no price", () => {
+  for (const model of ["no-such-model", "gpt-*", "mistral-ocr-latest"]) {
     assert.equal(findPrice({ ...unknown, provider: "openai", model }).price, undefined, model);
   }
   for (const provider of ["hosted_vllm", "constructor", "__proto__"])

@@ -214,6 +214,38 @@ describe("Anthropic's wire, through a sidecar", () => {
     assert.deepEqual(JSON.parse(json.choices[0]?.text ?? ""), { city: "Zürich", days: 3 });
   });
 
+  test("searches of the web cost their fee, and are reserved for", async () => {
+    const search = { type: "web_search_20250305" as const, name: "web_search" as const, max_uses: 3 };
+    const ask = { model: "claude", ...hello, tools: [search] };
+    const stream = { model: "claude", messages: hello.messages, stream: true as const, web_search_options: {} };
+    const calls: ((baseURL: string, apiKey: string) => Promise<number | undefined>)[] = [
+      async (baseURL, apiKey) => {
+        const { usage } = await new Anthropic({ baseURL, apiKey }).messages.create(ask);
+        return usage.server_tool_use?.web_search_requests;
+      },
+      async (baseURL, apiKey) => {
+        const { usage } = await new Anthropic({ baseURL, apiKey }).messages.stream(ask).finalMessage();
+        return usage.server_tool_use?.web_search_requests;
+      },
+      async (baseURL, apiKey) => {
+        const chunks = await new OpenAI({ baseURL: `${baseURL}/v1`, apiKey }).chat.completions.create(stream);
+        for await (const _ of chunks);
+        return 2;
+      },
+    ];
+    for (const call of calls) {
+      const own = await stack.generateKey({ max_budget: 1 });
+      assert.equal(await call(url(), own), 2);
+      const [row] = await stack.booked(own, 1);
+      // $10 for a thousand.
+      assert.equal(BigInt(row?.cost_nanos ?? -1), plainCost + 2n * 10_000_000n);
+    }
+    // 3 x $0.01, and 3 x 10,000 tokens at no less than $3 a million.
+    const poor = new Anthropic({ baseURL: url(), apiKey: await stack.generateKey({ max_budget: 0.1 }), maxRetries: 0 });
+    await assert.rejects(poor.messages.create(ask), Anthropic.RateLimitError);
+    await poor.messages.create({ model: "claude", ...hello });
+  });
+
   test("between Anthropic's client and Anthropic nothing is rebuilt, and the client's version goes along", async () => {
     const body = `{ "model":"claude", "max_tokens": 1e2,\n "messages":[{"role":"user","content":"\\u00fc"}] }`;
     const headers = { "content-type": "application/json", "x-api-key": key, "anthropic-version": "2026-10-21" };

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";
 import type { ChatCompletionMessageParam, ChatCompletionTool } from "openai/resources/chat/completions";
 import {
@@ -55,6 +56,19 @@ const modelList = (google: GeminiUpstream, aws: BedrockUpstream) => `
       cache_creation_input_token_cost: 0.00000125
       cache_creation_input_token_cost_above_1hr: 0.000002
       output_cost_per_token: 0.000002
+  - model_name: vertex-claude
+    litellm_params:
+      model: vertex_ai/claude-sonnet-4-5
+      api_base: ${google.url}/v1
+      vertex_location: europe-west4
+      vertex_credentials: os.environ/ACCOUNT_KEY
+  - model_name: bedrock-claude
+    litellm_params:
+      model: bedrock/${region}/eu.anthropic.claude-sonnet-4-5-20250929-v1:0
+      aws_bedrock_runtime_endpoint: ${aws.url}
+      aws_access_key_id: ${accessKey.id}
+      aws_secret_access_key: os.environ/AWS_TEST_SECRET
+      aws_role_name: arn:aws:iam::1:role/llm
 `;
 const upstreamModel = { studio: "gemini-flash-test", vertex: "gemini-2.5-flash", nova: "amazon.nova-test-v1:0" };
 
@@ -258,6 +272,28 @@ describe("an unchanged OpenAI client reaches the clouds", () => {
       unscript();
     });
   }
+
+  test("tokens are counted by the clouds, and here for models that they do not count for", async () => {
+    const api = new Anthropic({
+      ...{ apiKey: await stack.generateKey({}), baseURL: stack.sidecars[0]?.url ?? "", maxRetries: 0 },
+    });
+    const count = async (model: string) => {
+      const tool = { name: "look", description: "Looks.", input_schema: { type: "object" as const } };
+      const messages = [{ role: "user" as const, content: "How is it in Boston?" }];
+      return (await api.messages.countTokens({ model, messages, system: "Be kind.", tools: [tool] })).input_tokens;
+    };
+    assert.equal(await count("studio"), 42);
+    assert.equal(google.calls.at(-1)?.path, "/v1beta/models/gemini-flash-test:countTokens");
+    assert.equal(await count("vertex"), 43);
+    assert.equal(await count("vertex-claude"), 44);
+    const { path, body } = google.calls.at(-1) ?? assert.fail("nobody was asked");
+    assert.match(path, /europe-west4\/publishers\/anthropic\/models\/count-tokens:rawPredict$/);
+    assert.deepEqual([body.model, body.anthropic_version], ["claude-sonnet-4-5", "vertex-2023-10-16"]);
+    assert.equal(await count("bedrock-claude"), 45);
+    assert.equal(aws.calls.at(-1)?.path, "/model/anthropic.claude-sonnet-4-5-20250929-v1%3A0/count-tokens");
+    const here = await count("nova");
+    assert.ok(here > 10 && here < 60, String(here));
+  });
 
   test("the secrets of the clouds are in no log", () => {
     const { output } = stack.sidecars[0]?.process ?? { output: "" };

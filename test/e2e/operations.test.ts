@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
 import OpenAI, { AzureOpenAI } from "openai";
+import { createCompletionClient } from "../../src/client.ts";
 import { sendJson, Upstream } from "../upstream.ts";
 import { Stack } from "./stack.ts";
 
 /** 8 tokens at $0.02, of a plain completion 5 at $1 and 3 at $2, of a ranking 40 at $0.05; each a million. */
-const bills = { embeddings: 8n * 20n, text_completion: 5n * 1_000n + 3n * 2_000n, rerank: 40n * 50n };
+const bills = { embeddings: 8n * 20n, text_completion: 5n * 1_000n + 3n * 2_000n, rerank: 40n * 50n, moderation: 0n };
 
 const models = (base: string) => `
   - model_name: embedder
@@ -120,6 +122,43 @@ describe("an unchanged OpenAI client asks for more than chat", () => {
     assert.equal(lastPath(), "/v1/embeddings");
   });
 
+  test("embeddings by gRPC, of texts or tokens, at the same price and under the same rules", async () => {
+    const clientOf = (apiKey: string) => createCompletionClient({ apiKey, baseUrl: url(), retries: 0 });
+    const key = await stack.generateKey({ max_budget: 1, allowed_routes: ["/v1/embeddings"] });
+    const api = clientOf(key);
+    const { embeddings, usage, call, model } = await api.embed({ model: "embedder", texts: ["a", "b"], dimensions: 3 });
+    assert.deepEqual(
+      embeddings.map(({ index, values }) => [index, values]),
+      [
+        [0, vector],
+        [1, vector],
+      ],
+    );
+    assert.deepEqual([model, usage?.inputTokens, call?.costUsd], ["x", 8n, "0.00000016"]);
+    assert.deepEqual(await billOf(key), { cost: bills.embeddings, operation: "embeddings", type: "aembedding" });
+    const extra = { encoding_format: "base64" };
+    const inTokens = await api.embed({ model: "embedder", tokenLists: [{ tokens: [1, 2] }], extra });
+    assert.deepEqual(inTokens.embeddings[0]?.values, vector);
+    const sent = JSON.parse(upstream.calls.at(-1)?.body ?? "");
+    assert.deepEqual(sent, { model: "text-embedding-3-small", input: [[1, 2]], encoding_format: "base64" });
+    const codeOf = (promise: Promise<unknown>) =>
+      promise.then(
+        () => assert.fail("it did not fail"),
+        (thrown) => ConnectError.from(thrown).code,
+      );
+    assert.equal(await codeOf(api.embed({ model: "embedder" })), Code.InvalidArgument);
+    assert.equal(
+      await codeOf(api.embed({ model: "embedder", texts: ["a"], extra: { input: "b" } })),
+      Code.InvalidArgument,
+    );
+    assert.equal(
+      await codeOf(api.embed({ model: "embedder", texts: ["a"], extra: { api_base: "x" } })),
+      Code.InvalidArgument,
+    );
+    const other = clientOf(await stack.generateKey({ allowed_routes: ["/v1/chat/completions"] }));
+    assert.equal(await codeOf(other.embed({ model: "embedder", texts: ["a"] })), Code.PermissionDenied);
+  });
+
   test("plain completions, whole and streamed", async () => {
     const api = client(await stack.generateKey({ max_budget: 1 }));
     const whole = await api.completions.create({ model: "speaker", prompt: "count" });
@@ -155,9 +194,16 @@ describe("an unchanged OpenAI client asks for more than chat", () => {
       embeddings: (api: OpenAI) => api.embeddings.create({ model: "embedder", input: "hello" }),
       text_completion: (api: OpenAI) => api.completions.create({ model: "speaker", prompt: "count" }),
       rerank: (api: OpenAI) => api.post("/rerank", { body: { model: "ranker", query: "q", documents: ["a"] } }),
+      // Free, and booked as a call all the same.
+      moderation: (api: OpenAI) => api.moderations.create({ input: "hello" }),
     };
-    const types = { embeddings: "aembedding", text_completion: "atext_completion", rerank: "arerank" };
-    for (const name of ["embeddings", "text_completion", "rerank"] as const) {
+    const types = {
+      embeddings: "aembedding",
+      text_completion: "atext_completion",
+      rerank: "arerank",
+      moderation: "amoderation",
+    };
+    for (const name of ["embeddings", "text_completion", "rerank", "moderation"] as const) {
       const key = await stack.generateKey({ max_budget: 1 });
       await made[name](client(key));
       assert.deepEqual(await billOf(key), { cost: bills[name], operation: name, type: types[name] });

@@ -96,7 +96,13 @@ const bills: readonly { what: string; used: Partial<Usage>; price: Price; nanos:
   },
   {
     what: "images: two at $0.001 each besides their tokens, $5 text in, $10 image in, $40 image out",
-    used: { inputTokens: 1000, imageInputTokens: 900, inputImages: 2, outputTokens: 1100, imageOutputTokens: 1056 },
+    used: {
+      inputTokens: 1000,
+      imageInputTokens: 900,
+      pieces: { image: 2 },
+      outputTokens: 1100,
+      imageOutputTokens: 1056,
+    },
     price: { ...price, imageInputPicos: 10_000_000n, imageOutputPicos: 40_000_000n, imagePicos: 1_000_000_000n },
     // 100 x 2500 + 900 x 10000 + 44 x 10000 + 1056 x 40000 + 2 x 1000000
     nanos: 53_930_000n,
@@ -234,6 +240,12 @@ const rates: fc.Arbitrary<Rates> = fc.record(
     imageInputPicos: picos,
     imageOutputPicos: picos,
     imagePicos: picos,
+    generatedImagePicos: picos,
+    inputSecondPicos: picos,
+    outputSecondPicos: picos,
+    characterPicos: picos,
+    webSearchPicos: picos,
+    searchUnitPicos: picos,
     requestPicos: picos,
   },
   { requiredKeys: ["inputPicos", "outputPicos", "cacheReadPicos", "cacheWritePicos"] },
@@ -260,7 +272,10 @@ const usages: fc.Arbitrary<Usage> = fc.record(
     audioOutputTokens: tokens,
     imageInputTokens: tokens,
     imageOutputTokens: tokens,
-    inputImages: fc.integer({ min: 0, max: 20 }),
+    pieces: fc.dictionary(
+      fc.constantFrom("image", "generatedImage", "inputSecond", "outputSecond", "character", "webSearch", "searchUnit"),
+      fc.integer({ min: 0, max: 20 }),
+    ),
     estimated: fc.boolean(),
   },
   {
@@ -291,7 +306,7 @@ function boundsFor(used: Usage, choiceCount: number, slack: number, serviceTier:
     inputTokensMax: used.inputTokens + slack,
     outputTokensMax: Math.ceil(used.outputTokens / choiceCount) + slack,
     choiceCount,
-    inputImages: used.inputImages ?? 0,
+    pieces: used.pieces ?? {},
     ...(serviceTier !== undefined && { serviceTier }),
   };
 }

@@ -48,11 +48,11 @@ test("a request's facts are read", () => {
     service_tier: "standard_only",
   });
   const request = decode(body);
-  const { model, stream, outputTokensMax, endUser, tags, inputImages, serviceTier, choiceCount } = request;
+  const { model, stream, outputTokensMax, endUser, tags, pieces, serviceTier, choiceCount } = request;
   assert.deepEqual(
-    { model, stream, outputTokensMax, endUser, tags, inputImages, serviceTier, choiceCount },
+    { model, stream, outputTokensMax, endUser, tags, pieces, serviceTier, choiceCount },
     {
-      ...{ model: "m", stream: true, outputTokensMax: 100, endUser: "u-1", tags: ["b", "a"], inputImages: 2 },
+      ...{ model: "m", stream: true, outputTokensMax: 100, endUser: "u-1", tags: ["b", "a"], pieces: { image: 2 } },
       ...{ serviceTier: "default", choiceCount: 1 },
     },
   );

@@ -62,7 +62,7 @@ test("audio and image tokens, caches of an hour and the service tier are found w
   assert.deepEqual(readUsage({ ...counted, ...details }, "flex"), {
     ...plain,
     ...{ cacheWriteInputTokens: 4, cacheWrite1hInputTokens: 3 },
-    ...{ audioInputTokens: 2, imageInputTokens: 1, inputImages: 7 },
+    ...{ audioInputTokens: 2, imageInputTokens: 1, pieces: { image: 7 } },
     ...{ audioOutputTokens: 4, imageOutputTokens: 1 },
     serviceTier: "flex",
   });

@@ -1,20 +1,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { CompletionRequest, PlainOperation } from "../../src/completion.ts";
+import type { CompletionRequest } from "../../src/completion.ts";
 import { GatewayError } from "../../src/errors.ts";
-import { decodeOperation, encodeOperation, readOperationAnswer } from "../../src/wires/openai-operation.ts";
+import { decodeOperation, encodeOperation, type JsonOperation } from "../../src/wires/openai-operation.ts";
+import { readOperationAnswer } from "../../src/wires/openai-operation-answer.ts";
 
-function decode(operation: PlainOperation, body: string | object): CompletionRequest {
+function decode(operation: JsonOperation, body: string | object): CompletionRequest {
   const read = decodeOperation(operation, Buffer.from(typeof body === "string" ? body : JSON.stringify(body)));
   if (read instanceof GatewayError) throw read;
   return read;
 }
 
-function encode(operation: PlainOperation, body: string | object, outputTokensMax?: number): string {
-  return encodeOperation(decode(operation, body), { model: "theirs", outputTokensMax }).toString();
+function encode(operation: JsonOperation, body: string | object, outputTokensMax?: number): string {
+  return encodeOperation(decode(operation, body), { model: "theirs", outputTokensMax }).body.toString();
 }
 
-function faultOf(operation: PlainOperation, body: string | object): [string, string | undefined] {
+function faultOf(operation: JsonOperation, body: string | object): [string, string | undefined] {
   const read = decodeOperation(operation, Buffer.from(typeof body === "string" ? body : JSON.stringify(body)));
   assert.ok(read instanceof GatewayError);
   return [read.code, read.facts.param];
@@ -80,7 +81,7 @@ test("what is missing or decided elsewhere is refused by name", () => {
 });
 
 test("usage is read wherever servers put it", () => {
-  const inputOf = (operation: PlainOperation, body: object) => {
+  const inputOf = (operation: JsonOperation, body: object) => {
     const read = readOperationAnswer(operation, Buffer.from(JSON.stringify(body)));
     if (read instanceof GatewayError) throw read;
     return read.usage?.inputTokens;

@@ -56,8 +56,11 @@ test("the input is bounded: by its bytes, and by the most that what is only name
   assert.ok(bound(input({ type: "function_call_output", output: [{ type: "input_image", image_url: "u" }] })) > 50_000);
   assert.ok(bound(input({ type: "computer_call_output", output: { type: "computer_screenshot" } })) > 50_000);
   assert.ok(bound(input({ type: "item_reference", id: "msg_1" })) > 50_000);
-  const { inputImages } = decoded({ model: "m", ...input({ role: "user", content: [{ type: "input_image" }] }) });
-  assert.equal(inputImages, 1);
+  const { pieces } = decoded({ model: "m", ...input({ role: "user", content: [{ type: "input_image" }] }) });
+  assert.deepEqual(pieces, { image: 1 });
+  const searching = { model: "m", input: "x", tools: [{ type: "web_search" }] };
+  assert.deepEqual(decoded(searching).piecesMax, { image: 0, webSearch: 10 });
+  assert.deepEqual(decoded({ ...searching, max_tool_calls: 3 }).piecesMax, { image: 0, webSearch: 3 });
 });
 
 test("bad bodies are refused by the name of the field", () => {

@@ -143,3 +143,19 @@ test("what is no response is an error: a page, something else, one that failed",
   const failed = { ...response, status: "failed", error: { code: "rate_limit_exceeded", message: "slow" } };
   assert.equal(codeOf(JSON.stringify(failed)), "provider_rate_limited");
 });
+
+test("searches of the web are counted by the response's items, whole or streamed, and opening a page is none", () => {
+  const search = (action?: object) => ({
+    id: "ws_1",
+    type: "web_search_call",
+    status: "completed",
+    ...(action && { action }),
+  });
+  const found = [search(), search({ type: "search", query: "x" }), search({ type: "open_page", url: "u" }), ...output];
+  const whole = readResponse(Buffer.from(JSON.stringify({ ...response, output: found })), names);
+  if (whole instanceof GatewayError) throw whole;
+  assert.deepEqual(whole.usage, { ...used, pieces: { webSearch: 2 } });
+  const completed = { type: "response.completed", response: { ...response, output: found } };
+  const { end } = read([Buffer.from(`data: ${JSON.stringify(completed)}\n\n`)]);
+  assert.deepEqual(end?.usage, { ...used, pieces: { webSearch: 2 } });
+});

@@ -2,28 +2,30 @@ import type { ServerResponse } from "node:http";
 import type { Clock } from "../clock.ts";
 import type { Beating, SsePulse } from "./sse-pulse.ts";
 
+const sseType = "text/event-stream; charset=utf-8";
 const streamHeaders = [
-  ...["content-type", "text/event-stream; charset=utf-8"],
   ...["cache-control", "no-cache"],
   // nginx would gather the stream otherwise.
   ...["x-accel-buffering", "no"],
 ];
 
-export interface SseWriterParts {
+export interface StreamWriterParts {
   readonly res: ServerResponse;
   readonly clock: Clock;
   readonly pulse: SsePulse;
-  /** What is sent after a silence. */
+  /** What is sent after a silence, where the stream is SSE. */
   readonly ping: Buffer;
+  /** What is streamed. Absent: SSE. */
+  readonly mediaType?: string | undefined;
   /** After so much silence something is sent, so that proxies in between do not close the connection. */
   readonly pingMs: number;
   /** A reader that has not read for so long is cut off. */
   readonly stallMs: number;
 }
 
-/** Writes one SSE response: as fast as its reader reads, and never silent for long. */
-export class SseWriter implements Beating {
-  readonly #parts: SseWriterParts;
+/** Writes one streamed response: as fast as its reader reads, and if it is SSE never silent for long. */
+export class StreamWriter implements Beating {
+  readonly #parts: StreamWriterParts;
   #wroteAtMs: number;
   /** Since when the reader has not taken what was written. */
   #blockedAtMs: number | undefined;
@@ -32,11 +34,11 @@ export class SseWriter implements Beating {
   #closed = false;
 
   /** @param headers of the answer besides, names and values in turn. */
-  constructor(parts: SseWriterParts, headers: readonly string[]) {
+  constructor(parts: StreamWriterParts, headers: readonly string[]) {
     this.#parts = parts;
     this.#wroteAtMs = parts.clock.monotonicMs();
     const { res, pulse } = parts;
-    res.writeHead(200, [...headers, ...streamHeaders]);
+    res.writeHead(200, [...headers, ...streamHeaders, "content-type", parts.mediaType ?? sseType]);
     res.on("drain", () => this.#release(true));
     res.on("close", () => {
       this.#closed = true;
@@ -76,11 +78,21 @@ export class SseWriter implements Beating {
     if (!this.#closed) this.#parts.res.end(frames);
   }
 
+  /** Ends the response by an error: in words where there are any, else by breaking off. */
+  fail(frame: string): void {
+    if (this.#isSse) this.end(frame);
+    else this.#parts.res.destroy();
+  }
+
+  get #isSse(): boolean {
+    return this.#parts.mediaType === undefined;
+  }
+
   beat(nowMs: number): void {
     const { res, ping, pingMs, stallMs } = this.#parts;
     if (this.#blockedAtMs !== undefined) {
       if (nowMs - this.#blockedAtMs >= stallMs) res.destroy();
-    } else if (nowMs - this.#wroteAtMs >= pingMs) {
+    } else if (this.#isSse && nowMs - this.#wroteAtMs >= pingMs) {
       this.write(ping);
     }
   }
