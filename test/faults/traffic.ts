@@ -25,7 +25,7 @@ export interface Outcome {
 export async function call(
   pod: Pod,
   key: Pick<TrafficKey, "name" | "secret">,
-  fields: { model?: string; stream?: boolean; max_tokens?: number } = {},
+  fields: { model?: string; stream?: boolean; max_tokens?: number; user?: string } = {},
   headers: Readonly<Record<string, string>> = {},
 ): Promise<Pick<Outcome, "status" | "code" | "firstByteMs"> & { headers: Headers | undefined; message: string }> {
   const sentMs = performance.now();

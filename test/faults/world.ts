@@ -19,6 +19,8 @@ export interface WorldOptions {
   /** Default 20 s. */
   readonly leaseTtlS?: number;
   readonly keyServiceEnv?: Readonly<Record<string, string>>;
+  /** Further parameters of deployments, by their models. */
+  readonly params?: Readonly<Record<string, object>>;
   readonly sidecarEnv?: (index: number, directory: string) => Readonly<Record<string, string>>;
 }
 
@@ -113,7 +115,7 @@ export class World {
   async addPod(): Promise<Pod> {
     const index = this.pods.length;
     const configPath = join(this.directory, "config.yaml");
-    writeFileSync(configPath, configFor(this.upstream, this.toRedis.port));
+    writeFileSync(configPath, configFor(this.upstream, this.toRedis.port, this.#options.params));
     const toKeyService = await FaultProxy.start(Number(new URL(this.keyServiceUrl).port));
     const [port, adminPort] = [await freePort(), await freePort()];
     const dataDir = join(this.directory, `pod-${index}`);
@@ -252,7 +254,7 @@ function getTypeParser(oid: number, format?: "text" | "binary") {
   return pg.types.getTypeParser(oid, format);
 }
 
-function configFor(upstream: Upstream, redisPort: number): string {
+function configFor(upstream: Upstream, redisPort: number, params: WorldOptions["params"] = {}): string {
   const deployments = [...upstream.scripts.keys()].map(
     (name) => `
   - model_name: ${name}
@@ -264,7 +266,9 @@ function configFor(upstream: Upstream, redisPort: number): string {
       input_cost_per_token: 0.000001
       output_cost_per_token: 0.000002
       stream_timeout: 30
-      timeout: 120`,
+      timeout: 120${Object.entries(params[name] ?? {})
+        .map(([key, value]) => `\n      ${key}: ${JSON.stringify(value)}`)
+        .join("")}`,
   );
   return `model_list:${deployments.join("")}
 router_settings:
