@@ -8,6 +8,7 @@ import {
   Metrics,
   processMetrics,
   type Secret,
+  startMetricExport,
   systemClock,
   systemRandom,
   tlsMaterial,
@@ -58,7 +59,7 @@ export async function startKeyServiceProgram(
   const { ports } = settings.tls;
   const metrics = new Metrics();
   metrics.add(buildInfo(version), ...processMetrics());
-  return createKeyService({
+  const service = await createKeyService({
     ...facts,
     ...{ fileModels: reading, keyRules },
     runtimeToken: settings.keyserviceToken ?? masterKey,
@@ -79,6 +80,23 @@ export async function startKeyServiceProgram(
     metrics,
     log: (level, message, facts) => logger[level](facts ?? {}, message),
   });
+  const { host, port, adminPort } = service;
+  const pushed = await startMetricExport({
+    ...{ metrics, env: settings.env, clock: systemClock },
+    resource: {
+      "service.name": "tollgate-keyservice",
+      "service.version": version,
+      "service.instance.id": settings.podId,
+    },
+    warn: (message) => logger.warn(message),
+  });
+  return {
+    ...{ host, port, adminPort },
+    close: async () => {
+      await service.close();
+      await pushed?.close();
+    },
+  };
 }
 
 /** @throws SettingsError if the file cannot be used now. */

@@ -11,6 +11,7 @@ import {
   openAdminPort,
   openDataPort,
   processMetrics,
+  startMetricExport,
   systemClock,
   systemRandom,
   type TlsFiles,
@@ -64,6 +65,11 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
     const cells = new CallCells();
     const metrics = new Metrics();
     metrics.add(buildInfo(version), ...callMetrics(cells), ...litellmMetrics(cells), ...processMetrics());
+    const pushed = await startMetricExport({
+      ...{ metrics, resource, env: settings.env, clock: systemClock },
+      warn: (message) => logger.warn(message),
+    });
+    if (pushed !== undefined) closers.add("metric export", () => pushed.close());
     const telemetry = new LiveTelemetry({
       tracer: tracing?.tracer,
       forwardTraceparent: config.forwardTraceparent,

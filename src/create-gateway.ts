@@ -241,6 +241,11 @@ function createCounters(options: GatewayOptions): { counters: Counters; board: B
     "Calls whose limits this pod decided without Redis: by its share of them, or open.",
     () => counters.decidedAlone,
   );
+  metrics.counter(
+    "tollgate_redis_failures_total",
+    "Requests to Redis about limits and deployments that failed or were not answered in time. While it is away none are made.",
+    () => redis.failures,
+  );
   return { counters, board: boardAt(redis.boardStore(halfLifeMs)), redis };
 }
 

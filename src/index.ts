@@ -22,6 +22,7 @@ export { CallCells } from "./telemetry/call-cells.ts";
 export { callMetrics } from "./telemetry/call-metrics.ts";
 export { litellmMetrics } from "./telemetry/litellm-metrics.ts";
 export { LiveTelemetry } from "./telemetry/live.ts";
+export { startMetricExport } from "./telemetry/metric-export.ts";
 export { Metrics } from "./telemetry/metrics.ts";
 export { buildInfo, processMetrics } from "./telemetry/process-metrics.ts";
 export { createTracing } from "./telemetry/tracing.ts";

@@ -254,13 +254,16 @@ function bannedIn(path: string, text: string): Fault[] {
     );
 }
 
-/** A file of the program that only tests import is as dead as one that nobody does. A test may start a file by its name. */
+/**
+ * A file of the program that only tests import is as dead as one that nobody does. A test may start a file by its name, and the scripts
+ * of package.json start the writers.
+ */
 function orphans(files: ReadonlyMap<string, string>, imports: readonly Import[]): Fault[] {
   const wanted = new Set(imports.filter(({ from, to }) => isTest(to) || !isTest(from)).map(({ to }) => to));
   const named = (path: string) =>
     isTest(path) && [...files].some(([other, text]) => other !== path && text.includes(`${posix.basename(path)}"`));
   return [...files.keys()]
-    .filter((path) => !wanted.has(path) && !entries.has(path) && !path.endsWith(".test.ts") && !named(path))
+    .filter((path) => !wanted.has(path) && !entries.has(path) && !/\.test\.ts$|-writer\.ts$/.test(path) && !named(path))
     .map((path) => `${path}:1: nothing of the program imports it; delete it, or use it`);
 }
 

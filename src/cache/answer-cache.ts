@@ -1,6 +1,6 @@
 import type { Clock } from "../clock.ts";
 import type { CallEvent, Caller, CompletionRequest, LimitState, Usage } from "../completion.ts";
-import type { AnswerCacheConfig } from "../config/config.ts";
+import type { AnswerCacheConfig } from "../config/answer-cache-config.ts";
 import { answerKey } from "./answer-key.ts";
 import type { AnswerStore } from "./answer-store.ts";
 import { type CacheTerms, termsOf } from "./cache-terms.ts";

@@ -1,5 +1,5 @@
 import type { Caller, CompletionRequest, Json, JsonObject } from "../completion.ts";
-import type { AnswerCacheConfig } from "../config/config.ts";
+import type { AnswerCacheConfig } from "../config/answer-cache-config.ts";
 import { GatewayError } from "../errors.ts";
 import { isNamespace, namespaceForm } from "../namespace.ts";
 
@@ -55,6 +55,8 @@ export function termsOf(
 ): CacheTerms | undefined {
   // What its provider keeps is its caller's alone.
   if (request.operation !== "chat" || request.isStored === true) return undefined;
+  const kind = request.wire === "openai-responses" ? "responses" : "chat";
+  if ((config.keepsOnly ?? kind) !== kind) return undefined;
   const given = request.chat().cache ?? undefined;
   const ofHeader = cacheControl === undefined ? {} : headerWishes(cacheControl, allowed);
   const wishes = { ...ofHeader, ...(given === undefined ? {} : bodyWishes(given, allowed)) };

@@ -1,4 +1,4 @@
-import type { AnswerCacheConfig } from "./config.ts";
+import type { AnswerCacheConfig } from "./answer-cache-config.ts";
 import type { RedisAddress } from "./redis-address.ts";
 import type { Remarks } from "./remarks.ts";
 import type { ConfigFile } from "./schema.ts";
@@ -6,8 +6,9 @@ import type { ConfigFile } from "./schema.ts";
 /** LiteLLM's own. */
 const defaultTtlS = { local: 600, redis: 60 } as const;
 
-/** LiteLLM's names of the operations whose answers can be kept. */
-const servedCallTypes = ["completion", "acompletion"];
+/** LiteLLM's names of the calls whose answers can be kept. */
+const callTypesOf = { chat: ["completion", "acompletion"], responses: ["responses", "aresponses"] } as const;
+const kinds = ["chat", "responses"] as const;
 
 /**
  * How answers are kept: `litellm_settings.cache` and its `cache_params`.
@@ -21,8 +22,12 @@ export function compileAnswerCache(
   remarks: Remarks,
 ): AnswerCacheConfig | undefined {
   const { cache, cache_params: params = {} } = file.litellm_settings ?? {};
-  const { type = "redis", supported_call_types: callTypes = servedCallTypes } = params;
-  if (cache !== true || !callTypes.some((name) => servedCallTypes.includes(name))) return undefined;
+  const { type = "redis", supported_call_types: callTypes } = params;
+  const kept = kinds.filter(
+    (kind) => callTypes === undefined || callTypesOf[kind].some((name) => callTypes.includes(name)),
+  );
+  const [only] = kept;
+  if (cache !== true || only === undefined) return undefined;
   if (type !== "redis" && type !== "local") {
     remarks.notice(
       ["litellm_settings", "cache_params", "type"],
@@ -43,6 +48,7 @@ export function compileAnswerCache(
     ttlMs: (params.ttl ?? ofType ?? defaultTtlS[type]) * 1000,
     namespace: params.namespace ?? "",
     isDefaultOn: params.mode !== "default_off",
+    ...(kept.length === 1 && { keepsOnly: only }),
     sharing: file.tollgate?.cache_sharing ?? "all",
   };
 }

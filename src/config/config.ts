@@ -3,6 +3,7 @@
 import type { FallbackTarget, ProviderWire } from "../completion.ts";
 import type { Secret } from "../secret.ts";
 import type { AlertRouting } from "./alert-routing.ts";
+import type { AnswerCacheConfig } from "./answer-cache-config.ts";
 import type { AwsAccess, AzureAccess, GoogleAccess } from "./cloud-access.ts";
 import type { ConfiguredBudget } from "./configured-budget.ts";
 import type { KeyRules } from "./creation-rules.ts";
@@ -104,6 +105,8 @@ export interface Deployment {
   readonly wire: ProviderWire | undefined;
   /** Whether it takes OpenAI's responses as well. Absent: no. */
   readonly speaksResponses?: boolean;
+  /** Whether its model is asked by nothing but OpenAI's responses. Absent: no. */
+  readonly lacksChat?: boolean;
   /** The model name the provider knows. */
   readonly model: string;
   /** Without a trailing slash, "https://api.openai.com/v1" for instance. */
@@ -160,21 +163,6 @@ export interface Deployment {
   /** Only where each model behind a `*` has its own price: the deployment's figures, which go before the table's. */
   readonly ownPrices?: readonly PriceEntry[];
   readonly mock: MockAnswer | undefined;
-}
-
-/** Whom an answer is kept for besides the key it was made for: every key that may use the model, those of its team, or none. */
-type CacheSharing = "all" | "team" | "key";
-
-/** How answers are kept, to be given again. */
-export interface AnswerCacheConfig {
-  /** Where; undefined: in the memory of each pod. */
-  readonly redis: RedisAddress | undefined;
-  readonly ttlMs: number;
-  /** Sets answers apart from those of others in the same Redis; "" for none. */
-  readonly namespace: string;
-  /** Whether calls use it that say nothing of it. */
-  readonly isDefaultOn: boolean;
-  readonly sharing: CacheSharing;
 }
 
 /**

@@ -6,7 +6,7 @@ import type { Deployment } from "./config.ts";
 /** A provider as LiteLLM names it. */
 export interface ProviderRow {
   readonly wire: ProviderWire;
-  /** Whether it takes OpenAI's responses as well. */
+  /** Whether it takes OpenAI's responses as well; in Azure that depends on the address. */
   readonly speaksResponses: boolean;
   /** Undefined: the operator must say. */
   readonly apiBase: string | undefined;
@@ -79,7 +79,6 @@ const ollamaRow = compatible("OLLAMA", "http://localhost:11434/v1", {
   lacks: ["n", "logit_bias"],
 });
 const azureRow = row({
-  speaksResponses: true,
   cloud: "azure",
   keyVariables: ["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"],
 });

@@ -2,7 +2,8 @@
 
 import { formatUsd } from "../money.ts";
 import type { Secret } from "../secret.ts";
-import type { AnswerCacheConfig, Config, Deployment, Price } from "./config.ts";
+import type { AnswerCacheConfig } from "./answer-cache-config.ts";
+import type { Config, Deployment, Price } from "./config.ts";
 import { lastOrder } from "./deployments.ts";
 import type { RedisAddress } from "./redis-address.ts";
 

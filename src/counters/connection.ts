@@ -61,6 +61,7 @@ export class Connection {
   /** The first attempt to connect, while it lasts. */
   #opening: Promise<unknown> | undefined;
   #lastFailure: Error | undefined;
+  #failures = 0;
   #isClosed = false;
 
   constructor(parts: ConnectionParts) {
@@ -79,6 +80,11 @@ export class Connection {
   /** Whether there is a connection, and Redis, or each node of the Cluster, has answered on it lately. */
   get isUp(): boolean {
     return this.#client.status === "ready" && ![...this.#breakers.values()].some(({ isOpen }) => isOpen);
+  }
+
+  /** Requests that failed or were given up after their time, since the start. Whoever was told at once that it is away made none. */
+  get failures(): number {
+    return this.#failures;
   }
 
   /**
@@ -167,6 +173,7 @@ export class Connection {
     } catch (thrown) {
       const failure = plain(thrown);
       this.#lastFailure = failure;
+      this.#failures += 1;
       if (!this.#isClosed) breaker.failed(failure);
       throw new CountersUnavailable(failure);
     }

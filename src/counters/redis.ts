@@ -66,6 +66,11 @@ export class RedisCounters implements Counters {
     return this.#connection.isUp;
   }
 
+  /** Requests to Redis that failed or were given up after their time, since the start: what calls may have waited for in vain. */
+  get failures(): number {
+    return this.#connection.failures;
+  }
+
   /** How many pods share these counters, this one included, as last heard; undefined before Redis has ever answered. */
   get livePods(): number | undefined {
     return this.#livePods.known;

@@ -37,7 +37,7 @@ export const storedRoute = "/v1/responses/{response_id}";
 /** @returns undefined if it is no such path. */
 export function storedPathOf(path: string): StoredPath | undefined {
   const [, encoded = "", end = ""] =
-    /^(?:\/openai)?(?:\/v1)?\/responses\/([^/]+)(\/cancel|\/input_items)?$/.exec(path) ?? [];
+    /^(?:\/openai)?(?:\/v1)?\/responses\/(resp_[^/]+)(\/cancel|\/input_items)?$/.exec(path) ?? [];
   const [name, actions] = [decodePath(encoded), actionsByEnd[end]];
   if (!name || actions === undefined) return undefined;
   return { name, actions, methods: Object.keys(actions) as Method[] };

@@ -7,6 +7,8 @@ import { ChatStreamReader } from "../wires/openai-chat-stream.ts";
 import { encodeOperation, operationPath, readOperationAnswer } from "../wires/openai-operation.ts";
 import { type ResponseNames, readResponse } from "../wires/responses-answer.ts";
 import { encodeResponsesRequest } from "../wires/responses-body.ts";
+import { ResponseEvents } from "../wires/responses-events.ts";
+import { encodeAsResponses } from "../wires/responses-request.ts";
 import { ResponseStreamReader } from "../wires/responses-stream.ts";
 import { roughTokens } from "../wires/rough-tokens.ts";
 import type { EntraTokenStore } from "./entra-token.ts";
@@ -33,7 +35,7 @@ export function openAiDialect({ tokens }: { tokens: EntraTokenStore }): Dialect 
       for (const [name, value] of query) url.searchParams.append(name, value);
       return { url, headers: openAiHeaders(deployment, credential), body: Buffer.alloc(0) };
     },
-    reader: (call) => (passesResponses(call) ? new ResponseStreamReader(namesFor(call)) : chatReader(call)),
+    reader: (call) => (isByResponses(call) ? new ResponseStreamReader(namesFor(call)) : chatReader(call)),
     whole: wholeEvents,
   };
 }
@@ -46,8 +48,14 @@ function chatReader({ request }: ProviderCall): ChatStreamReader {
   });
 }
 
-function namesFor({ nameOf, request }: ProviderCall): ResponseNames {
-  return { nameOf, previous: request.previousResponse };
+/** Whether the provider is asked by its responses. */
+function isByResponses(call: ProviderCall): boolean {
+  return passesResponses(call) || (call.deployment.lacksChat === true && call.request.operation === "chat");
+}
+
+/** @returns undefined for a caller of another wire. */
+function namesFor(call: ProviderCall): ResponseNames | undefined {
+  return passesResponses(call) ? { nameOf: call.nameOf, previous: call.request.previousResponse } : undefined;
 }
 
 function questionFor(call: ProviderCall, credential: Secret | undefined): Question {
@@ -58,10 +66,10 @@ function questionFor(call: ProviderCall, credential: Secret | undefined): Questi
     const url = openAiUrl(deployment, operationPath(request.operation));
     return { url, headers, body: encodeOperation(request, { model, outputTokensMax }) };
   }
-  if (passesResponses(call)) {
-    const { previousResponseId } = call;
-    const target = { model, outputTokensMax, previousResponseId, provider, params };
-    return { url: openAiUrl(deployment, "responses"), headers, body: encodeResponsesRequest(request, target) };
+  if (isByResponses(call)) {
+    const target = { model, outputTokensMax, previousResponseId: call.previousResponseId, provider, params };
+    const encode = passesResponses(call) ? encodeResponsesRequest : encodeAsResponses;
+    return { url: openAiUrl(deployment, "responses"), headers, body: encode(request, target) };
   }
   return {
     url: openAiUrl(deployment, "chat/completions"),
@@ -77,11 +85,12 @@ function wholeEvents(call: ProviderCall, body: Buffer): readonly CompletionEvent
     if (answer instanceof GatewayError) throw answer;
     return [{ type: "end", ...answer, raw: body }];
   }
-  if (passesResponses(call)) {
-    const answer = readResponse(body, namesFor(call));
+  if (isByResponses(call)) {
+    const answer = readResponse(body, namesFor(call) ?? {});
     if (answer instanceof GatewayError) throw answer;
-    const { bytes, ...facts } = answer;
-    return [{ type: "end", ...facts, raw: bytes }];
+    const { bytes, body: response, usage, responseId, outputTokens } = answer;
+    if (passesResponses(call)) return [{ type: "end", usage, responseId, outputTokens, raw: bytes }];
+    return [...new ResponseEvents().whole(response), { type: "end", usage, responseId, raw: undefined }];
   }
   const read = readChatAnswer(body);
   if (read instanceof GatewayError) throw read;

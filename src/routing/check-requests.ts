@@ -19,8 +19,8 @@ const bodies: Readonly<Record<Operation, object>> = {
 const operations = Object.keys(bodies) as readonly Operation[];
 const byMode: ReadonlyMap<string, CompletionRequest> = new Map([
   ...operations.map((operation) => [operationModes[operation], requestFor(operation)] as const),
-  // LiteLLM's word for chat models behind `/v1/responses`.
-  ["responses", requestFor("chat")],
+  // LiteLLM's word for chat models behind `/v1/responses`, which takes no smaller cap.
+  ["responses", requestFor("chat", { max_tokens: 16 })],
 ]);
 
 /** @returns undefined for a model that is for something nobody can ask it for. */
@@ -29,8 +29,8 @@ export function checkRequestFor({ mode, wire }: Deployment): CompletionRequest |
   return request?.operation === "chat" || wire === "openai-chat" ? request : undefined;
 }
 
-function requestFor(operation: Operation): CompletionRequest {
-  const bytes = Buffer.from(JSON.stringify({ model: "health-check", ...bodies[operation] }));
+function requestFor(operation: Operation, fields: object = {}): CompletionRequest {
+  const bytes = Buffer.from(JSON.stringify({ model: "health-check", ...bodies[operation], ...fields }));
   const request = operation === "chat" ? decodeChatRequest(bytes) : decodeOperation(operation, bytes);
   if (request instanceof GatewayError) throw request;
   return request;

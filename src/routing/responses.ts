@@ -11,8 +11,10 @@ const nothing: readonly Exclusion[] = [];
  * cannot say goes to deployments of the same wire, if there are any.
  */
 export const responsesFilter: Filter = (deployments, { request, previous }) => {
-  if (request.wire !== "openai-responses") return nothing;
-  if (previous !== undefined) return awayFrom(previous, deployments);
+  const isOwnWire = request.wire === "openai-responses";
+  // A fallback's overrides have made chat of it, which cannot go on.
+  if (previous !== undefined) return isOwnWire ? awayFrom(previous, deployments) : lost(deployments);
+  if (!isOwnWire) return nothing;
   const others = deployments.filter(({ speaksResponses }) => speaksResponses !== true);
   if (others.length === 0 || others.length === deployments.length) return nothing;
   const [unsayable] = request.unsayable?.() ?? [];
@@ -22,7 +24,11 @@ export const responsesFilter: Filter = (deployments, { request, previous }) => {
 function awayFrom({ deployment: home }: PreviousResponse, deployments: readonly Deployment[]): readonly Exclusion[] {
   const isThere = deployments.some(({ id }) => id === home.id);
   const isAway = (each: Deployment) => (isThere ? each.id !== home.id : !isSameAccount(each, home));
-  return excluded(deployments.filter(isAway), "does not have the response that `previous_response_id` names");
+  return lost(deployments.filter(isAway));
+}
+
+function lost(deployments: readonly Deployment[]): readonly Exclusion[] {
+  return excluded(deployments, "does not have the response that `previous_response_id` names");
 }
 
 function excluded(deployments: readonly Deployment[], detail: string): readonly Exclusion[] {

@@ -25,6 +25,8 @@ export interface ResponseAnswer {
   readonly bytes: Buffer;
   /** Roughly the tokens in it. */
   readonly outputTokens: number;
+  /** What the bytes say. */
+  readonly body: JsonObject;
 }
 
 /**
@@ -46,6 +48,7 @@ export function readResponse(bytes: Buffer, names: ResponseNames): ResponseAnswe
     responseId: textOf(body.id),
     bytes: renamed(bytes, body, names),
     outputTokens: Math.ceil(textBytes(body) / 4),
+    body,
   };
 }
 

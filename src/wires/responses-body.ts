@@ -1,7 +1,7 @@
 /**
  * OpenAI's responses: the body a caller sends, and how it goes to a provider that speaks the same. Answers are read by
  * `responses-answer.ts` (whole) and `responses-stream.ts`, and written by `responses-encoder.ts`; what becomes of the body at other
- * wires is in `responses-chat.ts`.
+ * wires is in `responses-chat.ts`, and of other wires' bodies here in `responses-request.ts`.
  */
 
 import type { CompletionRequest, Json, JsonObject } from "../completion.ts";
@@ -105,7 +105,8 @@ function countUnbounded(body: JsonObject): { tokens: number; images: number } {
   for (const item of arrayOf(body.input)) {
     if (!isObject(item)) continue;
     if (item.type === "item_reference") found.tokens += mediaTokensMax;
-    for (const part of [...arrayOf(item.content), ...arrayOf(item.output)]) count(part, found);
+    const outputs = Array.isArray(item.output) ? item.output : [item.output ?? null];
+    for (const part of [...arrayOf(item.content), ...outputs]) count(part, found);
   }
   return found;
 }

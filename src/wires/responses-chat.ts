@@ -18,8 +18,6 @@ const translated: ReadonlySet<string> = new Set(
 const idle: Readonly<Record<string, readonly Json[]>> = {
   store: [false],
   truncation: ["disabled"],
-  background: [false],
-  conversation: [],
   prompt: [],
   max_tool_calls: [],
 };
@@ -40,7 +38,7 @@ export function chatOf(body: JsonObject): ResponseChat {
     ...unsaid.map((param) => ({ param, isContent: true })),
     ...Object.keys(idle)
       .filter((name) => isGiven(name) && !idle[name]?.includes(body[name] ?? null))
-      .map((param) => ({ param, isContent: param === "conversation" || param === "prompt" })),
+      .map((param) => ({ param, isContent: param === "prompt" })),
     ...tools.unsayable.map((param) => ({ param, isContent: false })),
   ];
   const cap = body.max_output_tokens;

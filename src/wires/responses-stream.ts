@@ -1,4 +1,4 @@
-/** OpenAI's responses: reading an answer as it comes, to be passed on. */
+/** OpenAI's responses: reading an answer as it comes. */
 
 import type { CompletionEvent, JsonObject, Usage } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
@@ -6,6 +6,7 @@ import { isObject, objectOf, parseJson, textOf } from "./json.ts";
 import { rewriteMembers, scanObject } from "./json-spans.ts";
 import { inBandError } from "./openai-error.ts";
 import { type ResponseNames, renamed } from "./responses-answer.ts";
+import { ResponseEvents } from "./responses-events.ts";
 import { readUsage } from "./responses-usage.ts";
 import { joinAdjacent, type SseFrame, SseSplitter } from "./sse.ts";
 
@@ -13,11 +14,14 @@ import { joinAdjacent, type SseFrame, SseSplitter } from "./sse.ts";
 const frameBytesMax = 64 * 1_048_576;
 
 /**
- * Reads the body of a streamed response, however the network cut it. Frames pass as they are, but for the ids in those that hold
- * the response. It is used as `ChatStreamReader` is.
+ * Reads the body of a streamed response, however the network cut it. For a caller of this wire, frames pass as they are but for the
+ * ids in those that hold the response; for others they become neutral events. It is used as `ChatStreamReader` is.
  */
 export class ResponseStreamReader {
-  readonly #names: ResponseNames;
+  /** Undefined: the caller speaks another wire. */
+  readonly #names: ResponseNames | undefined;
+  readonly #neutral = new ResponseEvents();
+  #events: CompletionEvent[] = [];
   readonly #splitter = new SseSplitter(frameBytesMax);
   #failure: GatewayError | undefined;
   #frames: Buffer[] = [];
@@ -25,22 +29,24 @@ export class ResponseStreamReader {
   #eventCount = 0;
   #usage: Usage | undefined;
   #responseId: string | undefined;
+  #isWhole = false;
   /** The frame with which the response says that it has ended. */
   #last: Buffer | undefined;
 
-  constructor(names: ResponseNames) {
+  /** @param names undefined: the caller speaks another wire. */
+  constructor(names: ResponseNames | undefined) {
     this.#names = names;
   }
 
   get over(): boolean {
-    return this.#last !== undefined || this.#failure !== undefined;
+    return this.#isWhole || this.#failure !== undefined;
   }
 
   get failure(): GatewayError | undefined {
     return this.#failure;
   }
 
-  /** Takes what one read brought. @returns at most one event. */
+  /** Takes what one read brought. @returns at most one event, if frames pass. */
   push(chunk: Buffer): readonly CompletionEvent[] {
     if (this.over) return [];
     for (const frame of this.#splitter.push(chunk)) {
@@ -65,7 +71,7 @@ export class ResponseStreamReader {
   }
 
   #judgeEnd(): GatewayError | undefined {
-    if (this.#last !== undefined) return undefined;
+    if (this.#isWhole) return undefined;
     return this.#eventCount === 0
       ? new GatewayError("provider_error", "The provider answered something that is no stream of a response.")
       : new GatewayError("stream_interrupted", "The provider broke off in the middle of its answer.");
@@ -88,41 +94,47 @@ export class ResponseStreamReader {
       this.#failure = inBandError({ error: response?.error ?? {} });
     } else if (type !== undefined) {
       this.#eventCount += 1;
-      const bytes = response === undefined ? frame.bytes : this.#renamed(frame, type, response);
-      if (type === "response.completed" || type === "response.incomplete") this.#finish(bytes, response ?? {});
-      else this.#pass(bytes, event);
+      if (type === "response.completed" || type === "response.incomplete") this.#finish(response ?? {});
+      if (this.#names === undefined) this.#events.push(...this.#neutral.read(event));
+      else this.#pass(response === undefined ? frame.bytes : renamedFrame(frame, type, response, this.#names), event);
     }
   }
 
-  #finish(bytes: Buffer, response: JsonObject): void {
-    this.#last = bytes;
+  #finish(response: JsonObject): void {
+    this.#isWhole = true;
     this.#usage = readUsage(response.usage, response.service_tier);
     this.#responseId = textOf(response.id);
   }
 
   #pass(bytes: Buffer, event: JsonObject): void {
+    if (this.#isWhole) {
+      this.#last = bytes;
+      return;
+    }
     this.#frames.push(bytes);
     if (typeof event.delta === "string") this.#outputTokens += Math.ceil(Buffer.byteLength(event.delta) / 4);
   }
 
-  #renamed(frame: SseFrame, type: string, response: JsonObject): Buffer {
-    // Between the tokens of JSON a space is as good as a line's end, which would end the field.
-    const bytes = Buffer.from((frame.data ?? "").replaceAll("\n", " "));
-    const { spans } = scanObject(bytes);
-    const span = spans.get("response") ?? { start: 0, end: 0 };
-    const inner = bytes.subarray(span.start, span.end);
-    const named = renamed(inner, response, this.#names);
-    if (named === inner) return frame.bytes;
-    const written = rewriteMembers({ bytes, spans }, new Map([["response", named.toString()]]));
-    return Buffer.concat([Buffer.from(`event: ${type}\ndata: `), written, Buffer.from("\n\n")]);
-  }
-
   /** Hands over what has gathered. */
   #drain(): readonly CompletionEvent[] {
-    if (this.#frames.length === 0) return [];
+    const events = this.#events;
+    this.#events = [];
+    if (this.#frames.length === 0) return events;
     const [bytes, outputTokens] = [joinAdjacent(this.#frames), this.#outputTokens];
     this.#frames = [];
     this.#outputTokens = 0;
-    return [{ type: "raw", bytes, outputTokens }];
+    return [...events, { type: "raw", bytes, outputTokens }];
   }
+}
+
+function renamedFrame(frame: SseFrame, type: string, response: JsonObject, names: ResponseNames): Buffer {
+  // Between the tokens of JSON a space is as good as a line's end, which would end the field.
+  const bytes = Buffer.from((frame.data ?? "").replaceAll("\n", " "));
+  const { spans } = scanObject(bytes);
+  const span = spans.get("response") ?? { start: 0, end: 0 };
+  const inner = bytes.subarray(span.start, span.end);
+  const named = renamed(inner, response, names);
+  if (named === inner) return frame.bytes;
+  const written = rewriteMembers({ bytes, spans }, new Map([["response", named.toString()]]));
+  return Buffer.concat([Buffer.from(`event: ${type}\ndata: `), written, Buffer.from("\n\n")]);
 }

@@ -4,7 +4,7 @@ import { type AdmittedCall, AnswerCache } from "../../src/cache/answer-cache.ts"
 import { answerBytesMax } from "../../src/cache/kept-answer.ts";
 import { MemoryAnswers } from "../../src/cache/memory-answers.ts";
 import type { AcceptedEvent, CallEvent } from "../../src/completion.ts";
-import type { AnswerCacheConfig } from "../../src/config/config.ts";
+import type { AnswerCacheConfig } from "../../src/config/answer-cache-config.ts";
 import { GatewayError, ProviderFailure } from "../../src/errors.ts";
 import type { Limit } from "../../src/keys/authority.ts";
 import { answer, GatewayStage, usage } from "../gateway-stage.ts";

@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { termsOf } from "../../src/cache/cache-terms.ts";
 import type { Json } from "../../src/completion.ts";
-import type { AnswerCacheConfig } from "../../src/config/config.ts";
+import type { AnswerCacheConfig } from "../../src/config/answer-cache-config.ts";
 import { GatewayError } from "../../src/errors.ts";
+import { decodeResponsesRequest } from "../../src/wires/responses-body.ts";
 import { sampleRequest } from "../sample-call.ts";
 
 const config: AnswerCacheConfig = {
@@ -40,6 +41,18 @@ test("each member of `cache` says what LiteLLM's does", () => {
   assert.deepEqual(terms({ namespace: "mine" }), { ...byDefault, namespace: "mine" });
   assert.equal(terms({ "use-cache": false }), undefined);
   assert.equal(terms({ "no-cache": true, "no-store": true }), undefined);
+});
+
+test("responses take part where nothing is stored, and where the configuration keeps them", () => {
+  const ask = (store: boolean, keepsOnly?: "chat" | "responses") => {
+    const request = decodeResponsesRequest(Buffer.from(JSON.stringify({ model: "m", input: "Hello", store })));
+    assert.ok(!(request instanceof GatewayError));
+    return termsOf(request, { cacheControl: undefined }, undefined, { ...config, ...(keepsOnly && { keepsOnly }) });
+  };
+  assert.deepEqual([ask(false), ask(false, "responses")], [byDefault, byDefault]);
+  assert.deepEqual([ask(true), ask(false, "chat")], [undefined, undefined]);
+  assert.deepEqual(terms(undefined, { config: { keepsOnly: "chat" } }), byDefault);
+  assert.equal(terms(undefined, { config: { keepsOnly: "responses" } }), undefined);
 });
 
 test("in mode default_off only calls that ask for it use the cache", () => {

@@ -330,9 +330,13 @@ describe("kept answers", () => {
     assert.equal((await cacheOf(context, { ...redis, ...ttls, ttl: 1.5 }))[0]?.ttlMs, 1_500);
     const more = { mode: "default_off", namespace: "n", supported_call_types: ["acompletion", "embedding"] };
     assert.deepEqual(await cacheOf(context, { type: "local", ...more }, { tollgate: { cache_sharing: "team" } }), [
-      { ...kept, namespace: "n", isDefaultOn: false, sharing: "team" },
+      { ...kept, namespace: "n", isDefaultOn: false, keepsOnly: "chat", sharing: "team" },
       [],
     ]);
+    const responses = { type: "local", supported_call_types: ["aresponses"] };
+    assert.deepEqual(await cacheOf(context, responses), [{ ...kept, keepsOnly: "responses" }, []]);
+    const both = { type: "local", supported_call_types: ["completion", "responses"] };
+    assert.deepEqual(await cacheOf(context, both), [kept, []]);
   });
 
   test("are in the counters' Redis unless they have their own", async (context) => {

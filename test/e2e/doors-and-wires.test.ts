@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { Code } from "@connectrpc/connect";
+import OpenAI from "openai";
 import { createCompletionClient, Role } from "../../src/client.ts";
 import { signature } from "../anthropic-upstream.ts";
 import {
@@ -82,6 +83,11 @@ const trials: Readonly<Record<Exclude<Feature, "usage">, Trial>> = {
     }
   },
 };
+/** What providers mark what they have said with, and want back. */
+const marks = {
+  claude: [`"signature":"${signature}"`, '"type":"redacted_thinking","data":"b3BhcXVl"'],
+  gemini: ['"thoughtSignature":"c2ln"'],
+};
 /** Successful calls of all trials: one, one, twice two, one, two. */
 const paidCalls = 9;
 
@@ -117,7 +123,13 @@ describe("every door to every provider's wire, by unchanged clients", () => {
   /** Names of providers, by door and feature. */
   const passed = new Map<string, string[]>();
   before(async () => {
-    scripted = await Promise.all(wires.map((start) => start()));
+    const named = (id: string, wire: ScriptedWire) => ({
+      ...{ ...wire, id, models: wire.models.replaceAll("model_name: gpt", `model_name: ${id}`) },
+    });
+    const chat = named("chat", await openaiWire("\n      use_chat_completions_api: true"));
+    const responses = named("responses", await openaiWire());
+    const marked = { ...responses, models: responses.models.replaceAll("model: openai/", "model: openai/responses/") };
+    scripted = [...(await Promise.all(wires.map((start) => start()))), chat, marked];
     const models = scripted.map((wire) => wire.models).join("");
     // What fails here fails each time: nobody is to be left alone for it.
     stack = await Stack.start({ sidecars: 1, models, config: "  disable_cooldowns: true" });
@@ -171,15 +183,56 @@ describe("every door to every provider's wire, by unchanged clients", () => {
     }
   }
 
+  for (const [id, openDoors] of [
+    ["chat", [responsesClient]],
+    ["responses", doors],
+  ] as const) {
+    test(`a server that speaks OpenAI's ${id} alone gives the same`, async (t) => {
+      const wire = scripted.find((each) => each.id === id) ?? assert.fail();
+      for (const openDoor of openDoors) {
+        const key = await stack.generateKey({ max_budget: 1 });
+        const door = openDoor(stack.sidecars[0]?.url ?? "", key);
+        const { errors, ...answered } = trials;
+        for (const [feature, trial] of Object.entries(answered)) {
+          await t.test(`${door.name} ${feature}`, () => trial(door, wire));
+        }
+        const rows = await stack.booked(key, paidCalls);
+        assert.deepEqual(
+          rows.map(({ cost_nanos }) => BigInt(cost_nanos)),
+          Array.from({ length: paidCalls }, () => wire.cost),
+        );
+        await t.test(`${door.name} errors`, () => errors(door, wire));
+      }
+    });
+  }
+
+  test("what only its provider can read goes by responses to the caller and back", async () => {
+    const apiKey = await stack.generateKey({ max_budget: 1 });
+    const { responses } = new OpenAI({ baseURL: `${stack.sidecars[0]?.url}/v1`, apiKey, maxRetries: 0 });
+    const tools = [{ type: "function" as const, name: "weather", parameters: { type: "object" }, strict: false }];
+    const question = { role: "user" as const, content: "Hello?" };
+    for (const [model, sent] of Object.entries(marks)) {
+      const body = { model, input: [question], tools, reasoning: { effort: "low" as const }, max_output_tokens: 3_000 };
+      for (const answer of [await responses.create(body), await responses.stream(body).finalResponse()]) {
+        const results = answer.output.flatMap((item) =>
+          item.type === "function_call"
+            ? [{ type: "function_call_output" as const, call_id: item.call_id, output: "sunny" }]
+            : [],
+        );
+        assert.equal(results.length, 2);
+        const output = answer.output as OpenAI.Responses.ResponseInput;
+        await responses.create({ ...body, input: [question, ...output, ...results] });
+        const arrived = scripted.find(({ id }) => id === model)?.lastBody() ?? "";
+        for (const mark of sent) assert.ok(arrived.includes(mark), `${mark} came back`);
+      }
+    }
+  });
+
   test("what only its provider can read goes by gRPC to the caller and back: Claude's thoughts, and Gemini's marks on calls", async () => {
     const apiKey = await stack.generateKey({ max_budget: 1 });
     const client = createCompletionClient({ baseUrl: stack.sidecars[0]?.url ?? "", apiKey, retries: 0 });
     const tools = [{ name: "weather", parameters: { type: "object" } }];
     const question = { role: Role.USER, text: "Hello?" };
-    const marks = {
-      claude: [`"signature":"${signature}"`, '"type":"redacted_thinking","data":"b3BhcXVl"'],
-      gemini: ['"thoughtSignature":"c2ln"'],
-    };
     for (const [model, sent] of Object.entries(marks)) {
       const chat = { model, messages: [question], tools, reasoningEffort: "low", maxOutputTokens: 3_000 };
       for (const answer of [await client.complete({ chat }), await gathered(client.streamComplete({ chat }))]) {

@@ -11,6 +11,11 @@ import { PlannedUpstream } from "./planned-upstream.ts";
 import { Stack } from "./stack.ts";
 
 const timeoutMs = 50;
+/**
+ * After three failures in a row Redis is not asked any more; and so much may be on its way beside a call: what the one before gave
+ * back, what is told to the other pods, a sign of life.
+ */
+const failuresMax = 3 + 5;
 
 /** Two sidecars, and deployments that take of Redis for every call. */
 async function setUp(redis: string): Promise<{ stack: Stack; upstream: PlannedUpstream }> {
@@ -20,25 +25,75 @@ async function setUp(redis: string): Promise<{ stack: Stack; upstream: PlannedUp
     upstream.plan(group, "a", ["ok"]);
     return upstream.deployment(group, "a", { group, params: { rpm } });
   });
-  const env = { TOLLGATE_REDIS_TIMEOUT_MS: String(timeoutMs) };
-  const stack = await Stack.start({ sidecars: 2, models: models.join("\n"), redis, env }).catch(async (error) => {
+  const env = { TOLLGATE_REDIS_TIMEOUT_MS: String(timeoutMs), REDIS_UNAVAILABLE: "local_share" };
+  const config = "tollgate:\n  redis_unavailable: os.environ/REDIS_UNAVAILABLE";
+  const options = { sidecars: 2, models: models.join("\n"), redis, config, env };
+  const stack = await Stack.start(options).catch(async (error) => {
     await upstream.close();
     throw error;
   });
   return { stack, upstream };
 }
 
-/** Calls one after the other, at both sidecars in turn. @returns their times in milliseconds, the shortest first. */
-async function timesOf(stack: Stack, key: string, calls: number): Promise<number[]> {
-  const timesMs: number[] = [];
-  for (let call = 0; call < calls; call++) {
+/** What some calls came to. */
+interface Run {
+  /** In milliseconds, the shortest first: of calls that take of Redis, and of others that were made in between. */
+  readonly limitedMs: readonly number[];
+  readonly freeMs: readonly number[];
+  /** At each sidecar. */
+  readonly sidecars: readonly Figures[];
+}
+
+interface Figures {
+  /** Requests to Redis that failed, or were waited for in vain. */
+  readonly failures: number;
+  /** Calls whose limits were decided without Redis. */
+  readonly alone: number;
+}
+
+async function figuresOf({ sidecars }: Stack): Promise<Figures[]> {
+  return Promise.all(
+    sidecars.map(async ({ adminUrl }) => {
+      const text = await (await fetch(`${adminUrl}/metrics`)).text();
+      const figure = (name: string) => Number(new RegExp(`^${name} (\\d+)$`, "m").exec(text)?.[1]);
+      return { failures: figure("tollgate_redis_failures_total"), alone: figure("tollgate_limits_degraded_total") };
+    }),
+  );
+}
+
+/** Calls one after the other, at both sidecars in turn: each sidecar has the half of them. */
+async function run(stack: Stack, key: string, calls: number): Promise<Run> {
+  const unlimited = await stack.generateKey({});
+  await Promise.all(stack.sidecars.map((_, sidecar) => stack.chat(sidecar, unlimited)));
+  const before = await figuresOf(stack);
+  const timeOf = async (sidecar: number, secret: string, fields: object) => {
     const startMs = performance.now();
-    const answer = await stack.chat(call % 2, key, { model: "roomy" });
+    const answer = await stack.chat(sidecar, secret, fields);
     await answer.text();
     assert.equal(answer.status, 200, "no caller sees it");
-    timesMs.push(performance.now() - startMs);
+    return performance.now() - startMs;
+  };
+  const [limitedMs, freeMs]: [number[], number[]] = [[], []];
+  for (let call = 0; call < calls; call++) {
+    freeMs.push(await timeOf(call % 2, unlimited, {}));
+    limitedMs.push(await timeOf(call % 2, key, { model: "roomy" }));
   }
-  return timesMs.sort((a, b) => a - b);
+  const after = await figuresOf(stack);
+  const sidecars = after.map(({ failures, alone }, index) => ({
+    failures: failures - (before[index]?.failures ?? 0),
+    alone: alone - (before[index]?.alone ?? 0),
+  }));
+  for (const timesMs of [limitedMs, freeMs]) timesMs.sort((a, b) => a - b);
+  return { limitedMs, freeMs, sidecars };
+}
+
+/** How much longer calls take for Redis. Where those that do not ask it are slow too, the machine is, and that says nothing. */
+function slowedByAtMost(ms: number, { limitedMs, freeMs }: Run): void {
+  if ((freeMs.at(-1) ?? 0) > 25) return;
+  const times = `${limitedMs.map(Math.round)}; without Redis: ${freeMs.map(Math.round)}`;
+  const half = limitedMs.length / 2;
+  assert.ok((limitedMs[half] ?? 0) - (freeMs[half] ?? 0) < ms, times);
+  assert.ok((limitedMs.at(-1) ?? 0) - (freeMs.at(-1) ?? 0) < ms + 10, times);
 }
 
 /** Waits until both use Redis, or both do not. */
@@ -108,20 +163,19 @@ describe("two sidecars whose Redis", () => {
   for (const [index, [what, inject, heal]] of faults.entries()) {
     test(`${what}: calls go on, slower by its time limit at first and then by nothing, within each pod's share`, async () => {
       const { stack } = stage;
-      const well = await timesOf(stack, key, 40);
       await inject();
       try {
-        const first = await timesOf(stack, key, 20);
-        const [usualMs, slowestMs] = [well[20] ?? 0, well.at(-1) ?? 0];
-        const addedMs = (first[10] ?? 0) - usualMs;
-        assert.ok(addedMs < timeoutMs + 10, `the usual call took ${addedMs} ms more`);
-        assert.ok(
-          (first[17] ?? 0) < slowestMs + timeoutMs + 10,
-          `${first.map(Math.round)}; before: ${well.map(Math.round)}`,
-        );
+        const first = await run(stack, key, 20);
         await isUsed(stack, false);
-        const later = await timesOf(stack, key, 20);
-        assert.ok((later[10] ?? 0) - usualMs < 20, `${later.map(Math.round)}; before: ${well.map(Math.round)}`);
+        for (const { alone, failures } of first.sidecars) {
+          assert.equal(alone, 10, "no limit was left undecided");
+          assert.ok(failures <= failuresMax, `${failures} requests of 10 calls were waited for in vain`);
+        }
+        slowedByAtMost(timeoutMs + 10, first);
+        const later = await run(stack, key, 20);
+        for (const each of later.sidecars)
+          assert.deepEqual(each, { alone: 10, failures: 0 }, "nothing was asked of it");
+        slowedByAtMost(20, later);
         await sharesHold(stage, `narrow${index}`);
       } finally {
         await heal();
@@ -133,13 +187,66 @@ describe("two sidecars whose Redis", () => {
   test("is flushed: calls go on, and it is used all the while", async () => {
     const client = new Redis({ host: redis.host, port: redis.port });
     try {
-      await timesOf(stage.stack, key, 10);
+      await run(stage.stack, key, 10);
       await client.flushall();
       await client.script("FLUSH");
-      await timesOf(stage.stack, key, 20);
+      await run(stage.stack, key, 20);
       await isUsed(stage.stack, true, 0);
     } finally {
       client.disconnect();
+    }
+  });
+
+  test("is away: a sidecar that is to be closed refuses what has limits, one that is to be open counts nothing", async () => {
+    const { stack } = stage;
+    const [closed, open] = stack.sidecars;
+    const modes = [closed, open].map(async (sidecar, index) => {
+      await sidecar?.process.kill("SIGTERM");
+      sidecar?.process.restart({ REDIS_UNAVAILABLE: index === 0 ? "closed" : "open" });
+      await sidecar?.ready();
+    });
+    await Promise.all(modes);
+    await isUsed(stack, true);
+    const [narrow, unlimited] = [await stack.generateKey({ rpm_limit: 2 }), await stack.generateKey({})];
+    Object.assign(proxy, { mode: "blackhole" });
+    try {
+      const statuses = async (sidecar: number, secret: string, model: string) => {
+        const answers = [];
+        for (let call = 0; call < 6; call++) answers.push(await stack.chat(sidecar, secret, { model }));
+        return answers;
+      };
+      const before = await figuresOf(stack);
+      const [byKey, byDeployment] = [await statuses(0, narrow, "ok"), await statuses(0, unlimited, "narrow3")];
+      for (const answer of [...byKey, ...byDeployment]) {
+        assert.equal(answer.status, 503);
+        const { error } = (await answer.json()) as { error: { code: string } };
+        assert.equal(error.code, "counters_unavailable");
+        assert.ok(Number(answer.headers.get("retry-after")) > 0, "and says when to come back");
+      }
+      assert.ok(
+        (await statuses(0, unlimited, "ok")).every(({ status }) => status === 200),
+        "without limits nobody asks",
+      );
+      assert.ok((await statuses(1, narrow, "ok")).every(({ status }) => status === 200));
+      await isUsed(stack, false);
+      const [atClosed, atOpen] = await figuresOf(stack);
+      assert.deepEqual([atClosed?.alone, (atOpen?.alone ?? 0) - (before[1]?.alone ?? 0)], [0, 6]);
+      for (const [index, each] of [atClosed, atOpen].entries()) {
+        const inVain = (each?.failures ?? 0) - (before[index]?.failures ?? 0);
+        assert.ok(inVain <= failuresMax, `${inVain} requests were waited for in vain`);
+      }
+    } finally {
+      Object.assign(proxy, { mode: "pass" });
+    }
+    await isUsed(stack, true);
+    for (const sidecar of [0, 1]) {
+      const key = await stack.generateKey({ rpm_limit: 2 });
+      // Where the machine is too busy for an answer in time, a call of the two may have been refused, or not counted.
+      let statuses: number[] = [];
+      for (let call = 0; call < 20 && !statuses.includes(429); call++) {
+        statuses = [...statuses, (await stack.chat(sidecar, key)).status];
+      }
+      assert.ok(statuses.includes(429), `its limits hold again: ${statuses}`);
     }
   });
 });
@@ -160,22 +267,27 @@ describe("two sidecars whose Redis is a Cluster of three masters", () => {
 
   test("keep limits of keys and deployments exactly, go on when a master freezes, and use it again", async () => {
     const { stack } = stage;
-    await sharesHold(stage, "narrow0");
-    const limited = await stack.generateKey({ rpm_limit: 15 });
-    const statuses = await Promise.all(
-      Array.from({ length: 30 }, async (_, index) => (await stack.chat(index % 2, limited, { model: "roomy" })).status),
-    );
-    assert.equal(statuses.filter((status) => status === 200).length, 15);
+    const before = await figuresOf(stack);
+    const [limited, unlimited] = [await stack.generateKey({ rpm_limit: 15 }), await stack.generateKey({})];
+    const served = async (key: string, model: string) => {
+      const calls = Array.from({ length: 30 }, (_, index) => stack.chat(index % 2, key, { model }));
+      return (await Promise.all(calls)).filter(({ status }) => status === 200).length;
+    };
+    const counts = [await served(limited, "roomy"), await served(unlimited, "narrow0")];
+    // Where the machine is too busy for an answer in time, a pod goes by its share of what it does not know to be used.
+    const isAsked = (await figuresOf(stack)).every(({ alone }, index) => alone === before[index]?.alone);
+    if (isAsked) assert.deepEqual(counts, [15, 20]);
+    else assert.ok((counts[0] ?? 0) <= 30 && (counts[1] ?? 0) <= 40, `${counts}`);
     // Keys and deployments lie on all masters: those on the frozen one are decided by share.
     const keys = await Promise.all(Array.from({ length: 6 }, () => stack.generateKey({ rpm_limit: 100_000 })));
-    const well = await timesOf(stack, keys[0] ?? "", 20);
     const [frozen] = cluster.masters;
     frozen?.kill("SIGSTOP");
     try {
-      for (const key of keys) {
-        const times = await timesOf(stack, key, 8);
-        const addedMs = (times[4] ?? 0) - (well[10] ?? 0);
-        assert.ok(addedMs < timeoutMs + 10, `the usual call took ${addedMs} ms more`);
+      const beforeFrozen = await figuresOf(stack);
+      for (const key of keys) slowedByAtMost(timeoutMs + 10, await run(stack, key, 8));
+      for (const [index, { failures }] of (await figuresOf(stack)).entries()) {
+        const inVain = failures - (beforeFrozen[index]?.failures ?? 0);
+        assert.ok(inVain <= failuresMax, `${inVain} requests of 24 calls were waited for in vain`);
       }
     } finally {
       frozen?.kill("SIGCONT");

@@ -335,6 +335,8 @@ describe("responses that providers keep, by an unchanged OpenAI client at two si
       const error = await failed(responses.create({ model: "spread", input: "Hello", ...fields } as never) as never);
       assert.deepEqual([error.status, error.code, error.param], [400, "invalid_request", param]);
     }
+    const elsewhere = await failed(client(await stack.generateKey({})).post("/responses/input_tokens", { body: {} }));
+    assert.deepEqual([elsewhere.status, elsewhere.code], [404, "route_not_found"]);
     const method = await fetch(`${stack.sidecars[0]?.url}/v1/responses/resp_1`, { method: "PUT" });
     assert.deepEqual([method.status, method.headers.get("allow")], [405, "GET, DELETE, HEAD, OPTIONS"]);
   });

@@ -81,7 +81,8 @@ function halves(text: string): [string, string] {
 
 const count = (text: string, word: string) => text.split(word).length - 1;
 
-export async function openaiWire(): Promise<ScriptedWire> {
+/** OpenAI's chat, and its responses unless its operator wants them asked for by chat. */
+export async function openaiWire(params = ""): Promise<ScriptedWire> {
   const upstream = await Upstream.start();
   upstream.scripts.set("good", (call, res, request) => answerAsOpenai(call.body, res, request.stream === true));
   upstream.responses = new ResponsesServer({ name: "openai", saying: sayAsOpenai, usage: responsesUsage });
@@ -96,7 +97,7 @@ export async function openaiWire(): Promise<ScriptedWire> {
       ["openai/good", "openai/limited", "openai/too-long"],
       `
       api_base: ${upstream.baseUrl}
-      api_key: sk-upstream`,
+      api_key: sk-upstream${params}`,
     ),
     used: { input: 160, cacheRead: 100, cacheWrite: 0, output: 27, reasoning: 20 },
     cost: 60n * price.input + 100n * price.read + 7n * price.output + 20n * price.reasoning,

@@ -4,17 +4,19 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { systemClock } from "../../src/clock.ts";
+import type { CompletionRequest } from "../../src/completion.ts";
 import type { Deployment } from "../../src/config/config.ts";
-import { ProviderFailure } from "../../src/errors.ts";
+import { GatewayError, ProviderFailure } from "../../src/errors.ts";
 import { ProviderHttp } from "../../src/providers/http.ts";
 import { ProviderSet } from "../../src/providers/provider-set.ts";
+import { decodeResponsesRequest } from "../../src/wires/responses-body.ts";
 import { configOf, folderWith, loadText } from "../config/temporary.ts";
 import { all, sampleRequest } from "../sample-call.ts";
 
 type Context = Parameters<typeof configOf>[0];
 type Env = Record<string, string>;
 
-const answer = JSON.stringify({ id: "c1", choices: [], usage: { prompt_tokens: 3, completion_tokens: 4 } });
+const answer = JSON.stringify({ id: "c1", choices: [], output: [], usage: { prompt_tokens: 3, completion_tokens: 4 } });
 
 /** Azure: models by deployment, and Microsoft's identity service beside them. */
 class AzureUpstream {
@@ -85,10 +87,11 @@ describe("a deployment in Azure", () => {
     assert.equal(loaded.config.modelGroups.get("m"), undefined);
     return loaded.config.notices.map(({ path, message }) => `${path}: ${message}`).join("\n");
   };
-  const call = async (deployment: Deployment, fields: object = {}) => {
+  const call = (deployment: Deployment, fields: object = {}) => send(deployment, sampleRequest(fields));
+  const send = async (deployment: Deployment, request: CompletionRequest) => {
     await all(
       providers.of(deployment).complete({
-        ...{ request: sampleRequest(fields), deployment, outputTokensMax: undefined, traceparent: undefined },
+        ...{ request, deployment, outputTokensMax: undefined, traceparent: undefined },
         ...{ timeoutMs: 5_000, idleTimeoutMs: 5_000, signal: new AbortController().signal },
       }),
     );
@@ -120,6 +123,35 @@ describe("a deployment in Azure", () => {
     const params = { model: "azure/gpt", api_base: `${azure.url}/openai/v1/`, api_key: "azure-key" };
     const sent = await call(await deploymentOf(context, params));
     assert.deepEqual([sent.url, JSON.parse(sent.body).model], ["/openai/v1/chat/completions", "gpt"]);
+  });
+
+  test("takes responses at the newer address and from the version on that has them, else is asked by chat", async (context) => {
+    const request = decodeResponsesRequest(Buffer.from(JSON.stringify({ model: "m", input: "Hello" })));
+    assert.ok(!(request instanceof GatewayError));
+    const urlAt = async (params: object) => {
+      const sent = await send(
+        await deploymentOf(context, { model: "azure/gpt", api_base: azure.url, api_key: "azure-key", ...params }),
+        request,
+      );
+      assert.equal(sent.key, "azure-key");
+      return sent.url;
+    };
+    const [old, dated] = ["2025-02-01-preview", "2025-03-01-preview"];
+    assert.equal(await urlAt({ api_version: dated }), `/openai/responses?api-version=${dated}`);
+    assert.equal(await urlAt({ api_base: `${azure.url}/openai/v1` }), "/openai/v1/responses");
+    assert.equal(await urlAt({ api_version: old }), `/openai/deployments/gpt/chat/completions?api-version=${old}`);
+    const chatting = await urlAt({ api_version: dated, use_chat_completions_api: true });
+    assert.equal(chatting, `/openai/deployments/gpt/chat/completions?api-version=${dated}`);
+  });
+
+  test("is asked about a stored response without the model in the path", async (context) => {
+    const params = { model: "azure/gpt", api_base: azure.url, api_key: "azure-key", api_version: "2025-04-01" };
+    const deployment = await deploymentOf(context, params);
+    const query = new URLSearchParams({ include: "x" });
+    const { signal } = new AbortController();
+    await providers.of(deployment).stored?.({ deployment, method: "GET", path: "/resp_1", query, signal });
+    const { url, key } = azure.calls.at(-1) ?? assert.fail();
+    assert.deepEqual([url, key], ["/openai/responses/resp_1?api-version=2025-04-01&include=x", "azure-key"]);
   });
 
   test("is called with a token for its application's secret, which is asked for once", async (context) => {

@@ -51,6 +51,8 @@ const placeless: Readonly<Record<string, readonly [baseVariable: string, keyVari
   openai_like: ["OPENAI_LIKE_API_BASE", "OPENAI_LIKE_API_KEY"],
   vllm: ["VLLM_API_BASE", "VLLM_API_KEY"],
 };
+/** Those that take OpenAI's responses as well. */
+const responding = ["openai", "xai", "litellm_proxy"];
 const values: Readonly<Record<string, unknown>> = {
   n: 2,
   logprobs: true,
@@ -64,8 +66,33 @@ test("every row that speaks OpenAI's wire is in the tables of this test", () => 
   assert.deepEqual(speaking.map(([name]) => name).sort(), [...Object.keys(rows), ...Object.keys(placeless)].sort());
 });
 
-async function deploymentOf(context: Context, params: object, env: Record<string, string>): Promise<Deployment> {
-  const yaml = JSON.stringify({ model_list: [{ model_name: "m", litellm_params: params }] });
+test("those that take OpenAI's responses are named here, and their operator may say otherwise", async (context) => {
+  const names = [...Object.keys(rows), ...Object.keys(placeless)];
+  for (const name of names) {
+    const params = { model: `${name}/ok`, api_base: "http://127.0.0.1:9/v1", api_key: "sk-x" };
+    const speaks = async (more: object, info: object = {}) =>
+      (await deploymentOf(context, { ...params, ...more }, {}, info)).speaksResponses === true;
+    assert.equal(await speaks({}), responding.includes(name), name);
+    assert.equal(await speaks({ use_chat_completions_api: true }), false, name);
+    const alone = [
+      await deploymentOf(context, params, {}, { mode: "responses" }),
+      await deploymentOf(context, { ...params, model: `${name}/responses/ok` }, {}),
+    ];
+    for (const { lacksChat, speaksResponses, model } of alone) {
+      assert.deepEqual([lacksChat, speaksResponses, model.split("/").at(-1)], [true, true, "ok"], name);
+      assert.ok(!model.startsWith("responses/"), name);
+    }
+    assert.equal(await speaks({}, { supported_endpoints: ["/v1/chat/completions", "/v1/responses"] }), true, name);
+  }
+});
+
+async function deploymentOf(
+  context: Context,
+  params: object,
+  env: Record<string, string>,
+  info: object = {},
+): Promise<Deployment> {
+  const yaml = JSON.stringify({ model_list: [{ model_name: "m", litellm_params: params, model_info: info }] });
   const deployment = (await configOf(context, yaml, env)).modelGroups.get("m")?.[0];
   assert.ok(deployment !== undefined, JSON.stringify(params));
   return deployment;

@@ -24,6 +24,7 @@ test("a call that goes on goes where its answer is, or else to the same account,
   assert.deepEqual(left(group, {}, second), ["1"]);
   const [other] = sampleDeployments([{ ...own, id: "other" }]);
   assert.deepEqual(left(group, {}, other), ["0", "1"], "the same account");
+  assert.deepEqual(left(group, { wire: undefined }, second), [], "what has become chat cannot go on");
   for (const facts of [
     { apiKey: new Secret("c") },
     { apiBase: "http://elsewhere/v1" },

@@ -54,6 +54,7 @@ test("the input is bounded: by its bytes, and by the most that what is only name
   assert.ok(bound(input({ role: "user", content: [{ type: "input_image", image_url: "http://x/y" }] })) > 50_000);
   assert.ok(bound(input({ role: "user", content: [{ type: "input_file", file_url: "http://x/y" }] })) > 500_000);
   assert.ok(bound(input({ type: "function_call_output", output: [{ type: "input_image", image_url: "u" }] })) > 50_000);
+  assert.ok(bound(input({ type: "computer_call_output", output: { type: "computer_screenshot" } })) > 50_000);
   assert.ok(bound(input({ type: "item_reference", id: "msg_1" })) > 50_000);
   const { inputImages } = decoded({ model: "m", ...input({ role: "user", content: [{ type: "input_image" }] }) });
   assert.equal(inputImages, 1);
