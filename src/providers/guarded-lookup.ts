@@ -1,4 +1,4 @@
-import { type LookupAddress, lookup } from "node:dns";
+import { type LookupAddress, type LookupOptions, lookup } from "node:dns";
 import type { LookupFunction } from "node:net";
 import { isMetadataAddress, isMetadataName } from "../config/api-base.ts";
 
@@ -7,17 +7,28 @@ import { isMetadataAddress, isMetadataName } from "../config/api-base.ts";
  * the second look, would have us read them out to whoever gave it. Names that are known to lead there are for those who mean it;
  * no deployment's address may be one.
  */
-export const guardedLookup: LookupFunction = (hostname, options, callback) => {
-  lookup(hostname, { ...options, all: true }, (error, found) => {
-    if (error !== null) return callback(error, "", 0);
-    const addresses = isMetadataName(hostname) ? found : found.filter(({ address }) => !isMetadataAddress(address));
-    const [first] = addresses;
-    if (first === undefined) return callback(refused(hostname), "", 0);
-    // With `all` node takes the list.
-    if (options.all === true) return (callback as unknown as TakesAll)(null, addresses);
-    callback(null, first.address, first.family);
-  });
-};
+export const guardedLookup: LookupFunction = guard(lookup);
+
+/** The same with another way to look names up. */
+export function guard(resolve: Resolve): LookupFunction {
+  return (hostname, options, callback) => {
+    resolve(hostname, { ...options, all: true }, (error, found) => {
+      if (error !== null) return callback(error, "", 0);
+      const addresses = isMetadataName(hostname) ? found : found.filter(({ address }) => !isMetadataAddress(address));
+      const [first] = addresses;
+      if (first === undefined) return callback(refused(hostname), "", 0);
+      // With `all` node takes the list.
+      if (options.all === true) return (callback as unknown as TakesAll)(null, addresses);
+      callback(null, first.address, first.family);
+    });
+  };
+}
+
+type Resolve = (
+  hostname: string,
+  options: LookupOptions & { all: true },
+  callback: (error: NodeJS.ErrnoException | null, found: LookupAddress[]) => void,
+) => void;
 
 type TakesAll = (error: null, addresses: readonly LookupAddress[]) => void;
 
