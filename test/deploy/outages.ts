@@ -153,6 +153,8 @@ describe("every alert fires when what it is about happens", { concurrency: false
     await monitored.fires(["TollgatePostgresDown"]);
     monitored.database.mode = "pass";
     await stack.keyServiceReady();
+    // So that the sidecar knows the key.
+    await callAll("ok");
     await stack.keyService.kill("SIGKILL");
     await monitored.fires(["TollgateKeyServiceDown", "TollgateLedgerLag", "TollgateRunningOnStalePolicy"], async () => {
       await callAll("ok");
