@@ -3,6 +3,7 @@ import {
   type AlertRouting,
   buildInfo,
   type ConfigReading,
+  FileValue,
   type KeyRules,
   Metrics,
   processMetrics,
@@ -10,7 +11,9 @@ import {
   startMetricExport,
   systemClock,
   systemRandom,
+  tlsMaterial,
 } from "../src/index.ts";
+import { type IdentityRules, readIdentityRules } from "../src/keyservice/identity-rules.ts";
 import { createKeyService, type KeyService } from "../src/keyservice/server.ts";
 import { alertTargets } from "./alert-settings.ts";
 import { readConfig } from "./config-file.ts";
@@ -51,12 +54,20 @@ export async function startKeyServiceProgram(
   const { targets, faults } = alertTargets(alerting, settings.alertSinks);
   if (faults.length > 0) throw new SettingsError(faults.join("\n"));
   const logger = createLogger(settings.logLevel, { service: "tollgate-keyservice" });
+  const onError = ({ message }: Error) => logger.error(`${message}; what was there before is used on`);
+  const { identitiesPath } = settings;
+  const { ports } = settings.tls;
   const metrics = new Metrics();
   metrics.add(buildInfo(version), ...processMetrics());
   const service = await createKeyService({
     ...facts,
     ...{ fileModels: reading, keyRules },
     runtimeToken: settings.keyserviceToken ?? masterKey,
+    identities: identitiesPath === undefined ? undefined : readIdentities(identitiesPath, onError),
+    adminPort: settings.keyserviceAdmin,
+    hostNames: settings.hostNames,
+    // A sidecar without a certificate may show a token.
+    tls: ports && { material: tlsMaterial(ports, { clock: systemClock, onError }), requiresClient: false },
     pepper: pepperOf(settings.pepper ?? masterKey),
     host: settings.keyserviceHost,
     port: settings.keyservicePort,
@@ -69,7 +80,7 @@ export async function startKeyServiceProgram(
     metrics,
     log: (level, message, facts) => logger[level](facts ?? {}, message),
   });
-  const { host, port } = service;
+  const { host, port, adminPort } = service;
   const pushed = await startMetricExport({
     ...{ metrics, env: settings.env, clock: systemClock },
     resource: {
@@ -80,12 +91,22 @@ export async function startKeyServiceProgram(
     warn: (message) => logger.warn(message),
   });
   return {
-    ...{ host, port },
+    ...{ host, port, adminPort },
     close: async () => {
       await service.close();
       await pushed?.close();
     },
   };
+}
+
+/** @throws SettingsError if the file cannot be used now. */
+function readIdentities(file: string, onError: (error: Error) => void): FileValue<IdentityRules> {
+  try {
+    const read = ([content]: readonly Buffer[]) => readIdentityRules(file, String(content));
+    return new FileValue({ files: [file], read, clock: systemClock, onError });
+  } catch (error) {
+    throw new SettingsError(`TOLLGATE_SIDECAR_IDENTITIES: ${error instanceof Error ? error.message : error}`);
+  }
 }
 
 /** @throws SettingsError saying what is missing. */

@@ -29,6 +29,8 @@ import { uuidForm } from "./spend-reader.ts";
 export interface ManagementParts {
   readonly administration: Administration;
   readonly telemetry: Pick<Telemetry, "log">;
+  /** Which paths are served, without their queries. Default: all. */
+  readonly serves?: (path: string) => boolean;
 }
 
 const bodyBytesMax = 1024 * 1024;
@@ -116,9 +118,13 @@ function decoded(text: string): string {
   }
 }
 
-async function answer({ administration }: ManagementParts, req: IncomingMessage, res: ServerResponse): Promise<void> {
+async function answer(
+  { administration, serves }: ManagementParts,
+  req: IncomingMessage,
+  res: ServerResponse,
+): Promise<void> {
   const [path = "", query = ""] = (req.url ?? "").split(/\?(.*)/s);
-  const found = routeOf(path);
+  const found = serves?.(path) === false ? undefined : routeOf(path);
   if (found === undefined) {
     throw new GatewayError("route_not_found", "There is nothing at this path. Check its spelling.");
   }
