@@ -19,6 +19,7 @@ import { alertTargets } from "./alert-settings.ts";
 import { readConfig } from "./config-file.ts";
 import { createLogger } from "./logger.ts";
 import { type Settings, SettingsError } from "./settings.ts";
+import { addTracingMetrics, resourceOf, startTracing } from "./tracing.ts";
 import { version } from "./version.ts";
 
 const encryptionKeyCharsMin = 16;
@@ -53,12 +54,16 @@ export async function startKeyServiceProgram(
   const { masterKey } = facts;
   const { targets, faults } = alertTargets(alerting, settings.alertSinks);
   if (faults.length > 0) throw new SettingsError(faults.join("\n"));
-  const logger = createLogger(settings.logLevel, { service: "tollgate-keyservice" });
+  const logger = createLogger(settings, { service: "tollgate-keyservice" });
   const onError = ({ message }: Error) => logger.error(`${message}; what was there before is used on`);
   const { identitiesPath } = settings;
   const { ports } = settings.tls;
+  const resource = resourceOf("tollgate-keyservice", settings);
+  const warn = (message: string) => logger.warn(message);
+  const tracing = await startTracing({ settings, resource, warn });
   const metrics = new Metrics();
   metrics.add(buildInfo(version), ...processMetrics());
+  if (tracing !== undefined) addTracingMetrics(metrics, tracing);
   const service = await createKeyService({
     ...facts,
     ...{ fileModels: reading, keyRules },
@@ -78,23 +83,17 @@ export async function startKeyServiceProgram(
     clock: systemClock,
     random: systemRandom,
     metrics,
+    tracer: tracing?.tracer,
     log: (level, message, facts) => logger[level](facts ?? {}, message),
   });
   const { host, port, adminPort } = service;
-  const pushed = await startMetricExport({
-    ...{ metrics, env: settings.env, clock: systemClock },
-    resource: {
-      "service.name": "tollgate-keyservice",
-      "service.version": version,
-      "service.instance.id": settings.podId,
-    },
-    warn: (message) => logger.warn(message),
-  });
+  const pushed = await startMetricExport({ metrics, resource, env: settings.env, clock: systemClock, warn });
   return {
     ...{ host, port, adminPort },
     close: async () => {
       await service.close();
       await pushed?.close();
+      await tracing?.close();
     },
   };
 }

@@ -126,6 +126,8 @@ function stopSignal(startedByNpm: boolean): Promise<void> {
   });
 }
 
+// Node's own reports of a crash would have the environment in them, and with it secrets.
+if (process.report !== undefined) process.report.excludeEnv = true;
 // Half of a start is compiling what was compiled at the last; where nothing can be kept (NODE_COMPILE_CACHE says where), it is done again.
 enableCompileCache();
 

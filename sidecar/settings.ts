@@ -6,6 +6,7 @@ import type { RotationTarget } from "../src/keyservice/key-rotations.ts";
 import { Secret } from "../src/secret.ts";
 import { isTimeZone } from "../src/time-zone.ts";
 import { type AlertSinkSettings, readAlerting, wordsOf } from "./alert-settings.ts";
+import type { LogFormat } from "./logger.ts";
 import { readRotationTarget } from "./rotation-settings.ts";
 import { readTlsSettings, type TlsSettings } from "./tls-settings.ts";
 
@@ -192,7 +193,15 @@ export const variables = {
   SMTP_SENDER_EMAIL: { default: "", meaning: "Whom mail is from." },
   TOLLGATE_ALERT_RECIPIENTS: { default: "", meaning: "Whom mail goes to, commas between." },
   TOLLGATE_GRACE_S: { default: "30", meaning: "How long calls in flight may take to finish after SIGTERM." },
-  TOLLGATE_LOG_LEVEL: { default: "info", meaning: "`debug` (a line a call), `info`, `warn` or `error`." },
+  TOLLGATE_LOG_LEVEL: {
+    default: "info",
+    meaning:
+      "`debug` (with what providers say of failures, who may quote prompts), `info` (a line a call), `warn` or `error`.",
+  },
+  TOLLGATE_LOG_FORMAT: {
+    default: "json, and text in a terminal",
+    meaning: "How lines of the log look: `json`, or `text` for people.",
+  },
 } as const satisfies Record<string, { default: string; meaning: string }>;
 
 /** What the environment says, checked. */
@@ -239,6 +248,7 @@ export interface Settings {
   readonly alertSinks: AlertSinkSettings;
   readonly graceMs: number;
   readonly logLevel: "debug" | "info" | "warn" | "error";
+  readonly logFormat: LogFormat;
   /** The environment itself, for OpenTelemetry's standard `OTEL_*` variables and the configuration's `os.environ/NAME`. */
   readonly env: Variables;
 }
@@ -329,6 +339,11 @@ export function readSettings(env: Variables, hostName: string): Settings {
     },
     graceMs: number("TOLLGATE_GRACE_S", 0, 3_600) * 1000,
     logLevel: oneOf("TOLLGATE_LOG_LEVEL", ["debug", "info", "warn", "error"]),
+    logFormat: env.TOLLGATE_LOG_FORMAT
+      ? oneOf("TOLLGATE_LOG_FORMAT", ["json", "text"])
+      : process.stdout.isTTY
+        ? "text"
+        : "json",
     env,
   };
   if (!isTimeZone(settings.timeZone)) {

@@ -4,7 +4,6 @@ import {
   Closers,
   callMetrics,
   createGateway,
-  createTracing,
   LiveTelemetry,
   litellmMetrics,
   Metrics,
@@ -21,6 +20,7 @@ import { type FileConfig, readConfig } from "./config-file.ts";
 import { ConfigWatch } from "./config-watch.ts";
 import { createLogger } from "./logger.ts";
 import type { Settings } from "./settings.ts";
+import { addTracingMetrics, resourceOf, startTracing } from "./tracing.ts";
 import { version } from "./version.ts";
 
 /** A sidecar that takes calls. */
@@ -50,29 +50,23 @@ export async function startSidecarProgram(settings: Settings): Promise<Sidecar> 
 /** Puts a sidecar together and opens its ports. What was opened is closed again if a later part fails. */
 export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
   const { settings, config } = parts;
-  const logger = createLogger(settings.logLevel, { service: "tollgate-sidecar", pod: settings.podId });
+  const logger = createLogger(settings, { service: "tollgate-sidecar", pod: settings.podId });
   const closers = new Closers();
   const onCloseError = (part: string, error: unknown) => logger.warn({ part, error }, "a part failed to close");
   try {
-    const resource = {
-      "service.name": "tollgate",
-      "service.version": version,
-      "service.instance.id": settings.podId,
-      ...(config.environment === undefined ? {} : { "deployment.environment.name": config.environment }),
-    };
-    const tracing = await createTracing(settings.env, resource, (message) => logger.warn(message));
+    const resource = resourceOf("tollgate", settings, config.environment);
+    const warn = (message: string) => logger.warn(message);
+    const tracing = await startTracing({ settings, resource, callbacks: config.callbacks, warn });
     if (tracing !== undefined) closers.add("tracing", () => tracing.close());
     const cells = new CallCells();
     const metrics = new Metrics();
     metrics.add(buildInfo(version), ...callMetrics(cells), ...litellmMetrics(cells), ...processMetrics());
-    const pushed = await startMetricExport({
-      ...{ metrics, resource, env: settings.env, clock: systemClock },
-      warn: (message) => logger.warn(message),
-    });
+    if (tracing !== undefined) addTracingMetrics(metrics, tracing);
+    const pushed = await startMetricExport({ metrics, resource, env: settings.env, clock: systemClock, warn });
     if (pushed !== undefined) closers.add("metric export", () => pushed.close());
     const telemetry = new LiveTelemetry({
-      tracer: tracing?.tracer,
-      forwardTraceparent: config.forwardTraceparent,
+      tracing,
+      forwardTraceparent: config.callbacks.forwardTraceparent,
       clock: systemClock,
       ...{ cells, logger },
     });

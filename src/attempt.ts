@@ -1,7 +1,8 @@
 import type { AttemptResult, Booked, Spending } from "./admission/ticket.ts";
 import type { Clock } from "./clock.ts";
-import type { CompletionEvent, EndEvent, Usage } from "./completion.ts";
+import type { CompletionEvent, CompletionRequest, EndEvent, Usage } from "./completion.ts";
 import type { Deployment } from "./config/config.ts";
+import { ContentRecorder } from "./content-recorder.ts";
 import type { Board } from "./counters/board.ts";
 import type { AttemptTimes } from "./counters/own-figures.ts";
 import { GatewayError, ProviderFailure } from "./errors.ts";
@@ -23,16 +24,27 @@ export class Attempt {
   #outputTokens = 0;
   #firstOutputAtMs: number | undefined;
   #responseId: string | undefined;
+  #model: string | undefined;
+  readonly #finishReasons: string[] = [];
+  /** Undefined: nothing of what is said may be recorded. */
+  readonly #content: ContentRecorder | undefined;
   #booked = false;
   #isCancelled = false;
   #usage: Usage | undefined;
 
-  constructor(parts: { spending: Spending; trace: AttemptTrace; clock: Clock; board: Board; isStream: boolean }) {
+  constructor(parts: {
+    spending: Spending;
+    trace: AttemptTrace;
+    clock: Clock;
+    board: Board;
+    request: CompletionRequest;
+  }) {
     this.#spending = parts.spending;
     this.#trace = parts.trace;
     this.#clock = parts.clock;
     this.deployment = parts.spending.place.deployment;
-    this.#isStream = parts.isStream;
+    this.#isStream = parts.request.stream;
+    if (parts.trace.takesContent) this.#content = new ContentRecorder(parts.request);
     this.#board = parts.board;
     this.#startedMs = parts.clock.monotonicMs();
     this.#board.began(boardNameOf(this.deployment));
@@ -65,13 +77,21 @@ export class Attempt {
   meter<Event extends Exclude<CompletionEvent, EndEvent>>(event: Event): Event {
     if (event.type === "raw") this.#outputTokens += event.outputTokens;
     else if (event.type === "delta") this.#outputTokens += roughTokens(event);
-    else if (event.type === "start") this.#responseId = event.id;
+    else if (event.type === "finish") this.#finishReasons.push(event.reason);
+    else {
+      this.#responseId = event.id;
+      this.#model = event.model;
+    }
+    this.#content?.add(event);
     return event;
   }
 
   /** The answer is whole. */
   succeed(end: EndEvent): Booked {
     this.#responseId = end.responseId ?? this.#responseId;
+    this.#model = end.model ?? this.#model;
+    if (this.#finishReasons.length === 0) this.#finishReasons.push(...(end.finishReasons ?? []));
+    this.#content?.add(end);
     this.#outputTokens += end.outputTokens ?? 0;
     return this.#book("success", { usage: end.usage, billable: true }, undefined);
   }
@@ -108,6 +128,7 @@ export class Attempt {
     this.#booked = true;
     const responseId = this.#responseId;
     let booked: Booked | undefined;
+    this.#trace.settling();
     try {
       booked = this.#spending.settle({
         ...outcome,
@@ -120,7 +141,10 @@ export class Attempt {
       return booked;
     } finally {
       this.#board.ended(boardNameOf(this.deployment), this.#timesOf(status, booked?.usage));
-      this.#trace.end({ usage: booked?.usage, cost: booked?.cost ?? 0n, responseId, error: failure?.code });
+      this.#trace.end({
+        ...{ usage: booked?.usage, cost: booked?.cost ?? 0n, responseId, responseModel: this.#model },
+        ...{ finishReasons: this.#finishReasons, error: failure?.code, content: this.#content?.content },
+      });
     }
   }
 

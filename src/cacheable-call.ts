@@ -14,7 +14,7 @@ export function cacheableCall(call: {
   readonly grant: Grant;
   readonly itinerary: Itinerary;
   readonly ticket: Ticket;
-  readonly trace: Pick<CallTrace, "identify">;
+  readonly trace: CallTrace;
 }): AdmittedCall {
   const { terms, callId, grant, itinerary, ticket } = call;
   const { route, names, ask } = itinerary;
@@ -27,6 +27,7 @@ export function cacheableCall(call: {
     keyId: grant.keyId,
     teamId: grant.teamId,
     model: names.at(-1) ?? request.model,
+    lookUp: (work) => call.trace.lookUp(work),
     giveAgain: ({ deploymentId: id, ...again }) => {
       // The configuration may have changed since it was kept.
       const former = { id, model: "", provider: "", price: undefined };

@@ -209,6 +209,9 @@ export interface EndEvent {
   readonly usage: Usage | undefined;
   /** The provider's id of the completion, where known. */
   readonly responseId: string | undefined;
+  /** The model in the provider's words, and why each choice ended, where no events of the answer have said so. */
+  readonly model?: string | undefined;
+  readonly finishReasons?: readonly string[];
   readonly raw: Buffer | undefined;
   /** Roughly how many output tokens `raw` holds, where it is the whole answer and the provider reported no usage. */
   readonly outputTokens?: number;

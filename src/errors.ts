@@ -133,6 +133,8 @@ export interface Trail {
 
 /** What to say of a failure besides its code and message. */
 export interface ErrorFacts {
+  /** It repeats, or its cause does, what a provider said, who may have quoted the prompt. Absent: it is in our own words. */
+  readonly quotesProvider?: boolean;
   /** The request field at fault. */
   readonly param?: string;
   /** How long to wait before trying again, in milliseconds. Only for codes that may be retried. */

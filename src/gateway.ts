@@ -18,6 +18,7 @@ import type { Board } from "./counters/board.ts";
 import { mayReach, namesOf, startFor } from "./destinations.ts";
 import { GatewayError, ProviderFailure } from "./errors.ts";
 import { type Runner, race } from "./hedge.ts";
+import type { Grant } from "./keys/authority.ts";
 import { Planner } from "./planner.ts";
 import { keepingFor, previousOf } from "./previous-response.ts";
 import type { Provider } from "./providers/provider.ts";
@@ -30,7 +31,7 @@ import { nowhere } from "./routing/nowhere.ts";
 import type { Router } from "./routing/router.ts";
 import type { Snapshots } from "./routing/snapshots.ts";
 import type { TokenCounter } from "./routing/token-counter.ts";
-import type { AttemptFacts, Telemetry } from "./telemetry/telemetry.ts";
+import type { AttemptFacts, CallFacts, Telemetry } from "./telemetry/telemetry.ts";
 
 const quicker = new GatewayError("client_closed_request", "Another attempt was quicker.");
 const abandoned = new GatewayError("client_closed_request", "The caller went away.");
@@ -103,34 +104,26 @@ export class Gateway {
    * early (`return()`) cancels the call and books what came; abort `caller.signal` first, so that a waiting attempt wakes.
    */
   async *complete(request: CompletionRequest, caller: Caller): AsyncGenerator<CallEvent, void, undefined> {
-    const { requestId, door, route: path, traceparent, tracestate } = caller;
-    const trace = this.#telemetry.startCall({
-      requestId,
-      door,
-      route: path,
-      traceparent,
-      tracestate,
-      stream: request.stream,
-    });
+    const { route: path } = caller;
+    const trace = this.#telemetry.startCall(request, caller);
     // Stands if the reader ends the iteration between two events.
     let failure: GatewayError | undefined = abandoned;
     let call: Call | undefined;
     const { router } = this.#snapshots.current;
     try {
-      const grant = await this.#admission.authenticate(caller.token);
-      const { keyId, keyAlias, teamId, userId } = grant;
-      trace.identify({ keyId, keyAlias, teamId, userId });
+      const grant = await trace.authorize(() => this.#admission.authenticate(caller.token));
+      trace.identify(ownerFacts(grant));
       grant.policy?.checkCompletion(path, () => request.chat());
       const start = startFor(router, grant, request.model);
       const continuation = continuationFor(request, router);
       const terms = this.#cache?.termsOf(request, caller, grant.allowedCacheControls);
-      trace.identify({ modelGroup: start.route.modelGroup });
+      const callId = this.#newCallId();
+      trace.identify({ callId, modelGroup: start.route.modelGroup });
       // Bytes cannot be gone on with by another model.
       const sent = continuation === undefined ? request : { ...request, wire: undefined, raw: undefined };
       const previous = previousOf(request, { ids: this.#responseIds, grant, router });
-      const named = await this.#admission.named(grant, sent, caller.tags);
+      const named = await trace.authorize(() => this.#admission.named(grant, sent, caller.tags));
       const itinerary = await this.#planner.plan({ request: sent, previous, caller, grant, named, router, start });
-      const callId = this.#newCallId();
       call = new Call({ caller, callId, grant, named, router, itinerary, trace, request: sent, continuation });
       if (this.#cache === undefined || terms === undefined) yield* this.#attempts(call);
       else yield* this.#cached(call, this.#cache, terms);
@@ -269,7 +262,8 @@ export class Gateway {
   #place(call: Call): Promise<Place> {
     return this.#inTurn(call, async () => {
       const options = await this.#admit(call);
-      return call.ticket?.takePlace() ?? (await this.#admission.takePlace(call.admitted, options));
+      const { trace, ticket } = call;
+      return ticket?.takePlace() ?? trace.authorize(() => this.#admission.takePlace(call.admitted, options));
     });
   }
 
@@ -295,9 +289,10 @@ export class Gateway {
     const leg = { named, request, models: names, ...route, options };
     if (ticket === undefined) {
       const { caller, callId, trace } = call;
-      call.ticket = await this.#admission.admit({ ...leg, grant, caller, callId, traceId: trace.traceId });
+      const asked = { ...leg, grant, caller, callId, traceId: trace.traceId };
+      call.ticket = await trace.authorize(() => this.#admission.admit(asked));
     } else if (ticket.leg.modelGroup !== route.modelGroup || ticket.leg.request !== request) {
-      await this.#admission.move(ticket, grant, leg);
+      await call.trace.authorize(() => this.#admission.move(ticket, grant, leg));
     }
     return options;
   }
@@ -312,8 +307,8 @@ export class Gateway {
     const number = call.begin(deployment, timeouts.timeoutMs);
     itinerary.begin(deployment);
     const spending = ticket.begin(number, place);
-    const trace = call.trace.attempt(attemptFacts(request, deployment, number));
-    const attempt = new Attempt({ spending, trace, clock: this.#clock, board: this.#board, isStream: request.stream });
+    const trace = call.trace.attempt(attemptFacts(request, place, number));
+    const attempt = new Attempt({ spending, trace, clock: this.#clock, board: this.#board, request });
     const limit = this.#firstEventLimit(caller, timeouts, control);
     const signal = limit?.signal ?? control?.signal ?? caller.signal;
     try {
@@ -389,8 +384,12 @@ function settle(attempt: Attempt, ticket: Ticket, end: EndEvent): SettledEvent {
   return { type: "settled", usage, cost, raw: end.raw };
 }
 
-function attemptFacts(request: CompletionRequest, deployment: Deployment, number: number): AttemptFacts {
+function attemptFacts(request: CompletionRequest, { deployment, paid }: Place, number: number): AttemptFacts {
   const { provider, model, apiBase, modelGroup, id: deploymentId } = deployment;
-  const { operation, stream } = request;
-  return { number, operation, provider, model, apiBase, modelGroup, deploymentId, stream };
+  const { leaseId } = paid.reservation;
+  return { number, request, provider, model, apiBase, modelGroup, deploymentId, leaseId };
+}
+
+function ownerFacts({ keyId, keyAlias, teamId, userId, hidesContent = false }: Grant): CallFacts {
+  return { keyId, keyAlias, teamId, userId, hidesContent };
 }

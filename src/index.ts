@@ -3,6 +3,7 @@
 export { type Clock, type Random, systemClock, systemRandom } from "./clock.ts";
 export type { AlertChannel, AlertRouting } from "./config/alert-routing.ts";
 export { isAlertChannel } from "./config/alerting.ts";
+export type { CallbackConfig } from "./config/callback-config.ts";
 export type { Config, Fault } from "./config/config.ts";
 export type { KeyRules } from "./config/creation-rules.ts";
 export { ConfigReading, loadConfig, readConfigFile } from "./config/load.ts";
@@ -25,5 +26,5 @@ export { LiveTelemetry } from "./telemetry/live.ts";
 export { startMetricExport } from "./telemetry/metric-export.ts";
 export { Metrics } from "./telemetry/metrics.ts";
 export { buildInfo, processMetrics } from "./telemetry/process-metrics.ts";
-export { createTracing } from "./telemetry/tracing.ts";
+export { createTracing, type Tracing } from "./telemetry/tracing.ts";
 export { http2Connector, type TlsFiles, tlsMaterial } from "./tls-files.ts";

@@ -170,12 +170,16 @@ export class GatewayStage implements Telemetry {
   startCall(): CallTrace {
     const attempt = (): AttemptTrace => ({
       traceparent: undefined,
+      takesContent: false,
       firstOutput: () => {},
+      settling: () => {},
       end: ({ error }) => void this.ends.attempts.push(error ?? "ok"),
     });
     return {
       traceId: "",
       identify: () => {},
+      authorize: (work) => work(),
+      lookUp: (work) => work(),
       fellBack: () => {},
       attempt,
       end: (failure) => void this.ends.calls.push(failure?.code ?? "ok"),

@@ -34,6 +34,7 @@ const annexes: Readonly<Record<string, string>> = {
       "attempt-signal.ts",
       "cacheable-call.ts",
       "call.ts",
+      "content-recorder.ts",
       "continuation.ts",
       "destinations.ts",
       "explainer.ts",

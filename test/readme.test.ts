@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { variables } from "../sidecar/settings.ts";
+import { tracingVariables } from "../sidecar/tracing.ts";
+import { callbackVariables } from "../src/config/callbacks.ts";
 import { keyBounds, keyDefaults } from "../src/config/key-rules.ts";
 import { providerRows } from "../src/config/provider-rows.ts";
 import { routingStrategies } from "../src/config/schema-routing.ts";
@@ -27,8 +29,8 @@ function errorRows(): string[] {
   );
 }
 
-function variableRows(): string[] {
-  return Object.entries(variables).map(
+function variableRows(of: Readonly<Record<string, { default: string; meaning: string }>>): string[] {
+  return Object.entries(of).map(
     ([name, { default: value, meaning }]) =>
       `| \`${name}\` | ${/[ ]/.test(value) ? value : value && `\`${value}\``} | ${meaning} |`,
   );
@@ -39,7 +41,19 @@ test("the README's error table is the code's, row by row", () => {
 });
 
 test("the README's configuration table is the code's, row by row", () => {
-  assert.deepEqual(rowsAfter("| variable | default |"), variableRows());
+  assert.deepEqual(rowsAfter("| variable | default | meaning |"), variableRows(variables));
+});
+
+test("the README's table of what traces and Langfuse follow is the code's, and has all that the code reads", () => {
+  assert.deepEqual(rowsAfter("| variable | default | traces and Langfuse |"), variableRows(tracingVariables));
+  const source = readFileSync(new URL("../src/telemetry/tracing.ts", import.meta.url), "utf8");
+  const read = new Set([...source.matchAll(/env\.((?:OTEL)_\w+)/g)].map(([, name = ""]) => name));
+  const named =
+    Object.values(tracingVariables)
+      .map(({ meaning }) => meaning)
+      .join() + Object.keys(tracingVariables).join();
+  assert.ok(read.size > 5);
+  for (const name of [...read, ...callbackVariables]) assert.ok(named.includes(name), name);
 });
 
 test("the README's table of what keys may have is the configuration's", () => {

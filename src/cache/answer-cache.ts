@@ -25,6 +25,8 @@ export interface AdmittedCall {
   readonly outputTokensMax: number | undefined;
   readonly limits: readonly LimitState[];
   readonly timeoutMs: number;
+  /** Looks for the answer on its behalf. */
+  lookUp<Result>(work: () => Promise<Result | undefined>): Promise<Result | undefined>;
   /** Books an answer given again, and gives back what was reserved. */
   giveAgain(again: {
     readonly deploymentId: string;
@@ -89,7 +91,7 @@ export class AnswerCache {
     const { reads } = call.terms;
     const { shared, flight } = reads ? await this.#join(key, call) : alone;
     try {
-      const entry = shared ?? (reads ? await this.store.get(key) : undefined);
+      const entry = shared ?? (reads ? await call.lookUp(() => this.store.get(key)) : undefined);
       const hit = entry && this.#usable(entry, call);
       if (hit !== undefined) {
         flight?.end(entry);

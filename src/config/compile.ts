@@ -4,6 +4,7 @@ import { matchWildcard } from "../wildcard.ts";
 import { compileAlerting } from "./alerting.ts";
 import { compileAnswerCache } from "./answer-cache.ts";
 import { compileBudgets } from "./budget-config.ts";
+import { callbackVariables, compileCallbacks } from "./callbacks.ts";
 import type { Config, Deployment, UnpricedModels } from "./config.ts";
 import { compileEntry, unsetText } from "./deployments.ts";
 import { compileKeyRules } from "./key-rules.ts";
@@ -26,6 +27,7 @@ export const effectiveVariables: readonly string[] = [
   "DATABASE_URL",
   "LITELLM_ENVIRONMENT",
   ...redisVariables,
+  ...callbackVariables,
   ...providerVariables,
 ];
 
@@ -69,7 +71,7 @@ export async function compile(parts: Compilation): Promise<Config> {
     timeZone: settings?.timezone,
     spendLogRetentionMs: general?.maximum_spend_logs_retention_period,
     keyRules: compileKeyRules(settings, remarks),
-    forwardTraceparent: settings?.forward_traceparent_to_llm_provider ?? false,
+    callbacks: compileCallbacks(file, resolved.lookup, remarks),
     notices: remarks.notices,
     digest: parts.digest,
   };

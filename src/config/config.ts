@@ -4,6 +4,7 @@ import type { FallbackTarget, ProviderWire } from "../completion.ts";
 import type { Secret } from "../secret.ts";
 import type { AlertRouting } from "./alert-routing.ts";
 import type { AnswerCacheConfig } from "./answer-cache-config.ts";
+import type { CallbackConfig } from "./callback-config.ts";
 import type { AwsAccess, AzureAccess, GoogleAccess } from "./cloud-access.ts";
 import type { ConfiguredBudget } from "./configured-budget.ts";
 import type { KeyRules } from "./creation-rules.ts";
@@ -354,8 +355,7 @@ export interface Config {
   /** `general_settings.environment`, for the resource of traces and metrics. */
   readonly environment: string | undefined;
   readonly keyRules: KeyRules;
-  /** Whether providers are sent `traceparent` (`litellm_settings.forward_traceparent_to_llm_provider`). */
-  readonly forwardTraceparent: boolean;
+  readonly callbacks: CallbackConfig;
   /** What the reader should be told: unknown keys, keys that are understood but not served yet. */
   readonly notices: readonly Notice[];
   /** Digest of the file, for logs and metrics. */

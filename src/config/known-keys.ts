@@ -107,11 +107,11 @@ export const strategyArgKeys = sectionKeys("routing_strategy_args", strategyArgs
 export const settingKeys = sectionKeys(
   "litellm_settings",
   litellmSettings,
-  `callbacks success_callback failure_callback service_callback input_callback set_verbose
+  `input_callback set_verbose
    json_logs max_budget budget_duration max_user_budget max_internal_user_budget internal_user_budget_duration max_end_user_budget
    max_end_user_budget_id default_max_internal_user_budget max_ui_session_budget default_soft_budget
    key_generation_settings default_team_settings priority_reservation priority_reservation_settings cost_discount_config
-   cost_margin_config turn_off_message_logging redact_user_api_key_info redact_messages_in_exceptions
+   cost_margin_config redact_user_api_key_info redact_messages_in_exceptions
    langfuse_default_tags disable_end_user_cost_tracking disable_end_user_cost_tracking_prometheus_only
    enable_end_user_cost_tracking_prometheus_only prometheus_metrics_config custom_prometheus_metadata_labels
    custom_prometheus_tags prometheus_initialize_budget_metrics require_auth_for_metrics_endpoint

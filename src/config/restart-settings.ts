@@ -13,7 +13,8 @@ const settings = {
   keyServiceUnavailable: "tollgate.keyservice_unavailable",
   masterKey: "general_settings.master_key",
   environment: "general_settings.environment",
-  forwardTraceparent: "litellm_settings.forward_traceparent_to_llm_provider",
+  callbacks:
+    "litellm_settings.success_callback and its like, turn_off_message_logging, forward_traceparent_to_llm_provider",
 } as const satisfies Partial<Record<keyof Config, string>>;
 
 /** Where the settings stand in the file that are other than at the start, and that a gateway cannot change while it runs. */

@@ -113,6 +113,7 @@ export const litellmSettings = section({
   success_callback: callbacks.optional(),
   failure_callback: callbacks.optional(),
   service_callback: callbacks.optional(),
+  turn_off_message_logging: flag.optional(),
   drop_params: flag.optional(),
   modify_params: flag.optional(),
   set_verbose: flag.optional(),

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 
 import { Cluster, type Redis } from "ioredis";
+import { type ClientSpan, clientSpan } from "../active-span.ts";
 import type { Clock, Random } from "../clock.ts";
 import type { RedisAddress } from "../config/redis-address.ts";
 import { Breaker, type BreakerParts } from "./breaker.ts";
@@ -16,6 +17,8 @@ const scanCount = 1_000;
 export interface Script {
   readonly lua: string;
   readonly sha: string;
+  /** Its file's name, for traces. */
+  readonly name: string;
   /** It gives back: it is sent also while Redis seems to be away, but not waited for. */
   readonly isOwed: boolean;
 }
@@ -25,6 +28,8 @@ export interface ScriptCall {
   readonly script: Script;
   readonly keys: readonly string[];
   readonly args: readonly (string | number)[];
+  /** How many tasks share it, for traces. */
+  readonly taskCount?: number;
 }
 
 /** Reads a script that lies beside this file; in several pieces if it shares some with others. */
@@ -33,7 +38,12 @@ export function loadScript(files: string | readonly string[], isOwed = false): S
     .flat()
     .map((file) => readFileSync(new URL(file, import.meta.url), "utf8"))
     .join("\n");
-  return { lua, sha: createHash("sha1").update(lua).digest("hex"), isOwed };
+  const name =
+    [files]
+      .flat()
+      .at(-1)
+      ?.replace(/^\.\/|\.lua$/g, "") ?? "";
+  return { lua, sha: createHash("sha1").update(lua).digest("hex"), name, isOwed };
 }
 
 /** What a connection is made of. */
@@ -99,7 +109,11 @@ export class Connection {
       if (call.script.isOwed) this.#evaluate(call).catch(() => {});
       throw new CountersUnavailable(this.#lastFailure);
     }
-    return this.#guarded(breaker, this.#evaluate(call), late);
+    const span = clientSpan("EVALSHA", {
+      ...{ "db.system.name": "redis", "db.operation.name": "EVALSHA", "db.stored_procedure.name": call.script.name },
+      "db.operation.batch.size": call.taskCount ?? 1,
+    });
+    return this.#guarded(breaker, this.#evaluate(call), late, span);
   }
 
   /**
@@ -110,7 +124,8 @@ export class Connection {
   async command(name: string, key: string | Buffer, ...args: readonly (string | number | Buffer)[]): Promise<unknown> {
     const breaker = this.#breakerOf(String(key));
     if (breaker.isOpen) throw new CountersUnavailable(this.#lastFailure);
-    return this.#guarded(breaker, this.#send(name, key, args), () => {});
+    const span = clientSpan(name, { "db.system.name": "redis", "db.operation.name": name });
+    return this.#guarded(breaker, this.#send(name, key, args), () => {}, span);
   }
 
   /**
@@ -165,13 +180,20 @@ export class Connection {
     if (this.#client.status !== "ready") throw this.#lastFailure ?? new Error("not connected");
   }
 
-  async #guarded(breaker: Breaker, answer: Promise<unknown>, late: (reply: unknown) => void): Promise<unknown> {
+  async #guarded(
+    breaker: Breaker,
+    answer: Promise<unknown>,
+    late: (reply: unknown) => void,
+    span: ClientSpan | undefined,
+  ): Promise<unknown> {
     try {
       const reply = await this.#inTime(answer, late);
       breaker.succeeded();
+      span?.end();
       return reply;
     } catch (thrown) {
       const failure = plain(thrown);
+      span?.end("redis_unavailable");
       this.#lastFailure = failure;
       this.#failures += 1;
       if (!this.#isClosed) breaker.failed(failure);

@@ -93,7 +93,9 @@ export class ScriptBatch {
     };
     try {
       answer(
-        await this.#connection.run({ script: this.#script, keys, args }, (numbers) => answer(numbers, true)),
+        await this.#connection.run({ script: this.#script, keys, args, taskCount: tasks.length }, (numbers) =>
+          answer(numbers, true),
+        ),
         false,
       );
     } catch (error) {

@@ -90,6 +90,8 @@ export interface Grant {
   readonly repeat?: OwnRepeatRules | undefined;
   /** The members of a request's `cache` that its calls may set; undefined: all. */
   readonly allowedCacheControls?: readonly string[] | undefined;
+  /** Whether what its calls say must not be recorded, whatever is configured. */
+  readonly hidesContent?: boolean;
   readonly blocked: boolean;
   /** The books' version this was read at. */
   readonly version: bigint;

@@ -104,6 +104,7 @@ export function readGrant(message: GrantMessage, read: { readonly atMs: number; 
     expiresAtMs: message.expireTime && read.sentAtMs + timestampMs(message.expireTime) - read.atMs,
     policy: CallPolicy.of(message.allowedRoutes, message.enforcedParams),
     repeat: compileOwnRules(message.routerSettings),
+    hidesContent: message.hidesContent,
     allowedCacheControls: message.allowedCacheControls.length === 0 ? undefined : message.allowedCacheControls,
     blocked: message.blocked,
     version: message.version,

@@ -6,6 +6,7 @@ import type { FileValue } from "../file-value.ts";
 import { KeyService } from "../gen/tollgate/keys/v1/keys_pb.ts";
 import type { Secret } from "../secret.ts";
 import { errorInfo } from "../server/rpc-error.ts";
+import { clientSpans } from "../telemetry/rpc-spans.ts";
 import { http2Connector, type TlsMaterial } from "../tls-files.ts";
 import {
   type Authority,
@@ -68,7 +69,7 @@ export class RemoteAuthority implements Authority {
       // In megabytes. Node's default of 10 refuses streams under load.
       { maxSessionMemory: 1_000, ...(parts.tls && { createConnection: http2Connector(parts.tls) }) },
     );
-    const interceptors = parts.token === undefined ? [] : [bearer(parts.token)];
+    const interceptors = [clientSpans, ...(parts.token === undefined ? [] : [bearer(parts.token)])];
     const transport = createGrpcTransport({ baseUrl: parts.url, sessionManager: this.#session, interceptors });
     this.#client = createClient(KeyService, transport);
     this.#podId = parts.podId;

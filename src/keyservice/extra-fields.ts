@@ -16,8 +16,13 @@ export interface ModelLimit {
 const modelLimitKinds = { model_rpm_limit: "requests", model_tpm_limit: "tokens" } as const;
 const modelLimitNames = Object.keys(modelLimitKinds) as (keyof typeof modelLimitKinds)[];
 const routerSettings = "router_settings";
+/** Whether what is said is kept out of traces. It only ever takes away. */
+const hidesContent = "turn_off_message_logging";
 const allowedRegion = "allowed_model_region";
-const actingNames: ReadonlySet<string> = new Set([...modelLimitNames, routerSettings, "allowed_cache_controls"]);
+const actingNames: ReadonlySet<string> = new Set([
+  ...[...modelLimitNames, routerSettings, hidesContent],
+  "allowed_cache_controls",
+]);
 const modelsMax = 1_000;
 const nameCharsMax = 256;
 
@@ -25,6 +30,8 @@ const nameCharsMax = 256;
 export function checkExtra(extra: JsonObject | undefined): void {
   if (extra === undefined) return;
   for (const name of modelLimitNames) checkModelLimits(extra[name], name);
+  const hides = extra[hidesContent] ?? false;
+  if (typeof hides !== "boolean") throw invalid(hidesContent, "must be true or false.");
   checkRegion(extra[allowedRegion]);
   const settings = extra[routerSettings];
   if (settings === undefined || settings === null) return;
@@ -66,7 +73,7 @@ export function acts(name: string): boolean {
 
 /** SQL for an object with those of the further fields in a column that act. */
 export function actingFields(column: string): string {
-  return `jsonb_build_object(${[...modelLimitNames, routerSettings].map((name) => `'${name}', ${column}->'${name}'`).join(", ")})`;
+  return `jsonb_build_object(${[...modelLimitNames, routerSettings, hidesContent].map((name) => `'${name}', ${column}->'${name}'`).join(", ")})`;
 }
 
 /** SQL for where a customer's calls must be answered, as `regionNamed` spells it; "": anywhere. */
@@ -79,6 +86,11 @@ export function routerSettingsOf(key: JsonObject, team: JsonObject): JsonObject 
   const [own, common] = [key[routerSettings], team[routerSettings]];
   const all = { ...actingSettings(isObject(common) ? common : {}), ...actingSettings(isObject(own) ? own : {}) };
   return Object.keys(all).length === 0 ? undefined : all;
+}
+
+/** Whether a key or its team says so. */
+export function hidesContentOf(key: JsonObject, team: JsonObject): boolean {
+  return key[hidesContent] === true || team[hidesContent] === true;
 }
 
 function isObject(value: Json | undefined): value is JsonObject {

@@ -1,6 +1,13 @@
 import type { JsonObject } from "../completion.ts";
 import type { Nanos } from "../money.ts";
-import { actingFields, type ModelLimit, modelLimitsOf, regionField, routerSettingsOf } from "./extra-fields.ts";
+import {
+  actingFields,
+  hidesContentOf,
+  type ModelLimit,
+  modelLimitsOf,
+  regionField,
+  routerSettingsOf,
+} from "./extra-fields.ts";
 import type { Queryable } from "./postgres.ts";
 import { hashSecret, type Pepper } from "./secrets.ts";
 
@@ -41,6 +48,8 @@ export interface Grant {
   readonly enforcedParams: readonly string[];
   /** The members of a request's `cache` its calls may set; empty: all. */
   readonly allowedCacheControls: readonly string[];
+  /** Whether what its calls say is kept out of traces. */
+  readonly hidesContent: boolean;
   readonly tags: readonly string[];
   /** LiteLLM's `router_settings` that act: the key's, and what these do not say its team's. Undefined: none. */
   readonly routerSettings: JsonObject | undefined;
@@ -136,7 +145,7 @@ export async function findGrant(books: Queryable, sha256: Buffer, pepper: Pepper
          ) all_budgets WHERE removed_at IS NULL) b
      ORDER BY b.budget_id`,
     [hashSecret(sha256, pepper), pepper.id],
-    "find_grant_90",
+    "find_grant_91",
   );
   const [row] = rows;
   if (row === undefined) return undefined;
@@ -161,6 +170,7 @@ export async function findGrant(books: Queryable, sha256: Buffer, pepper: Pepper
     allowedRoutes: row.allowed_routes,
     enforcedParams: row.enforced_params,
     allowedCacheControls: textsOf(row.allowed_cache_controls),
+    hidesContent: hidesContentOf(row.key_extra, row.team_extra ?? {}),
     tags: [...new Set([...row.tags, ...rules.flatMap(({ tags }) => tags)])],
     routerSettings: routerSettingsOf(row.key_extra, row.team_extra ?? {}),
     partyScopes: [...(row.has_end_users ? ["end_user" as const] : []), ...(row.has_tags ? ["tag" as const] : [])],

@@ -2,10 +2,12 @@
 
 import { createHash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { withinSpan } from "../active-span.ts";
 import type { Json, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { requestIdFrom } from "../server/request-id.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
+import type { Tracer } from "../telemetry/tracer.ts";
 import type { Administration, AdminParts } from "./admin.ts";
 import { auditRoutes } from "./http-audit.ts";
 import { costRoutes } from "./http-costs.ts";
@@ -31,6 +33,8 @@ export interface ManagementParts {
   readonly telemetry: Pick<Telemetry, "log">;
   /** Which paths are served, without their queries. Default: all. */
   readonly serves?: (path: string) => boolean;
+  /** Undefined: nothing is traced. */
+  readonly tracer?: Tracer | undefined;
 }
 
 const bodyBytesMax = 1024 * 1024;
@@ -71,15 +75,36 @@ export function createManagementHandler(parts: ManagementParts): (req: IncomingM
   return (req, res) => {
     const requestId = requestIdFrom(req.headers["x-request-id"]);
     res.setHeader("x-request-id", requestId);
-    answer(parts, req, res).catch((thrown: unknown) => {
-      const error = GatewayError.from(thrown);
-      if (error.kind.httpStatus >= 500) {
-        const { code, cause } = error;
-        parts.telemetry.log("error", "A management request failed.", { requestId, code, cause });
-      }
-      sendError(res, error);
-    });
+    const work = () =>
+      answer(parts, req, res).catch((thrown: unknown) => {
+        const error = GatewayError.from(thrown);
+        if (error.kind.httpStatus >= 500) {
+          const { code, cause } = error;
+          parts.telemetry.log("error", "A management request failed.", { requestId, code, cause });
+        }
+        sendError(res, error);
+      });
+    void traced(parts.tracer, { req, res, requestId }, work);
   };
+}
+
+/** Does the work inside a span of its route. Paths have ids in them, and probes come every second: neither is in a trace. */
+async function traced(
+  tracer: Tracer | undefined,
+  { req, res, requestId }: { req: IncomingMessage; res: ServerResponse; requestId: string },
+  work: () => Promise<void>,
+): Promise<void> {
+  const found = routeOf((req.url ?? "").split("?", 1)[0] ?? "");
+  if (tracer === undefined || found === undefined || found.route.access === "public") return work();
+  const { method = "GET" } = req;
+  const headers = { traceparent: headerOf(req, "traceparent"), tracestate: headerOf(req, "tracestate") };
+  const span = tracer.server(`${method} ${found.form}`, headers, {}, () => ({
+    ...{ "http.request.method": method, "http.route": found.form, "http.response.status_code": res.statusCode },
+    "tollgate.request.id": requestId,
+  }));
+  await withinSpan(span, work);
+  const { statusCode } = res;
+  span.end(statusCode >= 400 ? String(statusCode) : undefined, statusCode >= 500);
 }
 
 /** Whether a path, without its query, is one of management (health is not): the sidecar may pass such requests on. */

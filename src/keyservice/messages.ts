@@ -88,6 +88,7 @@ export function writeGrant(grant: Grant): GrantMessage {
     allowedRoutes: [...grant.allowedRoutes],
     enforcedParams: [...grant.enforcedParams],
     allowedCacheControls: [...grant.allowedCacheControls],
+    hidesContent: grant.hidesContent,
     ...(grant.routerSettings === undefined ? {} : { routerSettings: grant.routerSettings }),
     version: grant.version,
     tags: [...grant.tags],

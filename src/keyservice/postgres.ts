@@ -1,4 +1,5 @@
 import pg from "pg";
+import { type ClientSpan, clientSpan } from "../active-span.ts";
 import type { Clock, Random } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
 import type { Secret } from "../secret.ts";
@@ -37,6 +38,8 @@ const statementTimeoutMs = 10_000;
 const connectTimeoutMs = 10_000;
 /** How often a transaction is tried when others get in its way. */
 const attemptsMax = 10;
+/** So much of a statement is in its span. */
+const queryCharsMax = 1_000;
 /** Transactions that lost against others: serialization failure, deadlock. */
 const lostAgainstOthers = new Set(["40001", "40P01"]);
 
@@ -84,26 +87,41 @@ export class Postgres implements Database {
     values: readonly unknown[] = [],
     name?: string,
   ): Promise<Row[]> {
-    try {
-      return (await this.#pool.query<Row>(statement(text, values, name))).rows;
-    } catch (error) {
-      throw translate(error);
-    }
+    return traced(querySpan(text, name), async () => {
+      try {
+        return (await this.#pool.query<Row>(statement(text, values, name))).rows;
+      } catch (error) {
+        throw translate(error);
+      }
+    });
   }
 
   /**
    * Runs `work` in one READ COMMITTED transaction and commits it. Run again, a few times, when it loses against others, so
    * `work` must have no other effects.
    */
-  async transaction<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await this.#attempt(work);
-      } catch (error) {
-        if (attempt === attemptsMax || !lostAgainstOthers.has(sqlState(error))) throw translate(error);
-        await this.#pause(this.#random() * 5 * 2 ** attempt);
+  transaction<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
+    const span = clientSpan("transaction", { "db.system.name": "postgresql", "db.operation.name": "BEGIN" });
+    let statements = 0;
+    const counted = (client: Queryable) =>
+      work({
+        query: (text, values, name) => {
+          statements += 1;
+          return client.query(text, values, name);
+        },
+      });
+    return traced(span, async () => {
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return await this.#attempt(span === undefined ? work : counted);
+        } catch (error) {
+          if (attempt === attemptsMax || !lostAgainstOthers.has(sqlState(error))) throw translate(error);
+          await this.#pause(this.#random() * 5 * 2 ** attempt);
+        } finally {
+          span?.annotate({ "db.operation.batch.size": statements, "tollgate.db.attempts": attempt });
+        }
       }
-    }
+    });
   }
 
   async close(): Promise<void> {
@@ -140,6 +158,28 @@ export class Postgres implements Database {
     return new Promise((resolve) => {
       this.#clock.after(delayMs, resolve);
     });
+  }
+}
+
+/** What is asked of the database, without what it is asked about: values are never in the text. */
+function querySpan(text: string, name: string | undefined): ClientSpan | undefined {
+  const operation = /^\s*(\w+)/.exec(text)?.[1]?.toUpperCase() ?? "SQL";
+  return clientSpan(operation, {
+    ...{ "db.system.name": "postgresql", "db.operation.name": operation },
+    ...(name !== undefined && { "db.query.summary": name }),
+    "db.query.text": text.replace(/\s+/g, " ").trim().slice(0, queryCharsMax),
+  });
+}
+
+async function traced<Result>(span: ClientSpan | undefined, work: () => Promise<Result>): Promise<Result> {
+  if (span === undefined) return work();
+  try {
+    const result = await work();
+    span.end();
+    return result;
+  } catch (error) {
+    span.end(error instanceof GatewayError ? error.code : sqlState(error) || "error");
+    throw error;
   }
 }
 

@@ -11,7 +11,9 @@ import type { OnBug } from "../server/rpc-handlers.ts";
 import type { ServerTls } from "../server/server-tls.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { RpcMeter } from "../telemetry/rpc-meter.ts";
+import { serverSpans } from "../telemetry/rpc-spans.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
+import type { Tracer } from "../telemetry/tracer.ts";
 import type { Administration } from "./admin.ts";
 import { adminRoutes, adminServices, createAdministration } from "./administration.ts";
 import { AlertCourier } from "./alerts/courier.ts";
@@ -64,6 +66,8 @@ export interface KeyServiceOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Telemetry["log"];
+  /** Undefined: nothing is traced. */
+  readonly tracer?: Tracer | undefined;
   /** What `/metrics` tells besides the service's own figures. Default: nothing. */
   readonly metrics?: Metrics | undefined;
   /** How long a lease lives without renewal, in milliseconds. Default 60 s. */
@@ -160,7 +164,7 @@ async function open(
   options: KeyServiceOptions,
   closers: Closers,
 ): Promise<{ readonly runtime: Listener; readonly admin: Listener }> {
-  const { clock, log, masterKey, pepper, timeZone = "UTC", leaseTtlMs = defaultLeaseTtlMs } = options;
+  const { clock, log, tracer, masterKey, pepper, timeZone = "UTC", leaseTtlMs = defaultLeaseTtlMs } = options;
   const onConnectionLost = (error: Error) => log("warn", "A connection to the database broke.", { error });
   const postgres = new Postgres({ ...options, onConnectionLost });
   closers.add("postgres", () => postgres.close());
@@ -231,20 +235,25 @@ async function open(
     services: [KeyServiceDescription],
     fallback: metricsOr(
       metrics,
-      createManagementHandler({ administration, telemetry: { log }, serves: (path) => !isManagementPath(path) }),
+      createManagementHandler({
+        administration,
+        telemetry: { log },
+        tracer,
+        serves: (path) => !isManagementPath(path),
+      }),
     ),
   };
   const operators: Face = {
     routes: (router) => adminRoutes(router, administration),
     services: adminServices,
-    fallback: metricsOr(metrics, createManagementHandler({ administration, telemetry: { log } })),
+    fallback: metricsOr(metrics, createManagementHandler({ administration, telemetry: { log }, tracer })),
   };
   const listenFor = async (place: { host: string; port: number }, face: Face): Promise<Listener> => {
     const listener = await listen({
       ...place,
       ...face,
       tls: options.tls,
-      interceptors: [rpcs.interceptor],
+      interceptors: [rpcs.interceptor, ...(tracer === undefined ? [] : [serverSpans(tracer)])],
       hostNames: options.hostNames,
       health,
       clock,

@@ -1,7 +1,7 @@
 import type { Clock } from "../clock.ts";
 import type { CompletionEvent } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
-import { type MessageAnswer, messageEvents, readMessage } from "../wires/anthropic-answer.ts";
+import { endFacts, type MessageAnswer, messageEvents, readMessage } from "../wires/anthropic-answer.ts";
 import { encodeMessagesRequest, readsJsonTool } from "../wires/anthropic-request.ts";
 import { MessageStreamReader } from "../wires/anthropic-stream.ts";
 import { countOf, objectOf } from "../wires/json.ts";
@@ -65,7 +65,7 @@ function wholeEvents(call: ProviderCall, body: Buffer, clock: Clock): readonly C
   }
   const { usage, responseId } = read;
   const counted = usage === undefined ? { outputTokens: outputTokensOf(read, nowMs) } : {};
-  return [{ type: "end", usage, responseId, raw: body, ...counted }];
+  return [{ type: "end", usage, responseId, ...endFacts(read.body), raw: body, ...counted }];
 }
 
 /** What the answer holds, roughly, when the provider does not say. */

@@ -70,6 +70,7 @@ export function failureOfAnswer(
   const retryAfterMs = hints.retryAfterMs ?? retryAfterOf(headers, nowMs);
   return new ProviderFailure(code, message, {
     billable: false,
+    quotesProvider: true,
     metadata: { providerStatus: String(status) },
     cause: new Error(`provider status ${status}: ${said}`),
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),

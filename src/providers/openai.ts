@@ -2,7 +2,7 @@ import type { CompletionEvent } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import type { Secret } from "../secret.ts";
 import { encodeChatRequest } from "../wires/openai-chat.ts";
-import { answerEvents, type ChatAnswer, readChatAnswer } from "../wires/openai-chat-answer.ts";
+import { answerEvents, type ChatAnswer, endFacts, readChatAnswer } from "../wires/openai-chat-answer.ts";
 import { ChatStreamReader } from "../wires/openai-chat-stream.ts";
 import { encodeOperation, operationPath, readOperationAnswer } from "../wires/openai-operation.ts";
 import { type ResponseNames, readResponse } from "../wires/responses-answer.ts";
@@ -97,7 +97,7 @@ function wholeEvents(call: ProviderCall, body: Buffer): readonly CompletionEvent
   if (call.request.wire !== "openai-chat") return answerEvents(read);
   const { usage, responseId } = read;
   const counted = usage === undefined ? { outputTokens: outputTokensOf(read) } : {};
-  return [{ type: "end", usage, responseId, raw: body, ...counted }];
+  return [{ type: "end", usage, responseId, ...endFacts(read), raw: body, ...counted }];
 }
 
 /** What the answer holds, roughly, when the provider does not say. */

@@ -4,7 +4,7 @@ import type { ErrorCode } from "../errors.ts";
 import type { Nanos } from "../money.ts";
 import { type CallCells, nobody, type Target } from "./call-cells.ts";
 import type { Exemplar } from "./metric-family.ts";
-import type { AttemptFacts, CallTrace } from "./telemetry.ts";
+import type { AttemptFacts, CallFacts } from "./telemetry.ts";
 
 const unknownModel = "other";
 
@@ -38,7 +38,7 @@ export class CallMeter {
   }
 
   /** Facts learnt on the way. */
-  identify(facts: Parameters<CallTrace["identify"]>[0]): void {
+  identify(facts: CallFacts): void {
     const { keyId, modelGroup, cacheHit } = facts;
     if (keyId !== undefined) this.#owner = this.#cells.owner(keyId, facts.keyAlias, facts.teamId, facts.userId);
     if (modelGroup !== undefined) this.#model = modelGroup;
@@ -51,7 +51,13 @@ export class CallMeter {
   }
 
   /** An attempt begins. */
-  attempt({ deploymentId, provider, model, apiBase = "", modelGroup }: AttemptFacts): AttemptMeter {
+  attempt({
+    deploymentId,
+    provider,
+    model,
+    apiBase = "",
+    modelGroup,
+  }: Pick<AttemptFacts, "deploymentId" | "provider" | "model" | "apiBase" | "modelGroup">): AttemptMeter {
     const target = this.#cells.target({ deploymentId, provider, model, apiBase, modelGroup });
     this.#provider = target.provider;
     this.#firstAttemptMs ??= this.#clock.monotonicMs();

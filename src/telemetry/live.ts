@@ -1,34 +1,25 @@
-import {
-  type Context,
-  ROOT_CONTEXT,
-  type Span,
-  SpanKind,
-  SpanStatusCode,
-  type Tracer,
-  trace,
-} from "@opentelemetry/api";
-import { W3CTraceContextPropagator } from "@opentelemetry/core";
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
-import { errorText } from "../error-text.ts";
+import type { CompletionRequest } from "../completion.ts";
 import type { ErrorCode, GatewayError } from "../errors.ts";
-import { usdNumber } from "../money.ts";
 import type { CallCells } from "./call-cells.ts";
+import { CallLog } from "./call-log.ts";
 import { type AttemptMeter, CallMeter } from "./call-meter.ts";
-import type { AttemptFacts, AttemptTrace, CallStart, CallTrace, Telemetry } from "./telemetry.ts";
-
-const propagator = new W3CTraceContextPropagator();
-const headerGetter = {
-  keys: (start: CallStart) => Object.keys(start),
-  get: (start: CallStart, key: string) => (key === "traceparent" ? start.traceparent : start.tracestate),
-};
-const headerSetter = {
-  set: (carrier: Map<string, string>, key: string, value: string) => void carrier.set(key, value),
-};
+import { type AttemptSpan, CallSpans, type CallTracing } from "./call-spans.ts";
+import type {
+  AttemptFacts,
+  AttemptResult,
+  AttemptTrace,
+  CallFacts,
+  CallOrigin,
+  CallTrace,
+  Telemetry,
+} from "./telemetry.ts";
+import { readTraceHeaders } from "./tracer.ts";
 
 interface LiveParts {
   /** Undefined: nothing is traced. */
-  readonly tracer: Tracer | undefined;
+  readonly tracing: CallTracing | undefined;
   /** Where calls are counted. */
   readonly cells: CallCells;
   readonly logger: Logger;
@@ -45,8 +36,8 @@ export class LiveTelemetry implements Telemetry {
     this.#parts = parts;
   }
 
-  startCall(start: CallStart): CallTrace {
-    return new LiveCall(this.#parts, start);
+  startCall(request: CompletionRequest, origin: CallOrigin): CallTrace {
+    return new LiveCall(this.#parts, request, origin);
   }
 
   log(
@@ -60,153 +51,108 @@ export class LiveTelemetry implements Telemetry {
 
 class LiveCall implements CallTrace {
   readonly #parts: LiveParts;
-  readonly #start: CallStart;
+  readonly #origin: CallOrigin;
+  readonly #isStream: boolean;
   readonly #meter: CallMeter;
-  readonly #context: Context;
-  readonly #span: Span | undefined;
-  #model = "";
-  #keyId = "";
+  readonly #log: CallLog;
+  readonly #spans: CallSpans | undefined;
+  #facts: CallFacts = {};
+  readonly traceId: string;
 
-  constructor(parts: LiveParts, start: CallStart) {
+  constructor(parts: LiveParts, request: CompletionRequest, origin: CallOrigin) {
     this.#parts = parts;
-    this.#start = start;
-    this.#meter = new CallMeter(parts.cells, parts.clock, start);
-    const parent =
-      start.traceparent === undefined ? ROOT_CONTEXT : propagator.extract(ROOT_CONTEXT, start, headerGetter);
-    this.#span = parts.tracer?.startSpan(
-      start.route,
-      {
-        kind: SpanKind.SERVER,
-        attributes: { "tollgate.door": start.door, "tollgate.request.id": start.requestId, "http.route": start.route },
-      },
-      parent,
-    );
-    this.#context = this.#span === undefined ? parent : trace.setSpan(parent, this.#span);
+    this.#origin = origin;
+    this.#isStream = request.stream;
+    this.#meter = new CallMeter(parts.cells, parts.clock, { route: origin.route, stream: request.stream });
+    this.#log = new CallLog(parts.logger);
+    this.#spans = parts.tracing && new CallSpans(parts.tracing, parts.clock, request, origin);
+    this.traceId = (this.#spans?.context ?? readTraceHeaders(origin))?.traceId ?? "";
   }
 
-  get traceId(): string {
-    return trace.getSpanContext(this.#context)?.traceId ?? "";
-  }
-
-  identify(facts: Parameters<CallTrace["identify"]>[0]): void {
-    if (facts.keyId !== undefined) this.#keyId = facts.keyId;
-    if (facts.modelGroup !== undefined) this.#model = facts.modelGroup;
+  identify(facts: CallFacts): void {
+    this.#facts = { ...this.#facts, ...facts };
     this.#meter.identify(facts);
-    this.#span?.setAttributes({
-      ...(facts.keyId === undefined ? {} : { "tollgate.key.id": facts.keyId }),
-      ...(facts.teamId === undefined ? {} : { "tollgate.team": facts.teamId }),
-      ...(facts.modelGroup === undefined ? {} : { "tollgate.model.alias": facts.modelGroup }),
-    });
+    this.#spans?.identify(this.#facts);
   }
 
-  attempt(facts: AttemptFacts): AttemptTrace {
-    return new LiveAttempt(this.#parts, facts, this.#meter.attempt(facts), this.#context);
+  authorize<Result>(work: () => Promise<Result>): Promise<Result> {
+    return this.#spans === undefined ? work() : this.#spans.authorize(work);
+  }
+
+  lookUp<Result>(work: () => Promise<Result | undefined>): Promise<Result | undefined> {
+    return this.#spans === undefined ? work() : this.#spans.lookUp(work);
   }
 
   fellBack(from: string, to: string, reason: ErrorCode): void {
     this.#meter.fellBack(from, to, reason);
   }
 
-  end(failure: GatewayError | undefined): void {
-    const { logger } = this.#parts;
-    const { durationMs } = this.#meter;
-    const { route, requestId, door } = this.#start;
-    this.#meter.end(failure?.code, this.#span?.isRecording() === true ? this.traceId : undefined);
-    this.#endSpan(failure);
-    const ours = failure !== undefined && failure.kind.blame !== "caller";
-    if (!ours && !logger.isLevelEnabled("debug")) return;
-    const facts = { requestId, door, route, model: this.#model, keyId: this.#keyId, traceId: this.traceId, durationMs };
-    if (failure === undefined) logger.debug(facts, "call answered");
-    // What a caller got wrong is quoted in what the provider said about it: prompts are not logged.
-    else if (!ours) logger.debug({ ...facts, code: failure.code }, "call refused");
-    else
-      logger.warn(
-        { ...facts, code: failure.code, cause: errorText(failure, failure.code === "internal_error") },
-        "call failed",
-      );
+  attempt(facts: AttemptFacts): AttemptTrace {
+    const span = this.#spans?.attempt(facts);
+    const { forwardTraceparent } = this.#parts;
+    return new LiveAttempt({
+      ...{ span, meter: this.#meter.attempt(facts), log: this.#log },
+      ...{ provider: facts.provider, isStream: this.#isStream },
+      takesContent: this.#spans?.takesContent ?? false,
+      traceparent: forwardTraceparent ? (span?.traceparent ?? this.#foreignContext()) : undefined,
+    });
   }
 
-  #endSpan(failure: GatewayError | undefined): void {
-    const span = this.#span;
-    if (span === undefined) return;
-    if (failure !== undefined) {
-      span.setAttribute("error.type", failure.code);
-      // A caller's own mistakes are not errors of this service.
-      if (failure.kind.blame !== "caller") span.setStatus({ code: SpanStatusCode.ERROR, message: failure.code });
-    }
-    span.end();
+  end(failure: GatewayError | undefined): void {
+    const { durationMs } = this.#meter;
+    this.#meter.end(failure?.code, this.#spans?.isSampled === true ? this.traceId : undefined);
+    this.#spans?.end(failure);
+    this.#log.end(failure, {
+      ...{ facts: this.#facts, origin: this.#origin, traceId: this.traceId },
+      ...{ stream: this.#isStream, durationMs },
+    });
   }
+
+  /** The caller's own, handed on as it came. */
+  #foreignContext(): string | undefined {
+    return this.traceId === "" ? undefined : this.#origin.traceparent;
+  }
+}
+
+interface LiveAttemptParts {
+  readonly span: AttemptSpan | undefined;
+  readonly meter: AttemptMeter;
+  readonly log: CallLog;
+  readonly provider: string;
+  readonly isStream: boolean;
+  readonly takesContent: boolean;
+  readonly traceparent: string | undefined;
 }
 
 class LiveAttempt implements AttemptTrace {
-  readonly #facts: AttemptFacts;
-  readonly #meter: AttemptMeter;
-  readonly #span: Span | undefined;
-  readonly traceparent: string | undefined;
+  readonly #parts: LiveAttemptParts;
 
-  constructor(parts: LiveParts, facts: AttemptFacts, meter: AttemptMeter, parent: Context) {
-    this.#facts = facts;
-    this.#meter = meter;
-    this.#span = parts.tracer?.startSpan(
-      `${facts.operation} ${facts.model}`,
-      { kind: SpanKind.CLIENT, attributes: attributesOf(facts) },
-      parent,
-    );
-    this.traceparent = parts.forwardTraceparent
-      ? traceparentOf(this.#span === undefined ? parent : trace.setSpan(parent, this.#span))
-      : undefined;
+  constructor(parts: LiveAttemptParts) {
+    this.#parts = parts;
+  }
+
+  get takesContent(): boolean {
+    return this.#parts.takesContent;
+  }
+
+  get traceparent(): string | undefined {
+    return this.#parts.traceparent;
   }
 
   firstOutput(): void {
-    const afterMs = this.#meter.firstOutput();
+    this.#parts.meter.firstOutput();
     // A whole answer's first output is its last.
-    if (this.#facts.stream) this.#span?.setAttribute("gen_ai.response.time_to_first_chunk", afterMs / 1000);
+    if (this.#parts.isStream) this.#parts.span?.firstOutput();
   }
 
-  end(result: Parameters<AttemptTrace["end"]>[0]): void {
-    this.#meter.end(result);
-    if (this.#span !== undefined) endAttemptSpan(this.#span, result, result.error);
+  settling(): void {
+    this.#parts.span?.settling();
   }
-}
 
-function attributesOf(facts: AttemptFacts): Record<string, string | number | boolean> {
-  const server = facts.apiBase === undefined ? undefined : URL.parse(facts.apiBase);
-  return {
-    "gen_ai.operation.name": facts.operation,
-    "gen_ai.provider.name": facts.provider,
-    "gen_ai.request.model": facts.model,
-    "gen_ai.request.stream": facts.stream,
-    "tollgate.attempt": facts.number,
-    "tollgate.deployment.id": facts.deploymentId,
-    ...(server == null ? {} : { "server.address": server.hostname, "server.port": portOf(server) }),
-  };
-}
-
-function portOf(url: URL): number {
-  return url.port === "" ? (url.protocol === "http:" ? 80 : 443) : Number(url.port);
-}
-
-function traceparentOf(context: Context): string | undefined {
-  const carrier = new Map<string, string>();
-  propagator.inject(context, carrier, headerSetter);
-  return carrier.get("traceparent");
-}
-
-function endAttemptSpan(span: Span, result: Parameters<AttemptTrace["end"]>[0], error: ErrorCode | undefined): void {
-  const { usage, cost, responseId } = result;
-  if (usage !== undefined) {
-    span.setAttributes({
-      "gen_ai.usage.input_tokens": usage.inputTokens,
-      "gen_ai.usage.output_tokens": usage.outputTokens,
-      "gen_ai.usage.cache_read.input_tokens": usage.cacheReadInputTokens,
-      "gen_ai.usage.cost": usdNumber(cost),
-      "tollgate.usage.estimated": usage.estimated,
-    });
+  end(result: AttemptResult): void {
+    const { meter, log, provider, span } = this.#parts;
+    meter.end(result);
+    log.attempted(provider, result.usage, result.cost);
+    span?.end(result);
   }
-  if (responseId !== undefined) span.setAttribute("gen_ai.response.id", responseId);
-  if (error !== undefined) {
-    span.setAttribute("error.type", error);
-    span.setStatus({ code: SpanStatusCode.ERROR, message: error });
-  }
-  span.end();
 }

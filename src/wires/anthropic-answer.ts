@@ -33,6 +33,12 @@ export function readMessage(bytes: Buffer): MessageAnswer | GatewayError {
   return { usage: readUsage(body.usage), responseId: textOf(body.id), body };
 }
 
+/** What the end of an answer that passes as bytes says of it. */
+export function endFacts(message: JsonObject): { model: string | undefined; finishReasons: readonly string[] } {
+  const reason = textOf(message.stop_reason);
+  return { model: textOf(message.model), finishReasons: reason === undefined ? [] : [reason] };
+}
+
 /**
  * A whole answer as neutral events, `start` to `end`.
  *

@@ -2,7 +2,7 @@
 
 import type { CompletionEvent, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
-import { pushFinish, startEvent } from "./anthropic-answer.ts";
+import { endFacts, pushFinish, startEvent } from "./anthropic-answer.ts";
 import { BlockReader } from "./anthropic-blocks.ts";
 import { mergeUsage, readUsage } from "./anthropic-usage.ts";
 import { countOf, isObject, objectOf, parseJson, textOf } from "./json.ts";
@@ -34,6 +34,7 @@ export class MessageStreamReader {
   #failure: GatewayError | undefined;
   #sawStop = false;
   #sawReason = false;
+  #reason: string | undefined;
   #hasContent = false;
   #message: JsonObject | undefined;
   #usage: JsonObject = {};
@@ -88,7 +89,10 @@ export class MessageStreamReader {
     const events = [...this.#drain()];
     if (this.#failure !== undefined) return events;
     const raw = this.#options.lane === "raw" ? (this.#lastFrame ?? stopFrame) : undefined;
-    events.push({ type: "end", usage: readUsage(this.#usage), responseId: textOf(this.#message?.id), raw });
+    const { id, model = null } = this.#message ?? {};
+    const end = { type: "end", usage: readUsage(this.#usage), responseId: textOf(id), raw } as const;
+    const facts = endFacts({ model, stop_reason: this.#reason ?? null });
+    events.push(this.#options.lane === "raw" ? { ...end, ...facts } : end);
     return events;
   }
 
@@ -152,6 +156,7 @@ export class MessageStreamReader {
         this.#hasContent = true;
         if (textOf(delta.stop_reason) === undefined || this.#sawReason) break;
         this.#sawReason = true;
+        this.#reason = textOf(delta.stop_reason);
         if (isNeutral) pushFinish(this.#events, this.#blocks, delta);
         break;
       }

@@ -43,5 +43,8 @@ export function inBandException(name: string, said: string): ProviderFailure {
   const isRefusal = /^validation/i.test(name);
   const code = bedrockCode(name) ?? (isRefusal ? phraseCode(said) : undefined) ?? "provider_error";
   const words = said === "" ? "" : ` It said: ${scrubCredentials(said.slice(0, messageCharsMax))}`;
-  return new ProviderFailure(code, `The provider failed while it answered.${words}`, { billable: false });
+  return new ProviderFailure(code, `The provider failed while it answered.${words}`, {
+    billable: false,
+    quotesProvider: true,
+  });
 }

@@ -32,6 +32,12 @@ export function readChatAnswer(bytes: Buffer): ChatAnswer | GatewayError {
   return { usage: readUsage(body.usage, body.service_tier), responseId: textOf(body.id), body };
 }
 
+/** What the end of an answer that passes as bytes says of it. */
+export function endFacts({ body }: ChatAnswer): { model: string | undefined; finishReasons: readonly string[] } {
+  const reasons = arrayOf(body.choices).map((choice) => textOf(objectOf(choice)?.finish_reason));
+  return { model: textOf(body.model), finishReasons: reasons.filter((reason) => reason !== undefined) };
+}
+
 /** A whole answer as neutral events, `start` to `end`. */
 export function answerEvents(answer: ChatAnswer): readonly CompletionEvent[] {
   const events: CompletionEvent[] = [startEvent(answer.body)];

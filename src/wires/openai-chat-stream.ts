@@ -38,7 +38,8 @@ export interface ChatStreamOptions {
 export class ChatStreamReader {
   readonly #options: ChatStreamOptions;
   readonly #splitter: SseSplitter;
-  readonly #finished = new Set<number>();
+  /** Why each choice has ended. */
+  readonly #finished = new Map<number, string>();
   #failure: GatewayError | undefined;
   #sawDone = false;
   #started = false;
@@ -46,6 +47,7 @@ export class ChatStreamReader {
   #serviceTier: Json | undefined;
   #usage: Usage | undefined;
   #responseId: string | undefined;
+  #model: string | undefined;
   /** Frames to pass on, and roughly the output tokens in them. */
   #frames: Buffer[] = [];
   #outputTokens = 0;
@@ -91,7 +93,9 @@ export class ChatStreamReader {
     this.#failure ??= this.#judgeEnd();
     if (this.#failure !== undefined) return events;
     const raw = this.#options.lane === "raw" ? doneFrame : undefined;
-    events.push({ type: "end", usage: this.#usage, responseId: this.#responseId, raw });
+    const facts = { model: this.#model, finishReasons: [...this.#finished.values()] };
+    const end = { type: "end", usage: this.#usage, responseId: this.#responseId, raw } as const;
+    events.push(this.#options.lane === "raw" ? { ...end, ...facts } : end);
     return events;
   }
 
@@ -131,10 +135,12 @@ export class ChatStreamReader {
     const usage = readUsage(chunk.usage, this.#serviceTier);
     if (usage !== undefined) this.#usage = usage;
     this.#responseId ??= textOf(chunk.id);
+    this.#model ??= textOf(chunk.model);
     if (chunk.choices !== undefined) this.#chunkCount += 1;
     for (const value of choices) {
       const choice = objectOf(value) ?? {};
-      if (textOf(choice.finish_reason) !== undefined) this.#finished.add(countOf(choice.index) ?? 0);
+      const reason = textOf(choice.finish_reason);
+      if (reason !== undefined) this.#finished.set(countOf(choice.index) ?? 0, reason);
     }
     if (this.#options.lane === "neutral") {
       this.#pushNeutral(chunk);

@@ -50,6 +50,7 @@ export function inBandError(body: JsonObject): ProviderFailure {
   const said = complaint.message === "" ? "" : ` It said: ${complaint.message}`;
   return new ProviderFailure(complaintCode(complaint), `The provider failed while it answered.${said}`, {
     billable: false,
+    quotesProvider: true,
   });
 }
 

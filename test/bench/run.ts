@@ -4,6 +4,7 @@
  * figures to `bench.json`.
  *
  *   --rounds 5 --seconds 5 --lane "governed, 1 KB"
+ *   --telemetry           what telemetry costs: a sidecar that traces every call and logs a line of it, against one that does neither
  *   --profile DIRECTORY   V8's CPU profile of the sidecar, written when it ends; what is measured then is slower
  */
 import { spawn } from "node:child_process";
@@ -26,6 +27,7 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "5" },
     seconds: { type: "string", default: "5" },
     lane: { type: "string" },
+    telemetry: { type: "boolean", default: false },
     profile: { type: "string" },
   },
 });
@@ -61,8 +63,11 @@ try {
 async function bench(): Promise<void> {
   pin(process.pid, loadCore);
   const upstream = await start("upstream.ts", [], loadCore);
-  const floor = await start("floor.ts", [`http://127.0.0.1:${upstream.port}`], subjectCore);
-  const { subject, keys } = await startSidecar(upstream.port);
+  const { subjects, keys } = await startSidecars(upstream.port);
+  const subject = subjects.at(-1);
+  const thinnest = () => start("floor.ts", [`http://127.0.0.1:${upstream.port}`], subjectCore);
+  const floor = values.telemetry ? subjects[0] : await thinnest();
+  if (subject === undefined || floor === undefined) throw new Error("there is no sidecar");
   const chosen = lanes.filter(({ name }) => values.lane === undefined || name === values.lane);
   if (chosen.length === 0)
     throw new Error(`There is no such lane; there are: ${lanes.map(({ name }) => name).join("; ")}`);
@@ -71,6 +76,7 @@ async function bench(): Promise<void> {
     "| lane | CPU us a call (floor) | ratio to the floor | calls a second | p50, p99 ms (floor) | alone: added p50, p99 ms |",
   );
   say("|---|---|---|---|---|---|");
+  if (values.telemetry) say("(the floor is the sidecar without telemetry)");
   for (const lane of chosen) results.push(await measure(lane, floor, subject, keys[lane.key] ?? ""));
   say(`\nResident: sidecar ${residentMb(subject.pid).toFixed(0)} MB, floor ${residentMb(floor.pid).toFixed(0)} MB`);
   const facts = { commit: commit(), node: process.version, cpu: cpus()[0]?.model, rounds, seconds: forMs / 1000 };
@@ -138,9 +144,10 @@ async function start(file: string, args: readonly string[], core: number): Promi
   return { port: Number(port.toString()), pid };
 }
 
-async function startSidecar(
+/** One, or one without telemetry and one with. */
+async function startSidecars(
   upstreamPort: number,
-): Promise<{ subject: Subject; keys: Readonly<Record<string, string>> }> {
+): Promise<{ subjects: readonly Subject[]; keys: Readonly<Record<string, string>> }> {
   const dataDir = mkdtempSync(join(tmpdir(), "tollgate-bench-"));
   cleanUps.push(() => rmSync(dataDir, { recursive: true, force: true }));
   const postgres = await startEmbeddedPostgres({ dataDir, log: () => {}, parameters: {} });
@@ -159,19 +166,26 @@ async function startSidecar(
       input_cost_per_token: 0.000001
       output_cost_per_token: 0.000002`;
   const nodeFlags = values.profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${values.profile}`];
-  const stack = await Stack.start({ sidecars: 1, models, nodeFlags });
+  const telemetry = values.telemetry ? await telemetryEnvs() : [{}];
+  const sidecarEnv = (index: number) => telemetry[index] ?? {};
+  const stack = await Stack.start({ sidecars: telemetry.length, models, nodeFlags, sidecarEnv });
   cleanUps.push(() => stack.close().catch((error) => values.profile ?? Promise.reject(error)));
   // A profile is written by a program that ends of itself.
-  if (values.profile !== undefined) cleanUps.push(() => stack.sidecars[0]?.process.kill("SIGTERM"));
+  if (values.profile !== undefined) cleanUps.push(() => stack.sidecars.at(-1)?.process.kill("SIGTERM"));
   pin(stack.keyService.pid, loadCore);
-  const [sidecar] = stack.sidecars;
-  if (sidecar === undefined) throw new Error("there is no sidecar");
-  pin(sidecar.process.pid, subjectCore);
+  for (const { process: program } of stack.sidecars) pin(program.pid, subjectCore);
   const big = { max_budget: 100_000, budget_duration: "1d", rpm_limit: 100_000_000, tpm_limit: 10_000_000_000 };
   const { body } = await stack.admin("POST", "/team/new", { team_alias: "bench", ...big });
   const keys = {
     plain: await stack.generateKey({}),
     governed: await stack.generateKey({ ...big, team_id: body.team_id, models: ["bench"] }),
   };
-  return { subject: { port: Number(new URL(sidecar.url).port), pid: sidecar.process.pid }, keys };
+  const subjects = stack.sidecars.map(({ url, process: { pid } }) => ({ port: Number(new URL(url).port), pid }));
+  return { subjects, keys };
+}
+
+/** Without telemetry, and with all of it. */
+async function telemetryEnvs(): Promise<Readonly<Record<string, string>>[]> {
+  const { port } = await start("collector.ts", [], loadCore);
+  return [{ TOLLGATE_LOG_LEVEL: "warn" }, { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}` }];
 }

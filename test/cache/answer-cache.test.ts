@@ -308,6 +308,7 @@ describe("what is kept", () => {
     const call: AdmittedCall = {
       ...{ terms, request, signal: new AbortController().signal, callId: "c", keyId: "k", teamId: undefined },
       ...{ modelGroup: "m", model: "m", outputTokensMax: undefined, limits: [], timeoutMs: 1, giveAgain: () => {} },
+      lookUp: (work) => work(),
       ...facts,
     };
     const answered = await all(

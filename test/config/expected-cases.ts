@@ -23,6 +23,15 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
       "alias-to-nowhere.yaml:7: router_settings.model_group_alias.slow: there is no model turtle that can be called: calls get model_not_found",
     ],
   },
+  "callbacks.yaml": {
+    ok: true,
+    remarks: [
+      "callbacks.yaml:5: litellm_settings.success_callback: s3 is not served; langfuse is",
+      "callbacks.yaml:5: litellm_settings.success_callback: Langfuse is told nothing: set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY, and LANGFUSE_HOST if it is your own",
+      "callbacks.yaml:6: litellm_settings.callbacks: prometheus: metrics are always served at /metrics of the admin port",
+      "callbacks.yaml:6: litellm_settings.callbacks: otel: spans are exported as soon as OTEL_EXPORTER_OTLP_ENDPOINT is set",
+    ],
+  },
   "circular-alias.yaml": {
     ok: false,
     remarks: ["circular-alias.yaml:1: *a stands inside the value it refers to; move one of them"],
@@ -113,7 +122,7 @@ export const expectedCases: Readonly<Record<string, ExpectedCase>> = {
     ok: true,
     remarks: [
       "not-served-yet.yaml:5: router_settings.client_ttl: understood, but not served yet: it has no effect",
-      "not-served-yet.yaml:8: litellm_settings.success_callback: understood, but not served yet: it has no effect",
+      "not-served-yet.yaml:8: litellm_settings.input_callback: understood, but not served yet: it has no effect",
     ],
   },
   "null-entries.yaml": {

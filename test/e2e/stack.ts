@@ -100,6 +100,8 @@ export interface StackOptions {
   /** Where the KeyService reaches the database's server on this machine, if not directly. */
   readonly databasePort?: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** More variables for each sidecar, by its index. */
+  readonly sidecarEnv?: (index: number) => Readonly<Record<string, string>>;
   /** Flags of node for the sidecars. */
   readonly nodeFlags?: readonly string[];
   /** Called when it is known where the KeyService will be, before any sidecar starts. */
@@ -171,6 +173,7 @@ export class Stack {
         TOLLGATE_ADMIN_HOST: "127.0.0.1",
         TOLLGATE_POD_ID: `pod-${index}`,
         TOLLGATE_DATA_DIR: dataDir,
+        ...options.sidecarEnv?.(index),
       };
       const process = new Process(["sidecar", "--config", configPath], env, options.nodeFlags);
       cleanUps.push(async () => void (await process.kill("SIGKILL")));

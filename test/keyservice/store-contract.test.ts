@@ -155,6 +155,7 @@ class Twins {
         enforcedParams: [],
         routerSettings: undefined,
         allowedCacheControls: [],
+        hidesContent: false,
       },
     };
     this.#tables.keys.set(keyId, { sha256: "", budgetIds: [], facts });

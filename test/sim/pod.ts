@@ -17,7 +17,7 @@ import { ResponseIds } from "../../src/response-ids.ts";
 import { Health } from "../../src/routing/health.ts";
 import { Router } from "../../src/routing/router.ts";
 import { Secret } from "../../src/secret.ts";
-import type { AttemptTrace, CallStart, CallTrace, Telemetry } from "../../src/telemetry/telemetry.ts";
+import type { AttemptTrace, CallOrigin, CallTrace, Telemetry } from "../../src/telemetry/telemetry.ts";
 import { sampleBoard } from "../routing/sample-board.ts";
 import type { Disk, MountedDisk } from "./disk.ts";
 import type { Replica } from "./key-service.ts";
@@ -70,6 +70,8 @@ export interface Call {
 
 const nothingTraced: AttemptTrace = {
   traceparent: undefined,
+  takesContent: false,
+  settling: () => {},
   firstOutput: () => {},
   end: () => {},
 };
@@ -246,8 +248,16 @@ export class PodProcess implements Telemetry {
     await closers.close((name, error) => this.#world.tell(`could not close ${name}`, () => String(error)));
   }
 
-  startCall({ requestId }: CallStart): CallTrace {
-    return { traceId: requestId, identify: () => {}, fellBack: () => {}, attempt: () => nothingTraced, end: () => {} };
+  startCall(_: CompletionRequest, { requestId }: CallOrigin): CallTrace {
+    return {
+      traceId: requestId,
+      identify: () => {},
+      fellBack: () => {},
+      authorize: (work) => work(),
+      lookUp: (work) => work(),
+      attempt: () => nothingTraced,
+      end: () => {},
+    };
   }
 
   log(level: string, message: string, facts?: Readonly<Record<string, unknown>>): void {

@@ -216,6 +216,7 @@ export class Simulation {
             enforcedParams: [],
             routerSettings: undefined,
             allowedCacheControls: [],
+            hidesContent: false,
           },
         },
       });

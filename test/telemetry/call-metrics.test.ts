@@ -5,20 +5,16 @@ import { CallMeter } from "../../src/telemetry/call-meter.ts";
 import { callMetrics } from "../../src/telemetry/call-metrics.ts";
 import { litellmMetrics } from "../../src/telemetry/litellm-metrics.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";
-import type { AttemptFacts } from "../../src/telemetry/telemetry.ts";
 import { HandClock } from "../keys/hand-clock.ts";
 
 const route = "/v1/chat/completions";
 const key = { keyId: "key_1", keyAlias: "ci", teamId: "team_1", userId: "user_1" };
-const target: AttemptFacts = {
-  number: 1,
-  operation: "chat",
+const target: Parameters<CallMeter["attempt"]>[0] = {
   provider: "openai",
   deploymentId: "d1",
   modelGroup: "gpt",
   model: "gpt-4o",
   apiBase: "https://user:password@api.example.com/v1?key=secret",
-  stream: true,
 };
 const usage = {
   inputTokens: 10,
@@ -164,7 +160,7 @@ describe("what is counted of calls", () => {
   test("whole answers have no time to the first token", async () => {
     const { call, text } = stage();
     const meter = call(false);
-    const attempt = meter.attempt({ ...target, stream: false });
+    const attempt = meter.attempt(target);
     attempt.firstOutput();
     attempt.end(answered);
     meter.end(undefined, undefined);

@@ -6,27 +6,29 @@ import { systemClock } from "../../src/clock.ts";
 import { GatewayError, ProviderFailure } from "../../src/errors.ts";
 import { CallCells } from "../../src/telemetry/call-cells.ts";
 import { LiveTelemetry } from "../../src/telemetry/live.ts";
-import type { AttemptFacts, CallStart } from "../../src/telemetry/telemetry.ts";
+import type { AttemptFacts, CallOrigin } from "../../src/telemetry/telemetry.ts";
 import { createTracing, type Tracing } from "../../src/telemetry/tracing.ts";
 import { Collector } from "../collector.ts";
+import { sampleRequest } from "../sample-call.ts";
 
-const start: CallStart = {
+const origin: CallOrigin = {
   requestId: "request-1",
   door: "openai",
   route: "/v1/chat/completions",
   traceparent: undefined,
   tracestate: undefined,
-  stream: true,
+  tags: [],
 };
+const request = sampleRequest({ stream: true });
 const attemptFacts: AttemptFacts = {
   number: 1,
-  operation: "chat",
+  request,
   provider: "openai",
   deploymentId: "d1",
   modelGroup: "gpt",
   model: "gpt-4o",
   apiBase: "https://api.example.com/v1",
-  stream: true,
+  leaseId: "lease-1",
 };
 const usage = {
   inputTokens: 10,
@@ -44,7 +46,7 @@ const traceparent = `00-${traceId}-b7ad6b7169203331-01`;
 function telemetryWith(parts: { tracing?: Tracing; forwardTraceparent?: boolean; level?: string }) {
   const lines: string[] = [];
   const telemetry = new LiveTelemetry({
-    tracer: parts.tracing?.tracer,
+    tracing: parts.tracing,
     cells: new CallCells(),
     logger: pino({ level: parts.level ?? "info" }, { write: (line: string) => void lines.push(line) }),
     clock: systemClock,
@@ -62,7 +64,12 @@ describe("spans", () => {
     process.env.OTEL_EXPORTER_OTLP_ENDPOINT = collector.url;
     process.env.OTEL_RESOURCE_ATTRIBUTES = "team=blue";
     const env = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, OTEL_BSP_SCHEDULE_DELAY: "20" };
-    const created = await createTracing(env, { "service.name": "tollgate" }, (message) => assert.fail(message));
+    const created = await createTracing({
+      env,
+      clock: systemClock,
+      resource: { "service.name": "tollgate" },
+      warn: (message) => assert.fail(message),
+    });
     assert.ok(created);
     tracing = created;
   });
@@ -75,7 +82,7 @@ describe("spans", () => {
 
   test("a call is a SERVER span below the caller's, and each attempt a CLIENT span below that", async () => {
     const { telemetry } = telemetryWith({ tracing });
-    const call = telemetry.startCall({ ...start, traceparent });
+    const call = telemetry.startCall(request, { ...origin, traceparent });
     assert.equal(call.traceId, traceId);
     call.identify({ keyId: "key_1", teamId: "team_1" });
     call.identify({ modelGroup: "gpt" });
@@ -90,7 +97,7 @@ describe("spans", () => {
     assert.equal(spans.length, 3);
     const server = spans.find(({ kind }) => kind === "SERVER");
     assert.equal(server?.parentId, "b7ad6b7169203331");
-    assert.equal(server?.name, "/v1/chat/completions");
+    assert.equal(server?.name, "POST /v1/chat/completions");
     assert.equal(server?.attributes["tollgate.key.id"], "key_1");
     assert.equal(server?.attributes["tollgate.team"], "team_1");
     assert.equal(server?.attributes["tollgate.model.alias"], "gpt");
@@ -116,7 +123,7 @@ describe("spans", () => {
 
   test("without a caller's context, or with a broken one, a call is a root", async () => {
     for (const broken of [undefined, "nonsense", `00-${"0".repeat(32)}-b7ad6b7169203331-01`]) {
-      const call = telemetryWith({ tracing }).telemetry.startCall({ ...start, traceparent: broken });
+      const call = telemetryWith({ tracing }).telemetry.startCall(request, { ...origin, traceparent: broken });
       call.end(new GatewayError("invalid_api_key", "No."));
       assert.match(call.traceId, /^[0-9a-f]{32}$/);
       const [span] = await collector.trace(call.traceId, 1);
@@ -129,10 +136,10 @@ describe("spans", () => {
   test("a caller that does not want its trace sampled gets no spans", async () => {
     const unwanted = "1".repeat(32);
     const { telemetry } = telemetryWith({ tracing });
-    const call = telemetry.startCall({ ...start, traceparent: `00-${unwanted}-b7ad6b7169203331-00` });
+    const call = telemetry.startCall(request, { ...origin, traceparent: `00-${unwanted}-b7ad6b7169203331-00` });
     call.attempt(attemptFacts).end(ended);
     call.end(undefined);
-    const marker = telemetry.startCall(start);
+    const marker = telemetry.startCall(request, origin);
     marker.end(undefined);
     await collector.trace(marker.traceId, 1);
     assert.equal(collector.spans.filter((span) => span.traceId === unwanted).length, 0);
@@ -140,7 +147,7 @@ describe("spans", () => {
 
   test("providers are sent the attempt's own context when that is configured", async () => {
     const { telemetry } = telemetryWith({ tracing, forwardTraceparent: true });
-    const call = telemetry.startCall(start);
+    const call = telemetry.startCall(request, origin);
     const attempt = call.attempt(attemptFacts);
     attempt.end(ended);
     call.end(undefined);
@@ -149,19 +156,39 @@ describe("spans", () => {
     assert.equal(attempt.traceparent, `00-${call.traceId}-${client?.spanId}-01`);
   });
 
+  test("by gRPC they come as well", async () => {
+    process.env.OTEL_EXPORTER_OTLP_ENDPOINT = collector.grpcUrl;
+    const env = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.grpcUrl, OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" };
+    const byGrpc = await createTracing({ env, clock: systemClock, resource: {}, warn: assert.fail });
+    assert.ok(byGrpc);
+    const call = telemetryWith({ tracing: byGrpc }).telemetry.startCall(request, origin);
+    call.end(undefined);
+    await byGrpc.close();
+    const spans = await collector.trace(call.traceId, 1);
+    assert.deepEqual(
+      spans.map(({ via, kind }) => [via, kind]),
+      [["grpc", "SERVER"]],
+    );
+  });
+
   test("an export that fails is told", async () => {
     const told: string[] = [];
     process.env.OTEL_EXPORTER_OTLP_ENDPOINT = "http://127.0.0.1:1";
     process.env.OTEL_EXPORTER_OTLP_TIMEOUT = "200";
     const env = {
       OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:1",
-      OTEL_EXPORTER_OTLP_PROTOCOL: "grpc",
+      OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
       OTEL_BSP_SCHEDULE_DELAY: "10",
     };
-    const lost = await createTracing(env, {}, (message) => void told.push(message));
-    assert.match(told[0] ?? "", /by http\/protobuf only, not by grpc/);
+    const lost = await createTracing({
+      env,
+      clock: systemClock,
+      resource: {},
+      warn: (message) => void told.push(message),
+    });
+    assert.match(told[0] ?? "", /is "http\/json": spans are exported by http\/protobuf/);
     telemetryWith(lost === undefined ? {} : { tracing: lost })
-      .telemetry.startCall(start)
+      .telemetry.startCall(request, origin)
       .end(undefined);
     for (let tries = 0; told.length < 2 && tries < 100; tries++)
       await new Promise((resolve) => setTimeout(resolve, 20));
@@ -180,7 +207,7 @@ describe("without an endpoint", () => {
       { ...set, OTEL_SDK_DISABLED: "true" },
       { ...set, OTEL_TRACES_EXPORTER: "none" },
     ]) {
-      assert.equal(await createTracing(env, {}, assert.fail), undefined);
+      assert.equal(await createTracing({ env, clock: systemClock, resource: {}, warn: assert.fail }), undefined);
     }
   });
 
@@ -192,7 +219,7 @@ describe("without an endpoint", () => {
       registerHooks({ load: (url, context, next) => (loaded.push(url), next(url, context)) });
       await import(${url("../../src/telemetry/live.ts")});
       const { createTracing } = await import(${url("../../src/telemetry/tracing.ts")});
-      await createTracing({}, {}, () => {});
+      await createTracing({ env: {}, resource: {}, clock: {}, warn: () => {} });
       console.log(loaded.join("\\n"));`;
     const args = ["--input-type=module", "--eval", program];
     const loaded = execFileSync(process.execPath, args, { encoding: "utf8", cwd: import.meta.dirname });
@@ -202,8 +229,8 @@ describe("without an endpoint", () => {
 
   test("a call keeps its caller's trace id, for the books", () => {
     const { telemetry } = telemetryWith({ forwardTraceparent: true });
-    assert.equal(telemetry.startCall(start).traceId, "");
-    const call = telemetry.startCall({ ...start, traceparent });
+    assert.equal(telemetry.startCall(request, origin).traceId, "");
+    const call = telemetry.startCall(request, { ...origin, traceparent });
     assert.equal(call.traceId, traceId);
     assert.equal(call.attempt(attemptFacts).traceparent, traceparent);
   });
@@ -212,7 +239,7 @@ describe("without an endpoint", () => {
 describe("log lines", () => {
   test("are written of our failures and the provider's, with causes and without credentials", () => {
     const { telemetry, lines } = telemetryWith({});
-    const call = telemetry.startCall(start);
+    const call = telemetry.startCall(request, origin);
     call.identify({ keyId: "key_1" });
     const cause = new Error("refused sk-live-abcdef123456");
     call.end(new ProviderFailure("provider_unavailable", "Down.", { billable: false, cause }));
@@ -226,19 +253,19 @@ describe("log lines", () => {
 
   test("of a bug have its stack", () => {
     const { telemetry, lines } = telemetryWith({});
-    telemetry.startCall(start).end(GatewayError.from(new TypeError("x is not a function")));
+    telemetry.startCall(request, origin).end(GatewayError.from(new TypeError("x is not a function")));
     assert.match(JSON.parse(lines[0] ?? "").cause, /x is not a function.*live\.test\.ts/s);
   });
 
-  test("of a caller's mistakes are for debugging only, and never quote what a provider said about the prompt", () => {
+  test("are one for each call, and never quote what a provider said about the prompt", () => {
     const said = new GatewayError("provider_rejected", 'Bad word in "my secret prompt"');
-    const quiet = telemetryWith({});
-    quiet.telemetry.startCall(start).end(said);
-    quiet.telemetry.startCall(start).end(undefined);
+    const quiet = telemetryWith({ level: "warn" });
+    quiet.telemetry.startCall(request, origin).end(said);
+    quiet.telemetry.startCall(request, origin).end(undefined);
     assert.deepEqual(quiet.lines, []);
-    const loud = telemetryWith({ level: "debug" });
-    loud.telemetry.startCall(start).end(said);
-    loud.telemetry.startCall(start).end(undefined);
+    const loud = telemetryWith({});
+    loud.telemetry.startCall(request, origin).end(said);
+    loud.telemetry.startCall(request, origin).end(undefined);
     assert.equal(loud.lines.length, 2);
     assert.doesNotMatch(loud.lines.join(), /secret prompt/);
   });

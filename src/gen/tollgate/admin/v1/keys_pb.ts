@@ -265,7 +265,8 @@ export type Key = Message<"tollgate.admin.v1.Key"> & {
 
   /**
    * LiteLLM's further fields (`permissions`, `guardrails`, ...): kept and given back, without effect, except `allowed_cache_controls`, a
-   * list of the members of a request's `cache` that the key may set (empty: all). What an update sends is added to what is there.
+   * list of the members of a request's `cache` that the key may set (empty: all), and `turn_off_message_logging`: true keeps what its
+   * calls say out of traces. What an update sends is added to what is there.
    *
    * @generated from field: google.protobuf.Struct extra = 35;
    */

@@ -1,0 +1,41 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+
+/** A request to a store or a service, as it shows in a trace. Acts once; later ends are ignored. */
+export interface ClientSpan {
+  /** W3C trace context, to be sent along. */
+  readonly traceparent: string;
+  readonly tracestate: string | undefined;
+  /** More is known of it than when it began. */
+  annotate(attributes: SpanAttributes): void;
+  /** @param errorType what went wrong, in a word of few; undefined: nothing. */
+  end(errorType?: string): void;
+}
+
+/** By OpenTelemetry's names. Values are figures and fixed words: no secrets, no prompts. */
+export type SpanAttributes = Readonly<Record<string, string | number | boolean | string[]>>;
+
+/** What the work in hand is part of. */
+export interface ActiveSpan {
+  /** Begins a request made for it. */
+  client(name: string, attributes: SpanAttributes): ClientSpan;
+  /** Whether work may still be told to belong to it: it has not ended. */
+  readonly isOpen: boolean;
+}
+
+const storage = new AsyncLocalStorage<ActiveSpan>();
+
+/** Does some work as part of a span, across its awaits. */
+export function withinSpan<Result>(span: ActiveSpan, work: () => Result): Result {
+  return storage.run(span, work);
+}
+
+/**
+ * Begins a request to a store or a service below the span that the work in hand is part of.
+ *
+ * @returns undefined if it is part of none: nothing is traced, or nobody waits for it.
+ */
+export function clientSpan(name: string, attributes: SpanAttributes): ClientSpan | undefined {
+  const span = storage.getStore();
+  // What a call has set going may outlive it.
+  return span?.isOpen === true ? span.client(name, attributes) : undefined;
+}

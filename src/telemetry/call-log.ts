@@ -1,0 +1,69 @@
+import type { Logger } from "pino";
+import type { Usage } from "../completion.ts";
+import { errorText } from "../error-text.ts";
+import type { ErrorCode, GatewayError } from "../errors.ts";
+import { formatUsd, type Nanos } from "../money.ts";
+import type { CallFacts, CallOrigin } from "./telemetry.ts";
+
+/** What the line is made from, besides what its attempts said. */
+interface CallEnd {
+  readonly facts: CallFacts;
+  readonly origin: CallOrigin;
+  readonly traceId: string;
+  readonly stream: boolean;
+  readonly durationMs: number;
+}
+
+/** The one line the log has of a call. Ids and figures only: what was said, and what a provider said of it, is never in it. */
+export class CallLog {
+  readonly #logger: Logger;
+  #attempts = 0;
+  #provider: string | undefined;
+  #inputTokens = 0;
+  #outputTokens = 0;
+  #cost: Nanos = 0n;
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  /** An attempt has ended. */
+  attempted(provider: string, usage: Usage | undefined, cost: Nanos): void {
+    this.#attempts += 1;
+    this.#provider = provider;
+    this.#inputTokens += usage?.inputTokens ?? 0;
+    this.#outputTokens += usage?.outputTokens ?? 0;
+    this.#cost += cost;
+  }
+
+  end(failure: GatewayError | undefined, { facts, origin, traceId, stream, durationMs }: CallEnd): void {
+    const ours = failure !== undefined && failure.kind.blame !== "caller";
+    if (!ours && !this.#logger.isLevelEnabled("info")) return;
+    const { requestId, door, route } = origin;
+    const { callId, keyId, teamId, modelGroup, cacheHit } = facts;
+    const line = {
+      ...{ requestId, traceId: traceId || undefined, callId, keyId, teamId, door, route, model: modelGroup, stream },
+      ...{ code: failure?.code ?? "ok", durationMs: Math.round(durationMs * 10) / 10, attempts: this.#attempts },
+      ...{ provider: this.#provider, inputTokens: this.#inputTokens, outputTokens: this.#outputTokens },
+      ...{ costUsd: formatUsd(this.#cost), cacheHit },
+    };
+    if (failure === undefined) this.#logger.info(line, "call answered");
+    // What a caller got wrong is quoted in what the provider said about it: prompts are not logged.
+    else if (!ours) this.#logger.info(line, "call refused");
+    else this.#logger.warn({ ...line, cause: causeOf(failure, this.#logger.isLevelEnabled("debug")) }, "call failed");
+  }
+}
+
+/** Before it is refused for its credentials, its place or its rate, nobody has read a prompt; later its words may be the prompt's. */
+const toldOf: ReadonlySet<ErrorCode> = new Set([
+  ...(["provider_auth_failed", "provider_model_not_found", "provider_rate_limited", "provider_unavailable"] as const),
+]);
+
+function causeOf(failure: GatewayError, tellsAll: boolean): string {
+  const { code, facts } = failure;
+  if (tellsAll || facts.quotesProvider !== true || toldOf.has(code))
+    return errorText(failure, code === "internal_error");
+  const status = facts.metadata?.providerStatus;
+  const what = status === undefined ? "the provider reported a failure while it answered" : `provider status ${status}`;
+  return `${what}; its words are told at TOLLGATE_LOG_LEVEL=debug`;
+}
