@@ -52,21 +52,22 @@ export class Prometheus {
   }
 
   /**
-   * @param scrapes addresses (`host:port`) by job.
+   * @param scrapes addresses (`host:port`) by job, and how often they are asked, in milliseconds: an answer may take as long.
    * @param rules files with rules.
    */
   static async start(parts: {
-    readonly scrapes: Readonly<Record<string, readonly string[]>>;
+    readonly scrapes: Readonly<Record<string, { readonly targets: readonly string[]; readonly everyMs: number }>>;
     readonly rules: readonly string[];
+    /** How often rules are worked out, in milliseconds. */
     readonly intervalMs: number;
   }): Promise<Prometheus> {
     const directory = mkdtempSync(join(tmpdir(), "tollgate-prometheus-"));
     const interval = `${parts.intervalMs}ms`;
     const config = {
-      global: { scrape_interval: interval, scrape_timeout: interval, evaluation_interval: interval },
+      global: { evaluation_interval: interval },
       rule_files: parts.rules,
-      scrape_configs: Object.entries(parts.scrapes).map(([job_name, targets]) => ({
-        job_name,
+      scrape_configs: Object.entries(parts.scrapes).map(([job_name, { targets, everyMs }]) => ({
+        ...{ job_name, scrape_interval: `${everyMs}ms`, scrape_timeout: `${everyMs}ms` },
         static_configs: [{ targets }],
       })),
     };

@@ -12,7 +12,7 @@ const freshMs = 10_000;
 /** And if it cannot be read anew, for so long at most, in milliseconds. */
 const staleMs = 60_000;
 /** Whoever asks waits so long for it, in milliseconds: Prometheus gives up after ten seconds, and with it all other figures. */
-const patienceMs = 2_000;
+const patienceMs = 1_000;
 
 /** How a limited budget stands in its current period. */
 export interface BudgetFigure {

@@ -20,6 +20,8 @@ export async function expose(families: Iterable<MetricFamily>, accept: string | 
   const isOpen = /application\/openmetrics-text/i.test(accept ?? "");
   const lines: string[] = [];
   for (const family of families) {
+    // With many keys it takes a while: calls go on in between.
+    await new Promise(setImmediate);
     const { type, help } = family;
     // In OpenMetrics the family of a counter goes without the suffix that its samples have.
     const name = isOpen && type === "counter" ? family.name.replace(/_total$/, "") : family.name;

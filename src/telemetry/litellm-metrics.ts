@@ -1,6 +1,7 @@
 /**
  * What was counted, under the names that dashboards made for LiteLLM ask for. `hashed_api_key` is the key's id. Labels that would hold
- * what callers choose or what is theirs (`end_user`, `user_email`, `client_ip`, `user_agent`) are left out.
+ * what callers choose or what is theirs (`end_user`, `user_email`, `client_ip`, `user_agent`) are left out, and histograms are told by team:
+ * by key they would be most of what Prometheus reads.
  */
 
 import { type ErrorCode, errorTable } from "../errors.ts";
@@ -60,17 +61,14 @@ function ofCalls({ calls, fallbacks, ...cells }: CallCells): readonly MetricFami
     histogram("litellm_request_total_latency_metric", "How long calls took, in seconds.", () =>
       merged(
         calls,
-        ({ owner, model }) => ({ ...ownerLabels(owner), requested_model: model }),
+        ({ owner, model }) => ({ team: owner.teamId || none, requested_model: model }),
         ({ durations }) => durations,
       ),
     ),
     histogram("litellm_overhead_latency_metric", "The gateway's own share of it, in seconds.", () =>
       merged(
         calls,
-        ({ owner: { keyId, keyAlias }, model, provider }) => ({
-          ...{ model_group: model, api_provider: provider },
-          ...{ hashed_api_key: keyId || none, api_key_alias: keyAlias || none },
-        }),
+        ({ model, provider }) => ({ model_group: model, api_provider: provider }),
         ({ overheads }) => overheads,
       ),
     ),
@@ -112,8 +110,11 @@ function ofAttempts({ attempts }: CallCells): readonly MetricFamily[] {
   });
   const sum = (name: string, help: string, figureOf: (cell: AttemptCell) => number) =>
     counter(name, help, () => summed(attempts, labelsOf, figureOf));
+  const byTeam = ({ owner: { teamId }, target: { model, deploymentId }, requested }: AttemptCell) => ({
+    ...{ team: teamId || none, model, requested_model: requested, model_id: deploymentId },
+  });
   const times = (name: string, help: string, histogramOf: (cell: AttemptCell) => Histogram) =>
-    histogram(name, help, () => merged(attempts, labelsOf, histogramOf));
+    histogram(name, help, () => merged(attempts, byTeam, histogramOf));
   return [
     sum("litellm_requests_metric_total", "Provider attempts that were answered.", (cell) => answeredOf(cell)),
     sum("litellm_spend_metric_total", "Money booked, in US dollars.", costOf),
@@ -151,7 +152,15 @@ function ofDeployments({ attempts }: CallCells): readonly MetricFamily[] {
       ),
     ),
     histogram("litellm_deployment_latency_per_output_token", "Seconds an answer took for each of its tokens.", () =>
-      merged(attempts, labelsOf, ({ perToken }) => perToken),
+      merged(
+        attempts,
+        ({ owner, target, requested }) => ({
+          requested_model: requested,
+          ...targetLabels(target),
+          team: owner.teamId || none,
+        }),
+        ({ perToken }) => perToken,
+      ),
     ),
   ];
 }

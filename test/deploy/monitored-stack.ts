@@ -93,8 +93,9 @@ export class MonitoredStack {
     });
     const prometheus = await Prometheus.start({
       scrapes: {
-        sidecars: stack.sidecars.map(({ adminUrl }) => new URL(adminUrl).host),
-        keyservice: [new URL(stack.keyServiceUrl).host],
+        sidecars: { targets: stack.sidecars.map(({ adminUrl }) => new URL(adminUrl).host), everyMs: scrapeMs },
+        // Its answer waits a second for the database, when that is away.
+        keyservice: { targets: [new URL(stack.keyServiceUrl).host], everyMs: 4 * scrapeMs },
       },
       rules,
       intervalMs: scrapeMs,
@@ -128,12 +129,15 @@ export class MonitoredStack {
     await this.prometheus.close();
     this.redis.mode = "pass";
     this.database.mode = "pass";
-    await this.stack.close();
-    await this.#upstream.close();
-    await this.redis.close();
-    await this.database.close();
-    await this.#redisServer.stop();
-    rmSync(this.#directory, { recursive: true, force: true });
+    try {
+      await this.stack.close();
+    } finally {
+      await this.#upstream.close();
+      await this.redis.close();
+      await this.database.close();
+      await this.#redisServer.stop();
+      rmSync(this.#directory, { recursive: true, force: true });
+    }
   }
 
   async #look(): Promise<void> {

@@ -153,6 +153,8 @@ describe("every alert fires when what it is about happens", { concurrency: false
     await monitored.fires(["TollgatePostgresDown"]);
     monitored.database.mode = "pass";
     await stack.keyServiceReady();
+    // So that the sidecar knows the key.
+    await callAll("ok");
     await stack.keyService.kill("SIGKILL");
     await monitored.fires(["TollgateKeyServiceDown", "TollgateLedgerLag", "TollgateRunningOnStalePolicy"], async () => {
       await callAll("ok");
@@ -162,10 +164,8 @@ describe("every alert fires when what it is about happens", { concurrency: false
     await stack.keyServiceReady();
   });
 
-  test("no metrics at all", async () => {
-    const before = await monitored.prometheus.query("absent(tollgate_build_info offset 1h)");
-    assert.equal(before.length, 1);
+  test("there is none left; the one about no metrics fired before the first were read", () => {
     const missing = monitored.alertNames.filter((name) => !monitored.fired.has(name) && !elsewhere.has(name));
-    assert.deepEqual(missing, ["TollgateMetricsAbsent"]);
+    assert.deepEqual(missing, []);
   });
 });

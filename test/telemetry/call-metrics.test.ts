@@ -103,7 +103,7 @@ describe("what is counted of calls", () => {
       `litellm_total_tokens_metric_total{${owner},model="gpt-4o",requested_model="gpt",model_id="d1"} 17`,
       `litellm_proxy_total_requests_metric_total{${owner},requested_model="gpt",route="${route}",status_code="200"} 1`,
       `litellm_deployment_success_responses_total{requested_model="gpt",${deployment},hashed_api_key="key_1",api_key_alias="ci",team="team_1"} 1`,
-      `litellm_deployment_latency_per_output_token_sum{requested_model="gpt",${deployment},hashed_api_key="key_1",api_key_alias="ci",team="team_1"} 0.25`,
+      `litellm_deployment_latency_per_output_token_sum{requested_model="gpt",${deployment},team="team_1"} 0.25`,
     );
     assert.doesNotMatch(await text(), /password|secret/);
   });
