@@ -4,14 +4,7 @@ import { durationMs, parseDuration } from "../duration.ts";
 import { GatewayError } from "../errors.ts";
 import { durationForm, invalid } from "./key-fields.ts";
 import type { Queryable } from "./postgres.ts";
-
-/** What is stored of a secret. */
-export interface StoredSecret {
-  readonly secretHmac: Buffer;
-  readonly pepperId: string;
-  /** Its prefix and last four characters. */
-  readonly masked: string;
-}
+import type { StoredSecret } from "./secrets.ts";
 
 /**
  * Makes sure that a secret opens no key already as one of its former ones. One whose time is over may be used again.

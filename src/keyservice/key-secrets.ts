@@ -3,7 +3,7 @@
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import { GatewayError } from "../errors.ts";
 import type { Secret } from "../secret.ts";
-import { digestSecret } from "./secrets.ts";
+import { digestSecret, hashSecret, type Pepper, type StoredSecret } from "./secrets.ts";
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const secretForm = /^sk-[\x21-\x7e]{16,509}$/;
@@ -63,8 +63,13 @@ export function checkSecret(secret: string, masterKey: Secret, param: string): v
 }
 
 /** What is shown of a secret: "sk-...abcd", or "sk-..." where only its digest is known. */
-export function maskSecret(secret: string): string {
+function maskSecret(secret: string): string {
   return isDigest(secret) ? "sk-..." : `sk-...${secret.slice(-4)}`;
+}
+
+/** @param secret the secret, or its digest. */
+export function storedSecret(secret: string, pepper: Pepper): StoredSecret {
+  return { secretHmac: hashSecret(digestOf(secret), pepper), pepperId: pepper.id, masked: maskSecret(secret) };
 }
 
 /** Reads what an operator called a key. Never fails: what has no other form is an alias. */

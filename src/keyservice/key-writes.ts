@@ -1,9 +1,9 @@
 /** The statements that write keys. They run in a transaction that has called bumpRevision. */
 
 import { openBudget, updateBudget, writeModelBudgets, writeWindows } from "./budget-writes.ts";
-import type { StoredSecret } from "./former-secrets.ts";
 import type { BudgetLimit, KeyFields } from "./key-fields.ts";
 import type { Queryable } from "./postgres.ts";
+import type { StoredSecret } from "./secrets.ts";
 
 /** A key that is not yet in the books. */
 export interface KeyInsert extends StoredSecret {

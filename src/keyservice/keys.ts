@@ -10,7 +10,7 @@ import type { AsOf } from "./budget-records.ts";
 import { bumpRevision } from "./changes.ts";
 import { checkExtra } from "./extra-fields.ts";
 import { forgiveSpend } from "./forgiveness.ts";
-import { forgetSecrets, graceOf, refuseFormerSecret, replaceSecret, type StoredSecret } from "./former-secrets.ts";
+import { forgetSecrets, graceOf, refuseFormerSecret, replaceSecret } from "./former-secrets.ts";
 import {
   checkBudget,
   checkKeyChange,
@@ -25,13 +25,13 @@ import { etagOf, type KeyPlace, type KeyRecord, readKeys } from "./key-records.t
 import { changedMeanwhile, noSuchKey, taken, violatedIndex } from "./key-refusals.ts";
 import type { KeyRotation, KeyUpdate, NewKey } from "./key-requests.ts";
 import { bounded, checkService, checkTempBound, requireTeam, withDefaults } from "./key-rules.ts";
-import { digestOf, isDigest, type KeyReference, maskSecret, newKeyId, newSecret } from "./key-secrets.ts";
+import { isDigest, type KeyReference, newKeyId, newSecret, storedSecret } from "./key-secrets.ts";
 import { type KeyFilter, type KeyOrder, newestFirst, selectKeys, sortedBy } from "./key-selection.ts";
 import { checkWindows, windowsOf } from "./key-windows.ts";
 import { insertKey, updateKey } from "./key-writes.ts";
 import type { KeyAction, Operator } from "./operator.ts";
 import type { Database, Queryable } from "./postgres.ts";
-import { hashSecret, type Pepper } from "./secrets.ts";
+import type { Pepper, StoredSecret } from "./secrets.ts";
 
 /** When a secret ends whose successor nobody has yet: the year 9999. */
 const untilDeliveredMs = 253_370_764_800_000;
@@ -386,10 +386,8 @@ export class Keys {
   }
 
   #stored(secret: string): StoredSecret {
-    // Whoever names a key by its digest has not shown that it is his.
-    if (isDigest(secret)) this.#parts.operator.checkAccess("admin");
-    const { pepper } = this.#parts;
-    return { secretHmac: hashSecret(digestOf(secret), pepper), pepperId: pepper.id, masked: maskSecret(secret) };
+    if (isDigest(secret)) this.#parts.operator.checkAccess("admin"); // Others have not shown that it is theirs.
+    return storedSecret(secret, this.#parts.pepper);
   }
 
   #now(): { pepper: Pepper; nowMs: number } {

@@ -11,6 +11,14 @@ export interface Pepper {
   readonly value: Secret;
 }
 
+/** What is stored of a secret. */
+export interface StoredSecret {
+  readonly secretHmac: Buffer;
+  readonly pepperId: string;
+  /** Its prefix and last four characters. */
+  readonly masked: string;
+}
+
 /** The digest of a virtual key as sidecars send it: SHA-256. */
 export function digestSecret(secret: string): Buffer {
   return createHash("sha256").update(secret, "utf8").digest();
