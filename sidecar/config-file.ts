@@ -1,4 +1,12 @@
-import { type Config, ConfigReading, type Fault, readConfigFile, remarkText, systemClock } from "../src/index.ts";
+import {
+  type Config,
+  ConfigReading,
+  type Fault,
+  readConfigFile,
+  remarkText,
+  type Secret,
+  systemClock,
+} from "../src/index.ts";
 import { type Settings, SettingsError } from "./settings.ts";
 
 /** A configuration, and the file it was compiled from. */
@@ -27,13 +35,18 @@ export async function readConfig(settings: Settings): Promise<FileConfig> {
   return {
     ...result.config,
     masterKey: result.config.masterKey ?? settings.masterKey,
-    databaseUrl: result.config.databaseUrl ?? settings.databaseUrl,
+    databaseUrl: rotatingIfSame(result.config.databaseUrl, settings.databaseUrl),
     timeZone: result.config.timeZone ?? settings.timeZone,
     alerting: result.config.alerting ?? settings.alerting,
     spendLogRetentionMs: result.config.spendLogRetentionMs ?? settings.spendLogRetentionMs,
     storesModels: result.config.storesModels ?? settings.storesModels,
     reading,
   };
+}
+
+/** What the file found in the environment is the environment's, which may be rotated. */
+function rotatingIfSame(ofFile: Secret | undefined, ofSettings: Secret | undefined): Secret | undefined {
+  return ofFile === undefined || ofFile.reveal() === ofSettings?.reveal() ? ofSettings : ofFile;
 }
 
 function faulty(faults: readonly Fault[]): SettingsError {

@@ -3,6 +3,7 @@ import {
   type AlertRouting,
   buildInfo,
   type ConfigReading,
+  FileValue,
   type KeyRules,
   Metrics,
   processMetrics,
@@ -10,7 +11,9 @@ import {
   startMetricExport,
   systemClock,
   systemRandom,
+  tlsMaterial,
 } from "../src/index.ts";
+import { type IdentityRules, readIdentityRules } from "../src/keyservice/identity-rules.ts";
 import { createKeyService, type KeyService } from "../src/keyservice/server.ts";
 import { alertTargets } from "./alert-settings.ts";
 import { readConfig } from "./config-file.ts";
@@ -55,6 +58,9 @@ export async function startKeyServiceProgram(
   const resource = resourceOf("tollgate-keyservice", settings);
   const warn = (message: string) => logger.warn(message);
   const tracing = await startTracing({ settings, resource, warn });
+  const onError = ({ message }: Error) => logger.error(`${message}; what was there before is used on`);
+  const { identitiesPath } = settings;
+  const { ports } = settings.tls;
   const metrics = new Metrics();
   metrics.add(buildInfo(version), ...processMetrics());
   if (tracing !== undefined) addTracingMetrics(metrics, tracing);
@@ -62,6 +68,11 @@ export async function startKeyServiceProgram(
     ...facts,
     ...{ fileModels: reading, keyRules },
     runtimeToken: settings.keyserviceToken ?? masterKey,
+    identities: identitiesPath === undefined ? undefined : readIdentities(identitiesPath, onError),
+    adminPort: settings.keyserviceAdmin,
+    hostNames: settings.hostNames,
+    // A sidecar without a certificate may show a token.
+    tls: ports && { material: tlsMaterial(ports, { clock: systemClock, onError }), requiresClient: false },
     pepper: pepperOf(settings.pepper ?? masterKey),
     host: settings.keyserviceHost,
     port: settings.keyservicePort,
@@ -75,16 +86,26 @@ export async function startKeyServiceProgram(
     tracer: tracing?.tracer,
     log: (level, message, facts) => logger[level](facts ?? {}, message),
   });
-  const { host, port } = service;
+  const { host, port, adminPort } = service;
   const pushed = await startMetricExport({ metrics, resource, env: settings.env, clock: systemClock, warn });
   return {
-    ...{ host, port },
+    ...{ host, port, adminPort },
     close: async () => {
       await service.close();
       await pushed?.close();
       await tracing?.close();
     },
   };
+}
+
+/** @throws SettingsError if the file cannot be used now. */
+function readIdentities(file: string, onError: (error: Error) => void): FileValue<IdentityRules> {
+  try {
+    const read = ([content]: readonly Buffer[]) => readIdentityRules(file, String(content));
+    return new FileValue({ files: [file], read, clock: systemClock, onError });
+  } catch (error) {
+    throw new SettingsError(`TOLLGATE_SIDECAR_IDENTITIES: ${error instanceof Error ? error.message : error}`);
+  }
 }
 
 /** @throws SettingsError saying what is missing. */

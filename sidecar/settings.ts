@@ -1,5 +1,6 @@
-import { readFileSync } from "node:fs";
+import { systemClock } from "../src/clock.ts";
 import { parseRetention, retentionForm } from "../src/duration.ts";
+import { FileSecret } from "../src/file-secret.ts";
 import type { AlertRouting } from "../src/index.ts";
 import type { RotationTarget } from "../src/keyservice/key-rotations.ts";
 import { Secret } from "../src/secret.ts";
@@ -7,6 +8,7 @@ import { isTimeZone } from "../src/time-zone.ts";
 import { type AlertSinkSettings, readAlerting, wordsOf } from "./alert-settings.ts";
 import type { LogFormat } from "./logger.ts";
 import { readRotationTarget } from "./rotation-settings.ts";
+import { readTlsSettings, type TlsSettings } from "./tls-settings.ts";
 
 /** The variables of a process, as given; tests give a map instead of the environment. */
 export type Variables = Readonly<Record<string, string | undefined>>;
@@ -20,6 +22,11 @@ export const variables = {
   TOLLGATE_HOST: { default: "127.0.0.1", meaning: "Address the sidecar's data port listens at." },
   TOLLGATE_PORT: { default: "4000", meaning: "The sidecar's data port: HTTP, gRPC, gRPC-Web and Connect." },
   TOLLGATE_SOCKET: { default: "", meaning: "Path of a unix socket that serves the same as the data port." },
+  TOLLGATE_ALLOWED_HOSTS: {
+    default: "",
+    meaning:
+      "Names the data port and the KeyService may be asked by, commas between, besides `localhost` and addresses. None: on a loopback address no other, else any.",
+  },
   TOLLGATE_ADMIN_HOST: { default: "0.0.0.0", meaning: "Address of the sidecar's health and metrics port." },
   TOLLGATE_ADMIN_PORT: { default: "4001", meaning: "Port of `/livez /readyz /startupz /metrics`." },
   TOLLGATE_KEYSERVICE_HOST: { default: "127.0.0.1", meaning: "Address the KeyService listens at." },
@@ -27,8 +34,42 @@ export const variables = {
     default: "4100",
     meaning: "The KeyService's port: gRPC, Connect and LiteLLM's management HTTP.",
   },
+  TOLLGATE_KEYSERVICE_ADMIN_HOST: {
+    default: "127.0.0.1",
+    meaning: "Address of the KeyService's port of administration, if that has one of its own.",
+  },
+  TOLLGATE_KEYSERVICE_ADMIN_PORT: {
+    default: "",
+    meaning:
+      "A port of its own for the KeyService's administration, gRPC and HTTP; then TOLLGATE_KEYSERVICE_PORT serves sidecars only, and takes no master key.",
+  },
   KEYSERVICE_URL: { default: "http://127.0.0.1:4100", meaning: "Where a sidecar finds the KeyService." },
-  TOLLGATE_KEYSERVICE_TOKEN: { default: "the master key", meaning: "Secret that sidecars show to the KeyService." },
+  KEYSERVICE_CA_FILE: {
+    default: "",
+    meaning: "File (PEM) of the authorities that the KeyService's certificate must be of. None: those Node trusts.",
+  },
+  KEYSERVICE_CERT_FILE: { default: "", meaning: "File (PEM) of the certificate shown to the KeyService." },
+  KEYSERVICE_KEY_FILE: { default: "", meaning: "File (PEM) of its key." },
+  TOLLGATE_KEYSERVICE_TOKEN: {
+    default: "the master key",
+    meaning:
+      "Secret that sidecars show to the KeyService, or with `..._FILE` a service-account token. The KeyService takes several, one a line.",
+  },
+  TOLLGATE_SIDECAR_IDENTITIES: {
+    default: "",
+    meaning: 'KeyService: YAML file of who its sidecars are and which teams they serve; see "Who a sidecar is".',
+  },
+  TOLLGATE_TLS_CERT_FILE: {
+    default: "",
+    meaning: "File (PEM) of the certificate of our ports, with its chain. None: they are in the clear.",
+  },
+  TOLLGATE_TLS_KEY_FILE: { default: "", meaning: "File (PEM) of its key." },
+  TOLLGATE_TLS_CLIENT_CA_FILE: {
+    default: "",
+    meaning:
+      "File (PEM) of the authorities of clients' certificates: the sidecar's data port takes no others; the KeyService knows sidecars by them.",
+  },
+  TOLLGATE_ADMIN_TLS: { default: "false", meaning: "Whether the sidecar's health and metrics port is over TLS too." },
   DATABASE_URL: { default: "", meaning: "The KeyService's PostgreSQL; `general_settings.database_url` goes first." },
   LITELLM_DATABASE_URL: { default: "", meaning: "`tollgate import litellm`: the PostgreSQL of the LiteLLM it reads." },
   LITELLM_MASTER_KEY: { default: "", meaning: "The operator's key; `general_settings.master_key` goes first." },
@@ -169,14 +210,21 @@ export interface Settings {
   readonly host: string;
   readonly port: number;
   readonly socketPath: string | undefined;
+  /** Undefined: by what the address suggests. */
+  readonly hostNames: readonly string[] | undefined;
   readonly adminHost: string;
   readonly adminPort: number;
   readonly keyserviceHost: string;
   readonly keyservicePort: number;
+  /** Undefined: administration has no port of its own. */
+  readonly keyserviceAdmin: { readonly host: string; readonly port: number } | undefined;
   readonly keyserviceUrl: string;
   readonly keyserviceToken: Secret | undefined;
   readonly databaseUrl: Secret | undefined;
   readonly litellmDatabaseUrl: Secret | undefined;
+  /** Undefined: sidecars are known by the secret they show. */
+  readonly identitiesPath: string | undefined;
+  readonly tls: TlsSettings;
   readonly masterKey: Secret | undefined;
   readonly adminToken: Secret | undefined;
   readonly pepper: Secret | undefined;
@@ -231,19 +279,29 @@ export function readSettings(env: Variables, hostName: string): Settings {
     return value ?? false;
   };
   const secret = (name: keyof typeof variables): Secret | undefined => readSecret(env, name, faults);
+  const keyserviceUrl = text("KEYSERVICE_URL").replace(/\/+$/, "");
   const settings: Settings = {
     configPath: text("TOLLGATE_CONFIG"),
     host: text("TOLLGATE_HOST"),
     port: number("TOLLGATE_PORT", 0, 65_535),
     socketPath: env.TOLLGATE_SOCKET || undefined,
+    hostNames: env.TOLLGATE_ALLOWED_HOSTS ? wordsOf(env.TOLLGATE_ALLOWED_HOSTS) : undefined,
     adminHost: text("TOLLGATE_ADMIN_HOST"),
     adminPort: number("TOLLGATE_ADMIN_PORT", 0, 65_535),
     keyserviceHost: text("TOLLGATE_KEYSERVICE_HOST"),
     keyservicePort: number("TOLLGATE_KEYSERVICE_PORT", 0, 65_535),
-    keyserviceUrl: text("KEYSERVICE_URL").replace(/\/+$/, ""),
+    keyserviceAdmin: env.TOLLGATE_KEYSERVICE_ADMIN_PORT
+      ? {
+          host: text("TOLLGATE_KEYSERVICE_ADMIN_HOST"),
+          port: number("TOLLGATE_KEYSERVICE_ADMIN_PORT", 0, 65_535),
+        }
+      : undefined,
+    keyserviceUrl,
     keyserviceToken: secret("TOLLGATE_KEYSERVICE_TOKEN"),
     databaseUrl: secret("DATABASE_URL"),
     litellmDatabaseUrl: secret("LITELLM_DATABASE_URL"),
+    identitiesPath: env.TOLLGATE_SIDECAR_IDENTITIES || undefined,
+    tls: readTlsSettings(env, { keyserviceUrl, coversAdminPort: flag("TOLLGATE_ADMIN_TLS") }, faults),
     masterKey: secret("LITELLM_MASTER_KEY"),
     adminToken: secret("TOLLGATE_ADMIN_TOKEN"),
     pepper: secret("LITELLM_SALT_KEY"),
@@ -309,17 +367,20 @@ function encryptionKeysOf(given: Secret | undefined): readonly Secret[] {
   return texts.filter((text) => text !== "").map((text) => new Secret(text));
 }
 
+/** Secrets that may be rotated while a program runs: they are asked for whenever they are used. */
+const rotating: ReadonlySet<string> = new Set(["TOLLGATE_KEYSERVICE_TOKEN", "DATABASE_URL"]);
+
 function readSecret(env: Variables, name: string, faults: string[]): Secret | undefined {
   const value = env[name];
   if (value) return new Secret(value);
-  const path = env[`${name}_FILE`];
-  if (!path) return undefined;
+  const file = env[`${name}_FILE`];
+  if (!file) return undefined;
+  const onError = ({ message }: Error) => void process.stderr.write(`tollgate: ${name}_FILE: ${message}\n`);
   try {
-    const text = readFileSync(path, "utf8").trim();
-    if (text !== "") return new Secret(text);
-    faults.push(`${name}_FILE: "${path}" is empty`);
-  } catch {
-    faults.push(`${name}_FILE: cannot read "${path}"`);
+    const secret = new FileSecret({ file, clock: systemClock, onError });
+    return rotating.has(name) ? secret : new Secret(secret.reveal());
+  } catch (error) {
+    faults.push(`${name}_FILE: ${error instanceof Error ? error.message : error}`);
   }
   return undefined;
 }

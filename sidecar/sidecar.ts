@@ -1,22 +1,20 @@
-import { once } from "node:events";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import {
   buildInfo,
   CallCells,
   Closers,
   callMetrics,
-  createAdminHandler,
   createGateway,
   LiveTelemetry,
   litellmMetrics,
   Metrics,
+  openAdminPort,
   openDataPort,
   processMetrics,
-  type RunningGateway,
   startMetricExport,
   systemClock,
   systemRandom,
+  type TlsFiles,
+  tlsMaterial,
 } from "../src/index.ts";
 import { type FileConfig, readConfig } from "./config-file.ts";
 import { ConfigWatch } from "./config-watch.ts";
@@ -72,8 +70,16 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       clock: systemClock,
       ...{ cells, logger },
     });
+    const onError = ({ message }: Error) => logger.error(`${message}; what was there before is used on`);
+    const tlsOf = (files: TlsFiles) => tlsMaterial(files, { clock: systemClock, onError });
+    const { ports, coversAdminPort, keyService } = settings.tls;
+    const material = ports && tlsOf(ports);
     const running = createGateway({
-      keyService: { url: settings.keyserviceUrl, token: settings.keyserviceToken ?? config.masterKey },
+      keyService: {
+        url: settings.keyserviceUrl,
+        token: settings.keyserviceToken ?? config.masterKey,
+        tls: settings.keyserviceUrl.startsWith("https:") ? tlsOf(keyService) : undefined,
+      },
       clock: systemClock,
       random: systemRandom,
       ...settings,
@@ -85,10 +91,21 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
     await watch.start();
     closers.add("configuration", () => watch.close());
     let draining = false;
-    const admin = await openAdminPort(settings, running, metrics, () => draining);
+    const onBug = (error: unknown, facts: object = {}) => logger.error({ ...facts, error }, "bug");
+    const admin = await openAdminPort({
+      ...{ host: settings.adminHost, port: settings.adminPort, clock: systemClock, onBug },
+      tls: coversAdminPort && material ? { material, requiresClient: false } : undefined,
+      readiness: () => ({
+        started: running.ready(),
+        ready: running.ready() && !draining,
+        checks: running.checks(),
+      }),
+      metrics: (accept) => metrics.expose(accept),
+    });
     closers.add("admin port", () => admin.close());
     const data = await openDataPort({
       ...settings,
+      tls: material && { material, requiresClient: true },
       ...{ gateway: running.gateway, explainer: running.explainer, answers: running.answers },
       ...{ masterKey: config.masterKey, healthReport: running.healthReport },
       storedResponses: running.storedResponses,
@@ -97,7 +114,7 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       version,
       ready: running.ready,
       managementUrl: parts.management ? settings.keyserviceUrl : undefined,
-      onBug: (error, facts) => logger.error({ ...facts, error }, "bug"),
+      onBug,
     });
     closers.add("data port", () => {
       draining = true;
@@ -113,32 +130,4 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
     await closers.close(onCloseError);
     throw error;
   }
-}
-
-async function openAdminPort(
-  settings: Settings,
-  running: RunningGateway,
-  metrics: Metrics,
-  draining: () => boolean,
-): Promise<{ port: number; close(): Promise<void> }> {
-  const server = createServer(
-    createAdminHandler({
-      readiness: () => ({
-        started: running.ready(),
-        ready: running.ready() && !draining(),
-        checks: running.checks(),
-      }),
-      metrics: (accept) => metrics.expose(accept),
-    }),
-  );
-  server.listen(settings.adminPort, settings.adminHost);
-  await once(server, "listening");
-  return {
-    port: (server.address() as AddressInfo).port,
-    close: async () => {
-      server.closeAllConnections();
-      server.close();
-      await once(server, "close");
-    },
-  };
 }

@@ -29,7 +29,8 @@ export class Call implements CallParts {
   readonly caller: Caller;
   readonly callId: string;
   readonly grant: Grant;
-  readonly named: Named;
+  /** What it names besides its key, in the group it is at: a fallback may say something else. */
+  named: Named;
   readonly router: Router;
   readonly itinerary: Itinerary;
   readonly trace: CallTrace;
@@ -86,6 +87,7 @@ export class Call implements CallParts {
       callId: this.callId,
       deploymentId: deployment.id,
       modelGroup: route.modelGroup,
+      ...(deployment.region !== undefined && { region: deployment.region }),
       attempts: this.#attempts,
       ...{ fallbacks, timeoutMs },
       limits: this.admitted.limits,

@@ -229,6 +229,8 @@ export interface AcceptedEvent {
   readonly callId: string;
   readonly deploymentId: string;
   readonly modelGroup: string;
+  /** Where that deployment answers; absent: nobody knows. */
+  readonly region?: string;
   /** Provider attempts so far. */
   readonly attempts: number;
   /** Of them, changes of the group, or of its deployments after the retries. */

@@ -27,7 +27,7 @@ import { Journal, journalDefaults } from "./keys/journal.ts";
 import { Leases } from "./keys/leases.ts";
 import { ModelSync } from "./keys/model-sync.ts";
 import { Overdraft } from "./keys/overdraft.ts";
-import { RemoteAuthority } from "./keys/remote.ts";
+import { RemoteAuthority, type RemoteAuthorityParts } from "./keys/remote.ts";
 import { Shipper } from "./keys/shipper.ts";
 import { SpentBudgets } from "./keys/spent-budgets.ts";
 import { Closers } from "./lifecycle.ts";
@@ -52,7 +52,7 @@ export interface GatewayOptions {
   readonly config: Config;
   /** What `config` was compiled from. */
   readonly reading: ConfigReading;
-  readonly keyService: { readonly url: string; readonly token: Secret | undefined };
+  readonly keyService: Pick<RemoteAuthorityParts, "url" | "token" | "tls">;
   /** The same over restarts of the pod's container. */
   readonly podId: string;
   /** How long Redis may take to decide a limit. */

@@ -214,6 +214,8 @@ export class Gateway {
       if (step.kind === "fallback") {
         call.trace.fellBack(itinerary.route.modelGroup, step.destination.route.modelGroup, failure.code);
         await this.#planner.enter(itinerary, call.router, step.destination);
+        // What differs there may be the end user.
+        call.named = await this.#admission.named(call.grant, itinerary.ask.request, caller.tags);
       } else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
     }
   }

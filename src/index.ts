@@ -12,8 +12,9 @@ export { type ConfigSummary, type DeploymentSummary, type RedisSummary, summaris
 export { createGateway, type GatewayOptions, type RunningGateway } from "./create-gateway.ts";
 export { durationMs, parseDuration } from "./duration.ts";
 export { GatewayError } from "./errors.ts";
+export { FileValue } from "./file-value.ts";
 export { FileWatch } from "./file-watch.ts";
-export { createAdminHandler, type Readiness } from "./front/admin-port.ts";
+export { openAdminPort } from "./front/admin-port.ts";
 export { openDataPort } from "./front/data-port.ts";
 export { Closers } from "./lifecycle.ts";
 export { Secret } from "./secret.ts";
@@ -26,3 +27,4 @@ export { startMetricExport } from "./telemetry/metric-export.ts";
 export { Metrics } from "./telemetry/metrics.ts";
 export { buildInfo, processMetrics } from "./telemetry/process-metrics.ts";
 export { createTracing, type Tracing } from "./telemetry/tracing.ts";
+export { http2Connector, type TlsFiles, tlsMaterial } from "./tls-files.ts";

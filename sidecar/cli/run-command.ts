@@ -3,7 +3,7 @@ import { type ParseArgsOptionsConfig, parseArgs } from "node:util";
 import type { DescService } from "@bufbuild/protobuf";
 import { createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
-import { Secret } from "../../src/index.ts";
+import { http2Connector, Secret, systemClock, type TlsFiles, tlsMaterial } from "../../src/index.ts";
 import type { Settings } from "../settings.ts";
 import { type Answer, type Call, type Flags, type Server, UsageError, type Verb } from "./command.ts";
 import { failureOf } from "./failure.ts";
@@ -50,7 +50,9 @@ export async function runCommand(command: Command, argv: readonly string[], io: 
     const settings = io.settings();
     const baseUrl = server.url(settings, flags);
     where = new URL(baseUrl).origin;
-    const answer = await ask(baseUrl, tokenOf(settings, flags), (connect) => verb.run({ args, flags, connect }));
+    const token = tokenOf(settings, flags);
+    const { keyService: tls } = settings.tls;
+    const answer = await ask({ baseUrl, token, tls }, (connect) => verb.run({ args, flags, connect }));
     tell(answer, json, io);
     return answer.kind === "list" && answer.hasFailed === true ? 1 : 0;
   } catch (thrown) {
@@ -128,15 +130,17 @@ function tokenIn(file: string): Secret {
 
 /** Runs `work` with clients that share one connection, and closes that. */
 async function ask(
-  baseUrl: string,
-  token: Secret,
+  { baseUrl, token, tls }: { readonly baseUrl: string; readonly token: Secret; readonly tls: TlsFiles },
   work: (connect: Call["connect"]) => Promise<Answer>,
 ): Promise<Answer> {
   const authorize: Interceptor = (next) => (request) => {
     request.header.set("authorization", `Bearer ${token.reveal()}`);
     return next(request);
   };
-  const sessionManager = new Http2SessionManager(baseUrl);
+  const isSecure = baseUrl.startsWith("https:");
+  const material = isSecure ? tlsMaterial(tls, { clock: systemClock, onError: () => {} }) : undefined;
+  const options = material && { createConnection: http2Connector(material) };
+  const sessionManager = new Http2SessionManager(baseUrl, undefined, options);
   const transport = createGrpcTransport({
     baseUrl,
     sessionManager,

@@ -28,10 +28,18 @@ export function readApiBase(value: unknown): string | undefined {
   return `${url.origin}${path.replace(/\/+$/, "")}`;
 }
 
+/** Whether an IP address is one where machines find their own credentials. */
+export function isMetadataAddress(address: string): boolean {
+  return metadataAddresses.check(address, isIP(address) === 4 ? "ipv4" : "ipv6");
+}
+
+/** Whether a name is one of those that cloud machines know their credentials' place by. */
+export function isMetadataName(name: string): boolean {
+  return metadataHosts.has(name.replace(/\.$/, ""));
+}
+
 /** @param hostname as URL gives it: lower case, IPv4 in dotted decimals, IPv6 in brackets. */
 function isMetadataHost(hostname: string): boolean {
   const host = hostname.replace(/^\[|\]$/g, "").replace(/\.$/, "");
-  const version = isIP(host);
-  if (version === 0) return metadataHosts.has(host);
-  return metadataAddresses.check(host, version === 4 ? "ipv4" : "ipv6");
+  return isIP(host) === 0 ? metadataHosts.has(host) : isMetadataAddress(host);
 }

@@ -1,4 +1,9 @@
-import type { IncomingMessage, ServerResponse } from "node:http";
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
+import type { AddressInfo } from "node:net";
+import type { Clock } from "../clock.ts";
+import { renewCertificate, type ServerTls, tlsServerOptions } from "../server/server-tls.ts";
 
 /** Whether the process can take calls, part by part. */
 export interface Readiness {
@@ -16,11 +21,44 @@ interface AdminPortParts {
   readonly metrics: (accept: string | undefined) => Promise<{ contentType: string; text: string }>;
 }
 
+/** Where the port is. */
+interface AdminPortPlace {
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+  /** Undefined: plaintext. */
+  readonly tls: ServerTls | undefined;
+  readonly clock: Clock;
+  readonly onBug: (error: unknown) => void;
+}
+
+/** Opens the port for kubelet and Prometheus. */
+export async function openAdminPort(
+  parts: AdminPortParts & AdminPortPlace,
+): Promise<{ readonly port: number; close(): Promise<void> }> {
+  const { host, port, tls, clock, onBug } = parts;
+  const handler = createAdminHandler(parts);
+  const secure = tls && createTlsServer({ ...tlsServerOptions(tls), ALPNProtocols: ["http/1.1"] }, handler);
+  const server = secure ?? createServer(handler);
+  const stopRenewing = secure && tls && renewCertificate(secure, tls, clock, onBug);
+  server.listen(port, host);
+  await once(server, "listening");
+  return {
+    port: (server.address() as AddressInfo).port,
+    close: async () => {
+      stopRenewing?.();
+      server.closeAllConnections();
+      server.close();
+      await once(server, "close");
+    },
+  };
+}
+
 /**
  * The port for kubelet and Prometheus, which dial the pod's address: `/livez /readyz /startupz /metrics` and nothing else, so
  * that it may listen where the data port must not.
  */
-export function createAdminHandler(parts: AdminPortParts): (req: IncomingMessage, res: ServerResponse) => void {
+function createAdminHandler(parts: AdminPortParts): (req: IncomingMessage, res: ServerResponse) => void {
   return (req, res) => {
     const url = URL.parse(req.url ?? "/", "http://admin");
     const verbose = url?.searchParams.has("verbose") ?? false;

@@ -79,10 +79,12 @@ function headersOf(context: Pick<HandlerContext, "requestHeader">): HeaderLookup
   return (name) => context.requestHeader.get(name) || undefined;
 }
 
-function writeHead(header: Headers, { callId, deploymentId, cache }: AcceptedEvent): void {
+function writeHead(header: Headers, { callId, deploymentId, region, cache }: AcceptedEvent): void {
   header.set("x-litellm-call-id", callId);
   // An operator may name a deployment as he likes; a header may not.
-  header.set("x-litellm-model-id", deploymentId.replace(/[^\x20-\x7e]/g, "?"));
+  const visible = (text: string) => text.replace(/[^\x20-\x7e]/g, "?");
+  header.set("x-litellm-model-id", visible(deploymentId));
+  if (region !== undefined) header.set("x-litellm-model-region", visible(region));
   if (cache === undefined) return;
   header.set("x-litellm-cache-key", cache.key);
   header.set("x-tollgate-cache", cache.isHit ? "hit" : "miss");

@@ -7,6 +7,7 @@ import type { Secret } from "../secret.ts";
 import { Health } from "../server/health.ts";
 import { listen } from "../server/listen.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
+import type { ServerTls } from "../server/server-tls.ts";
 import { CacheAdmin } from "./cache-admin.ts";
 import { completionRoutes } from "./connect.ts";
 import { type ExplainGateway, explainRoutes } from "./connect-explain.ts";
@@ -28,6 +29,10 @@ export interface DataPortOptions {
   readonly host: string;
   readonly port: number;
   readonly socketPath: string | undefined;
+  /** Undefined: plaintext. */
+  readonly tls: ServerTls | undefined;
+  /** Names it may be asked by; see ListenOptions. */
+  readonly hostNames: readonly string[] | undefined;
   readonly bodyBytesMax: number;
   /** The KeyService's HTTP address, if LiteLLM's management paths are to be served here too. */
   readonly managementUrl: string | undefined;

@@ -110,9 +110,10 @@ export class HttpCall {
   }
 
   #accept(event: AcceptedEvent): void {
-    const { callId, deploymentId, modelGroup, limits, cache } = event;
+    const { callId, deploymentId, modelGroup, region, limits, cache } = event;
     this.#headers.push("x-litellm-call-id", headerText(callId));
     this.#headers.push("x-litellm-model-id", headerText(deploymentId), "x-litellm-model-group", headerText(modelGroup));
+    if (region !== undefined) this.#headers.push("x-litellm-model-region", headerText(region));
     this.#headers.push(...trailHeaders(event), ...limitHeaders(limits, modelGroup, this.#format.limitHeader));
     if (cache === undefined) return;
     this.#headers.push("x-litellm-cache-key", cache.key, "x-tollgate-cache", cache.isHit ? "hit" : "miss");

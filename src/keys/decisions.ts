@@ -13,6 +13,7 @@ import {
 } from "./authority.ts";
 import { Backoff, pause } from "./backoff.ts";
 import { GrantCache } from "./grant-cache.ts";
+import { LookupAllowance } from "./lookup-allowance.ts";
 import { Parties } from "./parties.ts";
 import { Recent } from "./recent.ts";
 
@@ -20,8 +21,6 @@ const tokenLengthMax = 512;
 const tokenForm = /^sk-[\x21-\x7e]+$/;
 /** The KeyService sends something at least this often; a silent watch is taken for dead. */
 const silenceMaxMs = 15_000;
-/** Questions open at once; a flood of made-up tokens must not become a flood on the KeyService. */
-const flightsMax = 1_000;
 /** An answer older than a change already seen is asked for again, so often at most. */
 const asksMax = 3;
 
@@ -83,6 +82,7 @@ export class Decisions {
   /** Digests of tokens that are no keys, and until when that is believed. */
   readonly #strangers = new Recent<number>(10_000);
   readonly #parties: Parties;
+  readonly #allowance: LookupAllowance;
   /** The version of the last change of each key and of what keys belong to, so that a slow answer cannot bring back what a change has dropped. */
   readonly #changes = new Recent<bigint>(10_000);
   readonly #flights = new Map<string, Promise<Grant | undefined>>();
@@ -109,6 +109,7 @@ export class Decisions {
     this.#staleMs = parts.staleMs;
     this.#negativeTtlMs = parts.negativeTtlMs;
     this.#grants = new GrantCache(parts.capacity);
+    this.#allowance = new LookupAllowance(parts);
     this.#parties = new Parties({
       authority: parts.authority,
       monotonicMs: () => this.#clock.monotonicMs(),
@@ -177,10 +178,13 @@ export class Decisions {
   }
 
   #fly(digest: string): Promise<Grant | undefined> {
-    if (this.#flights.size >= flightsMax) {
+    if (!this.#allowance.take()) {
       return Promise.reject(new AuthorityUnavailable(new Error("Too many unknown keys are being looked up.")));
     }
     const flight = this.#ask(digest).finally(() => this.#flights.delete(digest));
+    // A KeyService that is away has said nothing about the key.
+    const noGuess = () => this.#allowance.giveBack();
+    flight.then((grant) => grant === undefined || noGuess(), noGuess);
     this.#flights.set(digest, flight);
     return flight;
   }

@@ -2,10 +2,12 @@ import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import type { Clock, Random } from "../clock.ts";
+import type { FileValue } from "../file-value.ts";
 import { KeyService } from "../gen/tollgate/keys/v1/keys_pb.ts";
 import type { Secret } from "../secret.ts";
 import { errorInfo } from "../server/rpc-error.ts";
 import { clientSpans } from "../telemetry/rpc-spans.ts";
+import { http2Connector, type TlsMaterial } from "../tls-files.ts";
 import {
   type Authority,
   AuthorityRejected,
@@ -40,8 +42,10 @@ const backgroundMs = 10_000;
 export interface RemoteAuthorityParts {
   /** "http://keyservice:4100", for instance. */
   readonly url: string;
-  /** Sent as a bearer token. */
+  /** Sent as a bearer token: of several, one a line, the first. */
   readonly token: Secret | undefined;
+  /** What an https connection is made with; undefined: with the authorities that node trusts. */
+  readonly tls?: FileValue<TlsMaterial> | undefined;
   /** This pod, the same over restarts of its container. */
   readonly podId: string;
   readonly clock: Clock;
@@ -63,7 +67,7 @@ export class RemoteAuthority implements Authority {
       // A dead connection (dropped packets, no reset) is noticed within 8 s and replaced.
       { pingIntervalMs: 5_000, pingTimeoutMs: 3_000 },
       // In megabytes. Node's default of 10 refuses streams under load.
-      { maxSessionMemory: 1_000 },
+      { maxSessionMemory: 1_000, ...(parts.tls && { createConnection: http2Connector(parts.tls) }) },
     );
     const interceptors = [clientSpans, ...(parts.token === undefined ? [] : [bearer(parts.token)])];
     const transport = createGrpcTransport({ baseUrl: parts.url, sessionManager: this.#session, interceptors });
@@ -204,13 +208,17 @@ function writeAll(records: readonly SpendRecord[]): ReturnType<typeof writeSpend
 
 function bearer(token: Secret): Interceptor {
   return (next) => (request) => {
-    request.header.set("authorization", `Bearer ${token.reveal()}`);
+    request.header.set("authorization", `Bearer ${token.reveal().split(/\r?\n/)[0]}`);
     return next(request);
   };
 }
 
-/** Aborted and Canceled (by nobody here) are what a connection cut in the middle of a call becomes. */
+/**
+ * Aborted and Canceled (by nobody here) are what a connection cut in the middle of a call becomes; a refused stream, what one does that
+ * a KeyService is about to close.
+ */
 function isTransient(error: ConnectError): boolean {
+  if (error.code === Code.Internal) return error.rawMessage.includes("NGHTTP2_REFUSED_STREAM");
   return error.code === Code.Unavailable || error.code === Code.Aborted || error.code === Code.Canceled;
 }
 
@@ -218,9 +226,10 @@ function isRejection(error: ConnectError): boolean {
   return error.code === Code.InvalidArgument || error.code === Code.NotFound || error.code === Code.OutOfRange;
 }
 
+/** Whether the key is refused, and not this sidecar. */
 function isForbidden(error: unknown): boolean {
-  if (!(error instanceof ConnectError)) return false;
-  return error.code === Code.PermissionDenied || error.code === Code.Unauthenticated;
+  const reason = error instanceof ConnectError ? errorInfo(error)?.reason : undefined;
+  return reason === "BLOCKED_KEY" || reason === "EXPIRED_KEY";
 }
 
 function isNoSuchKey(error: unknown): boolean {

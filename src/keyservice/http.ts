@@ -33,6 +33,8 @@ export interface ManagementParts {
   readonly telemetry: Pick<Telemetry, "log">;
   /** Undefined: nothing is traced. */
   readonly tracer?: Tracer | undefined;
+  /** Which paths are served, without their queries. Default: all. */
+  readonly serves?: (path: string) => boolean;
 }
 
 const bodyBytesMax = 1024 * 1024;
@@ -141,9 +143,13 @@ function decoded(text: string): string {
   }
 }
 
-async function answer({ administration }: ManagementParts, req: IncomingMessage, res: ServerResponse): Promise<void> {
+async function answer(
+  { administration, serves }: ManagementParts,
+  req: IncomingMessage,
+  res: ServerResponse,
+): Promise<void> {
   const [path = "", query = ""] = (req.url ?? "").split(/\?(.*)/s);
-  const found = routeOf(path);
+  const found = serves?.(path) === false ? undefined : routeOf(path);
   if (found === undefined) {
     throw new GatewayError("route_not_found", "There is nothing at this path. Check its spelling.");
   }

@@ -31,12 +31,17 @@ export function newBudgetId(): string {
   return `budget_${inBase62(randomBytes(16), 20)}`;
 }
 
+/** Whether what an operator gave for a secret is its SHA-256, in hexadecimal digits. */
+export function isDigest(secret: string): boolean {
+  return digestForm.test(secret);
+}
+
 /**
  * A secret's SHA-256. A digest in the place of a secret is itself: so keys come over from LiteLLM, which has kept nothing else of
  * them. No secret looks like one, and a caller who shows a digest shows it to be digested: it opens nothing.
  */
 export function digestOf(secret: string): Buffer {
-  return digestForm.test(secret) ? Buffer.from(secret, "hex") : digestSecret(secret);
+  return isDigest(secret) ? Buffer.from(secret, "hex") : digestSecret(secret);
 }
 
 /**
@@ -49,7 +54,7 @@ export function checkSecret(secret: string, masterKey: Secret, param: string): v
   if (timingSafeEqual(digestOf(secret), digestSecret(masterKey.reveal()))) {
     throw new GatewayError("already_exists", `\`${param}\` must not be the master key.`, { param });
   }
-  if (secretForm.test(secret) || digestForm.test(secret)) return;
+  if (secretForm.test(secret) || isDigest(secret)) return;
   throw new GatewayError(
     "invalid_request",
     `\`${param}\` must start with "sk-" and go on with 16 to 509 visible ASCII characters. Leave it out and one is made.`,
@@ -59,7 +64,7 @@ export function checkSecret(secret: string, masterKey: Secret, param: string): v
 
 /** What is shown of a secret: "sk-...abcd", or "sk-..." where only its digest is known. */
 export function maskSecret(secret: string): string {
-  return digestForm.test(secret) ? "sk-..." : `sk-...${secret.slice(-4)}`;
+  return isDigest(secret) ? "sk-..." : `sk-...${secret.slice(-4)}`;
 }
 
 /** Reads what an operator called a key. Never fails: what has no other form is an alias. */

@@ -25,7 +25,7 @@ import { etagOf, type KeyPlace, type KeyRecord, readKeys } from "./key-records.t
 import { changedMeanwhile, noSuchKey, taken, violatedIndex } from "./key-refusals.ts";
 import type { KeyRotation, KeyUpdate, NewKey } from "./key-requests.ts";
 import { bounded, checkService, checkTempBound, requireTeam, withDefaults } from "./key-rules.ts";
-import { digestOf, type KeyReference, maskSecret, newKeyId, newSecret } from "./key-secrets.ts";
+import { digestOf, isDigest, type KeyReference, maskSecret, newKeyId, newSecret } from "./key-secrets.ts";
 import { type KeyFilter, type KeyOrder, newestFirst, selectKeys, sortedBy } from "./key-selection.ts";
 import { checkWindows, windowsOf } from "./key-windows.ts";
 import { insertKey, updateKey } from "./key-writes.ts";
@@ -386,6 +386,8 @@ export class Keys {
   }
 
   #stored(secret: string): StoredSecret {
+    // Whoever names a key by its digest has not shown that it is his.
+    if (isDigest(secret)) this.#parts.operator.checkAccess("admin");
     const { pepper } = this.#parts;
     return { secretHmac: hashSecret(digestOf(secret), pepper), pepperId: pepper.id, masked: maskSecret(secret) };
   }

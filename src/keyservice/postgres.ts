@@ -58,9 +58,18 @@ export class Postgres implements Database {
     this.#clock = parts.clock;
     this.#random = parts.random;
     this.#pool = new pg.Pool({
-      ...connectionConfig(parts.databaseUrl),
-      statement_timeout: statementTimeoutMs,
-      idle_in_transaction_session_timeout: statementTimeoutMs,
+      // Each connection is made with the password, and the certificates, as they are by then.
+      Client: class extends pg.Client {
+        constructor() {
+          super({
+            ...connectionConfig(parts.databaseUrl),
+            statement_timeout: statementTimeoutMs,
+            idle_in_transaction_session_timeout: statementTimeoutMs,
+          });
+        }
+      },
+      // The pool's own: how long somebody waits for a free one.
+      connectionTimeoutMillis: connectTimeoutMs,
       max: parts.connectionsMax ?? 10,
     });
     // Without a listener, a connection that breaks while idle would end the process.

@@ -26,6 +26,7 @@ export function hashSecret(sha256: Buffer, pepper: Pepper): Buffer {
 }
 
 /** Compares in a time that tells nothing about how much of the two is the same, nor how long the expected one is. */
-export function sameSecret(given: string, expected: Secret): boolean {
-  return timingSafeEqual(digestSecret(given), digestSecret(expected.reveal()));
+export function sameSecret(given: string, expected: Secret | string): boolean {
+  const text = typeof expected === "string" ? expected : expected.reveal();
+  return timingSafeEqual(digestSecret(given), digestSecret(text));
 }

@@ -1,11 +1,14 @@
 import { type Clock, keepProcessAlive, type Random } from "../clock.ts";
 import type { KeyRules } from "../config/creation-rules.ts";
 import { GatewayError } from "../errors.ts";
+import type { FileValue } from "../file-value.ts";
 import { KeyService as KeyServiceDescription } from "../gen/tollgate/keys/v1/keys_pb.ts";
 import { Closers } from "../lifecycle.ts";
 import type { Secret } from "../secret.ts";
 import { Health } from "../server/health.ts";
-import { type Listener, listen } from "../server/listen.ts";
+import { type Listener, type ListenOptions, listen } from "../server/listen.ts";
+import type { OnBug } from "../server/rpc-handlers.ts";
+import type { ServerTls } from "../server/server-tls.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { RpcMeter } from "../telemetry/rpc-meter.ts";
 import { serverSpans } from "../telemetry/rpc-spans.ts";
@@ -20,8 +23,9 @@ import { type AlertTargets, createAlertSinks } from "./alerts/sinks.ts";
 import { BookFigureReader } from "./book-figures.ts";
 import { ChangeFeed } from "./change-feed.ts";
 import { ConfiguredProviderBudgets } from "./configured-budgets.ts";
-import { createManagementHandler } from "./http.ts";
+import { createManagementHandler, isManagementPath } from "./http.ts";
 import { metricsOr } from "./http-metrics.ts";
+import type { IdentityRules } from "./identity-rules.ts";
 import { KeyRotations, type RotationTarget } from "./key-rotations.ts";
 import { noKeyRules } from "./key-rules.ts";
 import { Leases } from "./leases.ts";
@@ -34,6 +38,7 @@ import type { Pepper } from "./secrets.ts";
 import { createRuntimeService } from "./service.ts";
 import { BookingMeter, bookMetrics } from "./service-metrics.ts";
 import { Settlements } from "./settlements.ts";
+import { SidecarAccess } from "./sidecar-access.ts";
 import { SpendLogParts } from "./spend-log-parts.ts";
 import { StoredModelsReader } from "./stored-models.ts";
 import { Sweeper } from "./sweeper.ts";
@@ -47,8 +52,16 @@ export interface KeyServiceOptions {
   readonly databaseUrl: Secret;
   /** For administration. */
   readonly masterKey: Secret;
-  /** For sidecars; they may also show the master key. */
+  /** For sidecars that have no identity, of several, one a line, any; where administration has no port of its own the master key too. */
   readonly runtimeToken: Secret;
+  /** Who the sidecars are. Default: whoever has the token. */
+  readonly identities?: FileValue<IdentityRules> | undefined;
+  /** Where administration is, and nothing of it elsewhere. Default: at the one port. */
+  readonly adminPort?: { readonly host: string; readonly port: number } | undefined;
+  /** Names the ports may be asked by; see ListenOptions. */
+  readonly hostNames?: readonly string[] | undefined;
+  /** Of all ports. Default: plaintext. */
+  readonly tls?: ServerTls | undefined;
   readonly pepper: Pepper;
   readonly clock: Clock;
   readonly random: Random;
@@ -85,6 +98,8 @@ export interface KeyServiceOptions {
 export interface KeyService {
   readonly host: string;
   readonly port: number;
+  /** Where administration is. */
+  readonly adminPort: number;
   /** Ends watches, finishes calls in flight, frees everything. */
   close(): Promise<void>;
 }
@@ -109,9 +124,10 @@ export async function createKeyService(options: KeyServiceOptions): Promise<KeyS
     const { databaseUrl, clock } = options;
     const migrations = await onceThere(options, () => migrate({ databaseUrl, clock }));
     if (migrations.length > 0) log("info", "The database was brought up to date.", { migrations });
-    const listener = await open(options, closers);
-    log("info", "The KeyService listens.", { host: listener.host, port: listener.port });
-    return { host: listener.host, port: listener.port, close };
+    const { runtime, admin } = await open(options, closers);
+    const { host, port } = runtime;
+    log("info", "The KeyService listens.", { host, port, adminHost: admin.host, adminPort: admin.port });
+    return { host, port, adminPort: admin.port, close };
   } catch (error) {
     await close();
     throw error;
@@ -144,7 +160,10 @@ async function onceThere<Result>(
   }
 }
 
-async function open(options: KeyServiceOptions, closers: Closers): Promise<Listener> {
+async function open(
+  options: KeyServiceOptions,
+  closers: Closers,
+): Promise<{ readonly runtime: Listener; readonly admin: Listener }> {
   const { clock, log, tracer, masterKey, pepper, timeZone = "UTC", leaseTtlMs = defaultLeaseTtlMs } = options;
   const onConnectionLost = (error: Error) => log("warn", "A connection to the database broke.", { error });
   const postgres = new Postgres({ ...options, onConnectionLost });
@@ -166,8 +185,7 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
   closers.add("sweeper", () => sweeper.close());
   openAlerts(options, postgres, closers);
 
-  const services = [KeyServiceDescription, ...adminServices];
-  const health = new Health(services.map(({ typeName }) => typeName));
+  const health = new Health([KeyServiceDescription, ...adminServices].map(({ typeName }) => typeName));
   const feed = new ChangeFeed({ ...options, postgres, onLook: reachability(health, log) });
   closers.add("change feed", () => feed.close());
   await onceThere(options, () => feed.start());
@@ -176,16 +194,16 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
   const { storesModels = false, fileModels } = options;
   const vault = new Vault(options.encryptionKeys ?? [pepper.value]);
   const models = new StoredModelsReader({ postgres, vault, storesModels, log });
+  const access = new SidecarAccess({
+    runtimeToken: options.runtimeToken,
+    masterKey: options.adminPort === undefined ? masterKey : undefined,
+    ...{ rules: options.identities, clock },
+    onError: (error) => log("error", "The keys that sidecars' tokens are signed with cannot be had.", { error }),
+  });
+  const books = postgres;
   const meter = new BookingMeter({ clock });
   const runtime = createRuntimeService({
-    ...options,
-    books: postgres,
-    lender,
-    leases,
-    settlements,
-    feed,
-    models,
-    meter,
+    ...{ ...options, books, lender, leases, settlements, feed, models, access, meter },
   });
   const administration = createAdministration({
     ...{ postgres, pepper, masterKey, clock, timeZone },
@@ -211,25 +229,64 @@ async function open(options: KeyServiceOptions, closers: Closers): Promise<Liste
     "state",
     () => postgres.connections,
   );
-  const listener = await listen({
-    host: options.host,
-    port: options.port,
-    routes(router) {
-      router.service(KeyServiceDescription, runtime);
-      adminRoutes(router, administration);
-    },
-    services,
-    interceptors: [rpcs.interceptor, ...(tracer === undefined ? [] : [serverSpans(tracer)])],
+  const onBug: OnBug = (error, facts) => log("error", "A call met a bug.", { ...facts, error });
+  const sidecars: Face = {
+    routes: (router) => router.service(KeyServiceDescription, runtime),
+    services: [KeyServiceDescription],
+    fallback: metricsOr(
+      metrics,
+      createManagementHandler({
+        administration,
+        telemetry: { log },
+        tracer,
+        serves: (path) => !isManagementPath(path),
+      }),
+    ),
+  };
+  const operators: Face = {
+    routes: (router) => adminRoutes(router, administration),
+    services: adminServices,
     fallback: metricsOr(metrics, createManagementHandler({ administration, telemetry: { log }, tracer })),
-    ...{ health, clock },
-    onBug: (error, facts) => log("error", "A call met a bug.", { ...facts, error }),
-  });
-  closers.add("port", async () => {
-    // Otherwise the port would wait for the watches it serves.
-    await feed.close();
-    await listener.close(options.graceMs ?? defaultGraceMs);
-  });
-  return listener;
+  };
+  const listenFor = async (place: { host: string; port: number }, face: Face): Promise<Listener> => {
+    const listener = await listen({
+      ...place,
+      ...face,
+      tls: options.tls,
+      interceptors: [rpcs.interceptor, ...(tracer === undefined ? [] : [serverSpans(tracer)])],
+      hostNames: options.hostNames,
+      health,
+      clock,
+      onBug,
+    });
+    closers.add("port", async () => {
+      // Otherwise the port would wait for the watches it serves.
+      await feed.close();
+      await listener.close(options.graceMs ?? defaultGraceMs);
+    });
+    return listener;
+  };
+  const place = { host: options.host, port: options.port };
+  if (options.adminPort === undefined) {
+    const listener = await listenFor(place, both(sidecars, operators));
+    return { runtime: listener, admin: listener };
+  }
+  return { admin: await listenFor(options.adminPort, operators), runtime: await listenFor(place, sidecars) };
+}
+
+/** What a port serves. */
+type Face = Pick<ListenOptions, "routes" | "services" | "fallback">;
+
+/** Health is on both. */
+function both(sidecars: Face, operators: Face): Face {
+  return {
+    routes(router) {
+      sidecars.routes(router);
+      operators.routes(router);
+    },
+    services: [...sidecars.services, ...operators.services],
+    fallback: operators.fallback,
+  };
 }
 
 function openAlerts(options: KeyServiceOptions, postgres: Postgres, closers: Closers): void {

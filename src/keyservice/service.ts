@@ -3,7 +3,7 @@ import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { Clock } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
 import type { KeyService, WatchRequest, WatchResponse } from "../gen/tollgate/keys/v1/keys_pb.ts";
-import type { Secret } from "../secret.ts";
+import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { ChangeFeed } from "./change-feed.ts";
 import { holdConfigured, isConfigured } from "./configured-budgets.ts";
 import { findGrant, findParties } from "./grants.ts";
@@ -18,11 +18,12 @@ import {
   writeLeaseAnswer,
   writePartyGrant,
 } from "./messages.ts";
-import { keyOfCaller } from "./operators.ts";
 import type { Queryable } from "./postgres.ts";
-import { type Pepper, sameSecret } from "./secrets.ts";
+import type { Pepper } from "./secrets.ts";
 import type { BookingMeter } from "./service-metrics.ts";
 import type { Settlements } from "./settlements.ts";
+import type { CallingSidecar, SidecarAccess } from "./sidecar-access.ts";
+import { checkCharges, checkPod, serves } from "./sidecar-reach.ts";
 import type { StoredModelsReader } from "./stored-models.ts";
 
 /** What the runtime service is made of. */
@@ -36,23 +37,28 @@ export interface RuntimeParts {
   readonly pepper: Pepper;
   readonly clock: Clock;
   readonly meter: BookingMeter;
-  /** What sidecars show. The master key does as well. */
-  readonly runtimeToken: Secret;
-  readonly masterKey: Secret;
+  readonly access: SidecarAccess;
+  readonly log: Telemetry["log"];
 }
 
 /** Makes the implementation of tollgate.keys.v1.KeyService. Its methods throw GatewayError. */
 export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof KeyService> {
-  const { books, lender, leases, settlements, pepper, clock, meter } = parts;
+  const { books, lender, leases, settlements, pepper, clock, access, log, meter } = parts;
   return {
     async resolveKey({ keySha256 }, context) {
-      authorize(context, parts);
+      const sidecar = await access.identify(context);
       const grant = await findGrant(books, Buffer.from(keySha256), pepper);
-      if (grant === undefined) throw new GatewayError("key_not_found", "There is no such key.");
+      // Whether there is such a key is none of its business either.
+      const isStrange = grant !== undefined && !serves(sidecar, grant.teamId);
+      if (isStrange) {
+        const { keyId, teamId } = grant;
+        log("warn", "A sidecar was shown a key of a team it does not serve.", { sidecar: sidecar.name, keyId, teamId });
+      }
+      if (grant === undefined || isStrange) throw new GatewayError("key_not_found", "There is no such key.");
       return { grant: writeGrant(grant), readTime: timestampFromMs(clock.nowMs()) };
     },
     async resolveParties(request, context) {
-      authorize(context, parts);
+      await access.identify(context);
       const asked = request.parties.map(readParty);
       const held = await holdConfigured(books, asked.filter(isConfigured));
       const { parties, version } = await findParties(
@@ -65,20 +71,21 @@ export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof Ke
       return { parties: grants.map(writePartyGrant), version };
     },
     async acquireLease(request, context) {
-      authorize(context, parts);
       const { requestId, podId, leaseId, keyId, budgetIds, minNanos, wantNanos } = request;
+      const sidecar = await accessAs(access, context, podId);
+      await checkCharges(books, sidecar, podId, [{ keyId, budgetIds, leaseId }]);
       const ask = { requestId, podId, leaseId, keyId, budgetIds, min: minNanos, want: wantNanos };
       const answer = await lender.acquire(ask);
       meter.lent(answer);
       return writeLeaseAnswer(leaseId, answer);
     },
-    async renewLeases({ leaseIds }, context) {
-      authorize(context, parts);
+    async renewLeases({ podId, leaseIds }, context) {
+      await accessAs(access, context, podId);
       const { ttlMs, ended } = await leases.renew(leaseIds.filter(isUuid));
       return { ttlMs: BigInt(ttlMs), endedLeaseIds: [...ended, ...leaseIds.filter((id) => !isUuid(id))] };
     },
-    async returnLeases({ returns }, context) {
-      authorize(context, parts);
+    async returnLeases({ podId, returns }, context) {
+      await accessAs(access, context, podId);
       await leases.giveBack(
         returns.map(({ requestId, leaseId, amountNanos, close }) => ({
           requestId,
@@ -90,14 +97,15 @@ export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof Ke
       return {};
     },
     async settle({ podId, records }, context) {
-      authorize(context, parts);
+      const sidecar = await accessAs(access, context, podId);
       const read = records.map(readSpendRecord);
+      await checkCharges(books, sidecar, podId, read);
       const duplicateCount = await settlements.settle(podId, read);
       meter.settled(read, duplicateCount);
       return { duplicateCount };
     },
-    async getModels(_, context) {
-      authorize(context, parts);
+    async getModels({ podId }, context) {
+      await accessAs(access, context, podId);
       const { version, ...read } = await parts.models.read();
       return {
         version,
@@ -116,14 +124,15 @@ async function* watch(
   request: WatchRequest,
   context: HandlerContext,
 ): AsyncGenerator<WatchResponse> {
-  authorize(context, parts);
+  await accessAs(parts.access, context, request.podId);
   for await (const change of parts.feed.watch(request.sinceVersion, context.signal)) yield writeChange(change);
   // Only a replica that is going away ends a watch by itself; its sidecars go to another.
   if (!context.signal.aborted) throw new GatewayError("shutting_down", "The KeyService is shutting down.");
 }
 
-function authorize(context: HandlerContext, { runtimeToken, masterKey }: RuntimeParts): void {
-  const token = keyOfCaller((name) => context.requestHeader.get(name) ?? undefined);
-  if (sameSecret(token, runtimeToken) || sameSecret(token, masterKey)) return;
-  throw new GatewayError("invalid_api_key", "The token is not that of a sidecar.");
+/** The sidecar that calls, in the name of its own pod. */
+async function accessAs(access: SidecarAccess, context: HandlerContext, podId: string): Promise<CallingSidecar> {
+  const sidecar = await access.identify(context);
+  checkPod(sidecar, podId);
+  return sidecar;
 }

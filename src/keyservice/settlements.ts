@@ -258,6 +258,6 @@ async function lockNamed(client: Queryable, totals: readonly SpendTotal[]): Prom
 }
 
 /** A list as Postgres writes it: {"a","b"}. */
-function arrayText(texts: readonly string[]): string {
+export function arrayText(texts: readonly string[]): string {
   return `{${texts.map((text) => `"${text.replace(/["\\]/g, "\\$&")}"`).join(",")}}`;
 }

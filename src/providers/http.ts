@@ -1,5 +1,6 @@
 import { Agent } from "undici";
 import type { Clock } from "../clock.ts";
+import { guardedLookup } from "./guarded-lookup.ts";
 import { ProviderAnswer } from "./provider-answer.ts";
 
 /** undici's time limits are looked at in steps of this length, and may act one step early. */
@@ -28,7 +29,7 @@ export class ProviderHttp {
       // As many sockets as calls: a completion holds its socket for seconds, so pipelining would queue calls behind it.
       pipelining: 1,
       connections: 512,
-      connect: { timeout: 10_000, noDelay: true },
+      connect: { timeout: 10_000, noDelay: true, lookup: guardedLookup },
       keepAliveTimeout: 30_000,
     });
   }

@@ -1,7 +1,8 @@
-/** One plaintext port for HTTP/1.1, gRPC (h2c), gRPC-Web and Connect. */
+/** One port for HTTP/1.1, gRPC, gRPC-Web and Connect, in plaintext or over TLS. */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
@@ -11,6 +12,7 @@ import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import type { Health } from "./health.ts";
+import { HostCheck, isLoopback } from "./host-check.ts";
 import { Http2Door, isGrpc, refuseGrpc } from "./http2-door.ts";
 import { MalformedRequests, refuse } from "./malformed.ts";
 import { readPreface } from "./preface.ts";
@@ -18,6 +20,7 @@ import { reflectionRoutes } from "./reflection.ts";
 import { requestIdFrom } from "./request-id.ts";
 import { toConnectError } from "./rpc-error.ts";
 import { createRpcHandlers, type OnBug, type RpcHandler } from "./rpc-handlers.ts";
+import { renewCertificate, type ServerTls, tlsServerOptions, trackHandshakes } from "./server-tls.ts";
 import { listenOnSocket } from "./unix-socket.ts";
 
 /** Where and what to serve. */
@@ -27,6 +30,10 @@ export interface ListenOptions {
   readonly port: number;
   /** A unix socket to serve as well; made with mode 0660. */
   readonly socketPath?: string | undefined;
+  /** Undefined: plaintext. A unix socket always is. */
+  readonly tls?: ServerTls | undefined;
+  /** The names it may be asked by, besides `localhost` and addresses. Default: on a loopback address none, else any. */
+  readonly hostNames?: readonly string[] | undefined;
   /** Registers the RPC services. Health and reflection are there already. */
   readonly routes: (router: ConnectRouter) => void;
   /** The services that reflection lists, beside health and reflection itself. */
@@ -114,6 +121,8 @@ class Port implements Listener {
   readonly #servers: Server[] = [];
   /** Connections that have not shown which HTTP they speak. */
   readonly #undecided = new Set<Socket>();
+  readonly #hosts: HostCheck | undefined;
+  readonly #cancelRenewals: (() => void)[] = [];
   /** The last response begun on each HTTP/1 connection. */
   readonly #responses = new WeakMap<Socket, ServerResponse>();
   #port: number;
@@ -125,6 +134,8 @@ class Port implements Listener {
     this.#port = options.port;
     this.#options = options;
     this.#limits = { ...defaultLimits, ...options.limits };
+    const { hostNames = isLoopback(host) ? [] : undefined } = options;
+    this.#hosts = hostNames && new HostCheck(hostNames);
     const reflected = [...options.services, HealthService, ServerReflection, ServerReflectionAlpha];
     this.#rpcs = createRpcHandlers({
       routes(router) {
@@ -154,9 +165,9 @@ class Port implements Listener {
   }
 
   async open(): Promise<void> {
-    const { port, host, socketPath } = this.#options;
+    const { port, host, socketPath, tls } = this.#options;
     try {
-      const server = this.#createServer();
+      const server = tls === undefined ? this.#createServer() : this.#createTlsServer(tls);
       await new Promise<void>((resolve, reject) => {
         server.once("error", reject);
         server.listen({ port, host }, () => {
@@ -196,6 +207,7 @@ class Port implements Listener {
     });
     this.#http2.drain();
     for (const socket of this.#undecided) socket.destroy();
+    for (const cancel of this.#cancelRenewals) cancel();
     const closeIdle = (): void => {
       for (const server of listening) server.closeIdleConnections();
       if (open) clock.after(drainIntervalMs, closeIdle);
@@ -211,8 +223,26 @@ class Port implements Listener {
   }
 
   #createServer(): Server {
-    const { headersTimeoutMs, requestTimeoutMs, keepAliveTimeoutMs, stallTimeoutMs, headerBytes } = this.#limits;
-    const server = createServer({
+    const server = createServer(this.#serverOptions());
+    this.#equip(server, "connection");
+    return server;
+  }
+
+  #createTlsServer(tls: ServerTls): TlsServer {
+    const { clock, onBug } = this.#options;
+    const handshakeTimeout = this.#limits.headersTimeoutMs;
+    const server = createTlsServer({ ...this.#serverOptions(), ...tlsServerOptions(tls), handshakeTimeout });
+    this.#cancelRenewals.push(
+      renewCertificate(server, tls, clock, (error) => onBug(error, { requestId: "", route: "tls" })),
+    );
+    trackHandshakes(server, this.#undecided);
+    this.#equip(server, "secureConnection");
+    return server;
+  }
+
+  #serverOptions() {
+    const { headersTimeoutMs, requestTimeoutMs, keepAliveTimeoutMs, headerBytes } = this.#limits;
+    return {
       noDelay: true,
       maxHeaderSize: headerBytes,
       headersTimeout: headersTimeoutMs,
@@ -221,8 +251,12 @@ class Port implements Listener {
       connectionsCheckingInterval: Math.min(checkIntervalMs, headersTimeoutMs),
       // We answer a missing host ourselves, with a body.
       requireHostHeader: false,
-    });
-    server.timeout = stallTimeoutMs;
+    };
+  }
+
+  /** @param connected the event that gives a connection that HTTP can be spoken on. */
+  #equip(server: Server, connected: "connection" | "secureConnection"): void {
+    server.timeout = this.#limits.stallTimeoutMs;
     server.on("request", (req, res) => this.#onRequest(req, res));
     server.on("clientError", (error, socket) => {
       // node's types promise a Duplex only, for TLS.
@@ -230,11 +264,10 @@ class Port implements Listener {
       this.#malformed.refuse(error, peer, this.#responses.get(peer));
     });
     // The http.Server itself must be the one that listens: its timeouts and its shutdown do not work on sockets of others.
-    const [toHttp1] = server.listeners("connection");
-    server.removeAllListeners("connection");
-    server.on("connection", (socket) => this.#onConnection(socket, () => toHttp1?.call(server, socket)));
+    const toHttp1 = server.listeners(connected).at(-1);
+    if (toHttp1 !== undefined) server.off(connected, toHttp1 as () => void);
+    server.on(connected, (socket: Socket) => this.#onConnection(socket, () => toHttp1?.call(server, socket)));
     this.#servers.push(server);
-    return server;
   }
 
   #onConnection(socket: Socket, toHttp1: () => void): void {
@@ -259,12 +292,22 @@ class Port implements Listener {
     this.#responses.set(req.socket, res);
     res.on("timeout", cutOffStalled);
     if (this.#draining) res.setHeader("connection", "close");
+    if (this.#isMisled(req.headers.host)) {
+      refuse(res, misled(), requestIdFrom(req.headers["x-request-id"]));
+      return;
+    }
     const rpc = this.#rpcFor(req.url);
     if (rpc === undefined) this.#options.fallback(req, res);
     else runRpc(rpc, req, res);
   }
 
   #onHttp2Request(req: Http2ServerRequest, res: Http2ServerResponse): void {
+    if (this.#isMisled(req.authority)) {
+      const requestId = requestIdFrom(req.headers["x-request-id"]);
+      if (isGrpc(req)) refuseGrpc(res, requestId, misled());
+      else refuse(res as unknown as ServerResponse, misled(), requestId);
+      return;
+    }
     const rpc = this.#rpcFor(req.url);
     if (rpc !== undefined) {
       runRpc(rpc, req, res);
@@ -277,12 +320,23 @@ class Port implements Listener {
     }
   }
 
+  /** A unix socket has no name that could mislead anybody. */
+  #isMisled(host: string | undefined): boolean {
+    return this.#hosts !== undefined && !this.#hosts.allows(host);
+  }
+
   #rpcFor(url = "/"): RpcHandler | undefined {
     const exact = this.#rpcs.get(url);
     if (exact !== undefined) return exact;
     const query = url.indexOf("?");
     return query === -1 ? undefined : this.#rpcs.get(url.slice(0, query));
   }
+}
+
+function misled(): GatewayError {
+  const message =
+    "This port is not asked by that host name. Use localhost or 127.0.0.1, or have the operator add the name to TOLLGATE_ALLOWED_HOSTS.";
+  return new GatewayError("host_not_allowed", message);
 }
 
 function runRpc(

@@ -9,6 +9,7 @@ import {
   type ConnectRouter,
   createConnectRouter,
   createContextKey,
+  createContextValues,
   type HandlerContext,
   type Interceptor,
 } from "@connectrpc/connect";
@@ -24,6 +25,7 @@ import type { Clock } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
 import { requestIdFrom } from "./request-id.ts";
 import { abortReason, describe, gatewayErrorOf, rpcErrorFrom, toConnectError } from "./rpc-error.ts";
+import { peerUris } from "./server-tls.ts";
 
 /** Told of every failure that is a bug of ours, for the log. */
 export type OnBug = (error: unknown, facts: { readonly requestId: string; readonly route: string }) => void;
@@ -36,6 +38,13 @@ const requestIdKey = createContextKey("", { description: "x-request-id" });
 /** The id of the call a handler works for; the response has it already. */
 export function requestIdOf(context: Pick<HandlerContext, "values">): string {
   return context.values.get(requestIdKey);
+}
+
+const peerKey = createContextKey<() => readonly string[]>(() => [], { description: "the caller's certificate" });
+
+/** The URI names in the certificate that the caller of a handler has proved to own. */
+export function peerUrisOf(context: Pick<HandlerContext, "values">): readonly string[] {
+  return context.values.get(peerKey)();
 }
 
 /** What RPC handlers are made of. */
@@ -122,7 +131,8 @@ function nodeHandler(handler: UniversalHandler, { clock, onBug }: RpcOptions): R
 
 function universalRequest(req: Parameters<RpcHandler>[0], res: Parameters<RpcHandler>[1]): UniversalServerRequest {
   try {
-    const request = universalRequestFromNodeRequest(req, res, undefined, undefined);
+    const values = createContextValues().set(peerKey, () => peerUris(req.socket));
+    const request = universalRequestFromNodeRequest(req, res, undefined, values);
     // connect's own iterator destroys a request that is not read to its end, and with it the way back.
     return { ...request, body: req.iterator({ destroyOnReturn: false }) };
   } catch (error) {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { partiesOf, payerOf } from "../../src/admission/payer.ts";
+import { ProviderFailure } from "../../src/errors.ts";
 import type { Budget, Grant, PartyGrant, PartyScope, Scope } from "../../src/keys/authority.ts";
 import { GatewayStage } from "../gateway-stage.ts";
 import { sampleGrant } from "../keys/samples.ts";
@@ -132,6 +133,17 @@ describe("a call that names what has budgets of its own", () => {
     assert.equal(stage.provider.calls.length, 1);
     assert.equal(stage.authority.partyCount, 3, "anna, ben and the tag, once each");
     await stage.rest();
+  });
+
+  it("is charged, in a fallback with another customer, to that one", async () => {
+    const deployments = ["one", "two"].map((modelGroup) => sampleDeployment({ id: modelGroup, modelGroup }));
+    const stage = new GatewayStage({ grant: { partyScopes: known, models: [] }, deployments });
+    stage.authority.parties.set("end_user ben", { budgets: [budget("ben's", "end_user")] });
+    stage.provider.scripts = [[new ProviderFailure("provider_error", "boom", { billable: false })]];
+    const body = { model: "one", user: "anna", num_retries: 0, fallbacks: [{ model: "two", user: "ben" }] };
+    await stage.answered({ request: sampleRequest(body) });
+    const records = await stage.rest();
+    assert.deepEqual(records.map(({ endUser, budgetIds }) => [endUser, ...budgetIds]).at(-1), ["ben", "ben's"]);
   });
 
   it("is refused with 403 when a blocked customer is named, before anything is spent", async () => {

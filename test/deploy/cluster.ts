@@ -19,7 +19,7 @@ after(() => server.stop());
 
 test("an API server takes every manifest, and none with a field it does not know", async () => {
   const crds = join(goModule("prometheusOperator"), "example/prometheus-operator-crd");
-  for (const file of globSync("*_{servicemonitors,podmonitors}.yaml", { cwd: crds })) {
+  for (const file of globSync("*_{servicemonitors,podmonitors,prometheusrules}.yaml", { cwd: crds })) {
     const { status, body } = await server.apply(parse(readFileSync(join(crds, file), "utf8")));
     assert.ok(status < 300, body.message);
   }

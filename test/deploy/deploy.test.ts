@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { check } from "../../sidecar/check.ts";
 import { administer } from "../../sidecar/cli/administer.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -28,6 +29,17 @@ test("every tollgate command in deploy/README.md is one", async () => {
     const stdout = { write: (text: string) => (help += text) };
     await administer([resource, "--help"], { stdout, stderr: stdout, settings: () => assert.fail("help needs none") });
     assert.match(help, new RegExp(`^ +${verb}\\b`, "m"), command);
+  }
+});
+
+test("the configurations that are deployed are good, and say nothing that does not act", async () => {
+  const env = { OPENAI_API_KEY: "x", ANTHROPIC_API_KEY: "x", REDIS_PASSWORD: "x" };
+  for (const file of ["config.demo.yaml", "kubernetes/sidecar/config.yaml", "kubernetes/gateway/config.yaml"]) {
+    let said = "";
+    const out = { write: (text: string) => (said += text) };
+    const code = await check([`${root}deploy/${file}`], { stdout: out, stderr: out, env });
+    assert.equal(code, 0, said);
+    assert.doesNotMatch(said, /notice|not served|left out/i, file);
   }
 });
 

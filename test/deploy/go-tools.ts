@@ -27,8 +27,7 @@ export function goModule(name: keyof typeof modules): string {
 
 /** Renders a kustomization with the real kustomize, built once from the Go module proxy and kept in `.cache/`. */
 export function kustomize(directory: string): string {
-  const [version] = kustomizePackage.split("@").slice(-1);
-  const home = join(cache, `kustomize-${version}`);
+  const home = join(cache, `kustomize-${kustomizePackage.split("@").at(-1)}`);
   const program = join(home, "kustomize");
   if (!existsSync(program)) go(["install", kustomizePackage], { GOBIN: home });
   return output(program, ["build", directory]);

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { kustomize, skipWithoutGo } from "./go-tools.ts";
 import {
@@ -9,10 +10,12 @@ import {
   kustomizationDirectory,
   kustomizations,
   type Manifest,
+  manifestsOf,
   podTemplateOf,
   rendered,
   renderedFile,
 } from "./manifests.ts";
+import { rulesFile, rulesManifest } from "./rules-manifest.ts";
 import { ManifestSchemas } from "./schemas.ts";
 import { unknownVariables } from "./variables.ts";
 
@@ -27,6 +30,18 @@ test("what kustomize renders is what was committed", { skip }, () => {
     const yaml = kustomize(kustomizationDirectory(name));
     assert.equal(yaml, readFileSync(renderedFile(name), "utf8"), `${name}: see it by npm run generate:manifests`);
   }
+});
+
+test("the Prometheus operator's rules are those of deploy/prometheus", () => {
+  assert.equal(readFileSync(rulesFile, "utf8"), rulesManifest(), "make them by npm run generate:manifests");
+});
+
+test("every dashboard is in the ConfigMap for Grafana, and small enough for one", { skip }, () => {
+  const grafana = fileURLToPath(new URL("../../deploy/grafana", import.meta.url));
+  const [map] = manifestsOf(kustomize(grafana));
+  const { data = {} } = map as Manifest & { data?: Record<string, string> };
+  assert.deepEqual(Object.keys(data).sort(), globSync("*.json", { cwd: join(grafana, "dashboards") }).sort());
+  assert.ok(Buffer.byteLength(JSON.stringify(data)) < 1_000_000);
 });
 
 test("every manifest is valid by Kubernetes's own types, and has no field they do not know", { skip }, () => {

@@ -77,7 +77,7 @@ export interface Manifest {
 }
 
 /** The objects of a file of several documents. */
-function manifestsOf(yaml: string): Manifest[] {
+export function manifestsOf(yaml: string): Manifest[] {
   return parseAllDocuments(yaml).map((document) => document.toJS() as Manifest);
 }
 

@@ -89,6 +89,8 @@ function closed(schema: unknown): unknown {
   if (result["x-kubernetes-int-or-string"] === true) result.type = ["integer", "string"];
   if (nullable === true && typeof type === "string") result.type = [type, "null"];
   delete result.nullable;
+  // Go's way to say that case does not matter, which JavaScript's patterns have no word for.
+  if (String(result.pattern).includes("(?i)")) delete result.pattern;
   // A default is no rule, and in this dialect it may not stand beside a reference.
   delete result.default;
   return result;

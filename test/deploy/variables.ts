@@ -4,7 +4,8 @@ import { providerRows } from "../../src/config/provider-rows.ts";
 const known = new Set([
   ...Object.keys(variables),
   ...[...providerRows.values()].flatMap(({ keyVariables }) => keyVariables),
-  "NODE_OPTIONS",
+  // Node's own, and what the manifests make TOLLGATE_POD_ID of.
+  ...["NODE_OPTIONS", "POD_NAMESPACE", "POD_NAME"],
 ]);
 
 /** Those of some variables, or `..._FILE` for them, that the programs never read; OpenTelemetry's own are its specification's. */

@@ -123,7 +123,7 @@ describe("bad input gets a clear error of the right shape, and nothing is lost o
       answer += piece;
     });
     socket.write(
-      `POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-${"k".repeat(1024 * 1024)}\r\n\r\n`,
+      `POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer sk-${"k".repeat(1024 * 1024)}\r\n\r\n`,
     );
     await once(socket, "close");
     assert.match(answer, /^HTTP\/1.1 431 /);

@@ -146,6 +146,17 @@ test("what is refused is told with its reason, and no other key stands for it", 
   assert.ok(!output.includes(sha256("sk-another-app-s-key")));
 });
 
+test("only administrators may name a key by its digest: others might take another's", async () => {
+  const { key } = (await stack.admin("POST", "/user/new", { user_id: "eve" })).body;
+  const generate = async (body: object) => {
+    const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+    const url = `${stack.keyServiceUrl}/key/generate`;
+    return (await fetch(url, { method: "POST", headers, body: JSON.stringify(body) })).status;
+  };
+  assert.equal(await generate({}), 200);
+  assert.equal(await generate({ key: sha256("sk-whose-ever-this-is") }), 403);
+});
+
 test("the digest of the master key is refused as a key, as the master key is", async () => {
   const { status } = await stack.admin("POST", "/key/generate", { key: sha256(masterKey) });
   assert.equal(status, 400);

@@ -25,6 +25,11 @@ const models = [
   deployment("wide/*", "wide", ["model: openai/*"]),
 ].join("");
 
+/** What their answers say of it. */
+const regions: Readonly<Record<string, string>> = {
+  ...{ frankfurt: "eu-central-1", virginia: "us-east-1", ohio: "us", oregon: "us-west-2" },
+};
+
 const config = `
   enable_pre_call_checks: true
   fallbacks:
@@ -53,7 +58,10 @@ describe("which models and deployments calls reach", () => {
     const answers = await Promise.all(Array.from({ length: calls }, () => stack.chat(0, token, { model, user })));
     const places = answers.map(async (answer) => {
       const { error } = (await answer.json()) as { error?: { code: string } };
-      return error === undefined ? (answer.headers.get("x-litellm-model-id") ?? "") : `${answer.status} ${error.code}`;
+      if (error !== undefined) return `${answer.status} ${error.code}`;
+      const [id, region] = ["id", "region"].map((what) => answer.headers.get(`x-litellm-model-${what}`));
+      assert.equal(region, regions[id ?? ""] ?? null);
+      return id ?? "";
     });
     return [...new Set(await Promise.all(places))].sort();
   }

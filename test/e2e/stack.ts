@@ -37,6 +37,12 @@ export class Process {
     this.#child = this.#spawn();
   }
 
+  /** Starts it again so that no file of its can become larger than so many half kilobytes. */
+  restartConfined(fileBlocks: number): void {
+    const confined = `ulimit -f ${fileBlocks}; exec "$0" "$@"`;
+    this.#child = this.#spawn("/bin/sh", ["-c", confined, process.execPath, ...this.#args]);
+  }
+
   /** Sends a signal and waits for the end. */
   async kill(signal: "SIGKILL" | "SIGTERM"): Promise<number | null> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return this.#child.exitCode;
@@ -56,8 +62,8 @@ export class Process {
     return this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
 
-  #spawn(): ChildProcess {
-    const child = spawn(process.execPath, this.#args, {
+  #spawn(command = process.execPath, args = this.#args): ChildProcess {
+    const child = spawn(command, args, {
       env: { PATH: process.env.PATH, HOME: process.env.HOME, ...this.#env },
       stdio: ["ignore", "pipe", "pipe"],
     });

@@ -68,7 +68,7 @@ test("GET and HEAD have no body, and headers of the connection stay behind", asy
   assert.equal((await fetch(`${door.url}/key/info`, { method: "HEAD" })).status, 200);
   const socket = await door.connect();
   socket.write(
-    "GET /key/list HTTP/1.1\r\nhost: x\r\nconnection: close, x-private\r\nx-private: 1\r\nx-public: 2\r\n\r\n",
+    "GET /key/list HTTP/1.1\r\nhost: localhost\r\nconnection: close, x-private\r\nx-private: 1\r\nx-public: 2\r\n\r\n",
   );
   for await (const _ of socket);
   assert.equal(seen.at(-1)?.headers["x-private"], undefined);

@@ -17,7 +17,7 @@ before(async () => {
 
 after(() => door.close());
 
-const post = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n";
+const post = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n";
 
 async function errorOf(response: Response): Promise<{ status: number; code: string; param: string | null }> {
   assert.equal(response.headers.get("content-type"), "application/json");

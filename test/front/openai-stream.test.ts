@@ -112,7 +112,9 @@ test("a caller that goes away aborts the call at once, also while it waits", asy
     });
     const socket = await door.connect();
     const body = JSON.stringify(chatBody("waits", { stream }));
-    socket.write(`POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+    socket.write(
+      `POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+    );
     if (stream) await hear(socket, "delta");
     else await new Promise((resolve) => setTimeout(resolve, 50));
     const leftAtMs = performance.now();
@@ -157,7 +159,9 @@ test("a reader that stops reading is cut off, and the call ends", async () => {
   const body = JSON.stringify(chatBody("flood", { stream: true }));
   socket.pause();
   const startedMs = performance.now();
-  socket.write(`POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+  socket.write(
+    `POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+  );
   const caller = await ending.reached;
   const tookMs = performance.now() - startedMs;
   assert.ok(tookMs >= 250 && tookMs < 1500, `${tookMs} ms`);
@@ -177,7 +181,7 @@ test("a slow reader gets everything", async () => {
   const socket = await door.connect();
   const body = JSON.stringify(chatBody("large", { stream: true }));
   socket.write(
-    `POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+    `POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
   );
   let bytes = 0;
   let tail = "";

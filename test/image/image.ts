@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import OpenAI from "openai";
+import { parse } from "yaml";
 import { freePort, masterKey } from "../e2e/stack.ts";
 import { testDatabaseUrl } from "../postgres.ts";
 import { BuiltImage, type Container } from "./built-image.ts";
@@ -76,9 +77,7 @@ test("both programs run with a read-only root and no privileges, answer a call, 
   const [keyservicePort, port, adminPort] = [await freePort(), await freePort(), await freePort()];
   const start = (args: readonly string[], env: Readonly<Record<string, string>>): Container => {
     const container = image.start(args, {
-      LITELLM_MASTER_KEY: masterKey,
       TOLLGATE_KEYSERVICE_PORT: String(keyservicePort),
-      KEYSERVICE_URL: `http://127.0.0.1:${keyservicePort}`,
       TOLLGATE_PORT: String(port),
       TOLLGATE_ADMIN_PORT: String(adminPort),
       ...env,
@@ -86,8 +85,12 @@ test("both programs run with a read-only root and no privileges, answer a call, 
     containers.push(container);
     return container;
   };
-  const keyService = start(["keyservice"], { DATABASE_URL: database.url });
-  const sidecar = start(["sidecar", "--config=/app/dist/deploy/config.demo.yaml"], {});
+  const keyService = start(["keyservice"], { ...composed("keyservice"), DATABASE_URL: database.url });
+  const sidecar = start(["sidecar", "--config=/app/dist/deploy/config.demo.yaml"], {
+    ...composed("sidecar"),
+    KEYSERVICE_URL: `http://127.0.0.1:${keyservicePort}`,
+    REDIS_HOST: "",
+  });
   await healthy(() => start(["health", "keyservice"], {}), keyService);
   await healthy(() => start([...image.config.Healthcheck.Test.slice(2)], {}), sidecar);
 
@@ -111,7 +114,7 @@ test("both programs run with a read-only root and no privileges, answer a call, 
 
   // What deploy/kubernetes asks for each.
   for (const [name, { pid }, bytesMax] of [
-    ["sidecar", sidecar, 160 * 2 ** 20],
+    ["sidecar", sidecar, 192 * 2 ** 20],
     ["KeyService", keyService, 0.8 * 384 * 2 ** 20],
   ] as const) {
     const bytes = 1024 * Number(/^VmRSS:\s+(\d+) kB$/m.exec(statusOf(pid))?.[1]);
@@ -123,6 +126,23 @@ test("both programs run with a read-only root and no privileges, answer a call, 
   const unhealthy = start(["health", "sidecar"], {});
   assert.equal(await unhealthy.ended(), 1);
 });
+
+/** What deploy/compose.yaml gives a service, with secrets for its placeholders. */
+function composed(service: "keyservice" | "sidecar"): Record<string, string> {
+  const secrets: Readonly<Record<string, string>> = {
+    LITELLM_MASTER_KEY: masterKey,
+    LITELLM_SALT_KEY: "pepper-of-the-tests",
+    TOLLGATE_KEYSERVICE_TOKEN: "token-of-the-tests",
+  };
+  const file = new URL("../../deploy/compose.yaml", import.meta.url);
+  const { environment } = parse(readFileSync(file, "utf8"), { merge: true }).services[service];
+  return Object.fromEntries(
+    Object.entries(environment as Record<string, string>).map(([name, value]) => [
+      name,
+      value.replace(/\$\{(\w+)[^}]*\}/g, (_, placeholder: string) => secrets[placeholder] ?? ""),
+    ]),
+  );
+}
 
 /** Paths in the image, with the image's root before them. */
 function paths(pattern: string): string[] {

@@ -299,6 +299,32 @@ describe("decisions", () => {
     assert.equal(authority.resolveCount, 1_000);
     assert.equal(refused.length, 2_000);
   });
+
+  it("a flood that goes on makes at most 50 questions a second, and known keys notice nothing", async (t) => {
+    const { authority, clock, decisions, ask } = await setUp(t);
+    await ask(token);
+    const before = authority.resolveCount;
+    for (let second = 0; second < 20; second++) {
+      const guesses = Array.from({ length: 400 }, (_, index) => decisions.resolve(`sk-${second}-${index}`));
+      const settled = Promise.allSettled(guesses);
+      assert.equal((decisions.resolve(token) as Grant).keyId, "key_a");
+      await clock.advance(1_000);
+      await settled;
+    }
+    const asked = authority.resolveCount - before;
+    assert.ok(asked >= 1_900 && asked <= 1_000 + 20 * 50 + 50, `${asked} questions`);
+  });
+
+  it("keys that exist are looked up as quickly as they come", async (t) => {
+    const { authority, clock, decisions } = await setUp(t);
+    for (let index = 0; index < 3_000; index++)
+      addKey(authority, `sk-real-${index}`, sampleGrant(`key_${index}`, 100n));
+    for (let from = 0; from < 3_000; from += 500) {
+      const asked = Array.from({ length: 500 }, (_, index) => decisions.resolve(`sk-real-${from + index}`));
+      await clock.advance(50);
+      assert.ok((await Promise.all(asked)).every((grant) => grant !== undefined));
+    }
+  });
 });
 
 describe("the grant cache", () => {

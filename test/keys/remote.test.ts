@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { hash, randomUUID } from "node:crypto";
+import { hash, randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
+import { constants, createServer as createHttp2 } from "node:http2";
 import { type AddressInfo, createServer, connect as dial, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -213,6 +214,28 @@ describe("the KeyService, asked over gRPC", () => {
       assert.ok(tookMs < 2_500, `port ${port}: ${tookMs} ms`);
       await authority.close();
     }
+  });
+
+  it("a call that a closing KeyService refuses unread is asked again", async (t) => {
+    let streams = 0;
+    const closing = createHttp2();
+    closing.on("stream", (stream) => {
+      streams++;
+      stream.on("error", () => {});
+      if (streams === 1) return stream.close(constants.NGHTTP2_REFUSED_STREAM);
+      stream.respond(
+        { ":status": 200, "content-type": "application/grpc+proto", "grpc-status": "5" },
+        { endStream: true },
+      );
+    });
+    await new Promise<void>((resolve) => closing.listen(0, "127.0.0.1", () => resolve()));
+    const authority = authorityAt((closing.address() as AddressInfo).port);
+    t.after(async () => {
+      await authority.close();
+      closing.close();
+    });
+    await assert.rejects(authority.resolve(randomBytes(32)), AuthorityUnavailable);
+    assert.equal(streams, 2);
   });
 
   it("an answer lost on the way is asked for again, and the money is lent once", async (t) => {

@@ -264,7 +264,7 @@ test("a caller that goes away in the middle of a body does no harm", async () =>
   const { port } = new URL(stage.origin);
   const socket = connect(Number(port), "127.0.0.1");
   await new Promise<void>((resolve) => socket.on("connect", resolve));
-  const head = `POST /key/generate HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${masterKey}\r\n`;
+  const head = `POST /key/generate HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer ${masterKey}\r\n`;
   socket.write(`${head}content-type: application/json\r\ncontent-length: 100\r\n\r\n{"key_alias":`);
   await new Promise((resolve) => setTimeout(resolve, 50));
   socket.destroy();

@@ -14,9 +14,9 @@ const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 test("HTTP/1.1 goes to the fallback, and a connection is kept for the next request", async (t) => {
   const { port } = await openPort(t);
   const wire = new Wire(port);
-  wire.send("GET /one HTTP/1.1\r\nhost: a\r\n\r\n");
+  wire.send("GET /one HTTP/1.1\r\nhost: localhost\r\n\r\n");
   await wire.until(/GET \/one/);
-  wire.send("POST /two?x=1 HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc");
+  wire.send("POST /two?x=1 HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\nabc");
   await wire.until(/POST \/two\?x=1/);
   wire.socket.destroy();
 });
@@ -24,7 +24,7 @@ test("HTTP/1.1 goes to the fallback, and a connection is kept for the next reque
 test("pipelined requests are answered in order", async (t) => {
   const { port } = await openPort(t);
   const wire = new Wire(port);
-  wire.send(Array.from({ length: 20 }, (_, i) => `GET /${i}. HTTP/1.1\r\nhost: a\r\n\r\n`).join(""));
+  wire.send(Array.from({ length: 20 }, (_, i) => `GET /${i}. HTTP/1.1\r\nhost: localhost\r\n\r\n`).join(""));
   const text = await wire.until(/GET \/19\./);
   assert.deepEqual(
     [...text.matchAll(/GET \/(\d+)\./g)].map((match) => Number(match[1])),
@@ -36,7 +36,7 @@ test("pipelined requests are answered in order", async (t) => {
 test("a request sent byte by byte is read", async (t) => {
   const { port } = await openPort(t);
   const wire = new Wire(port);
-  for (const byte of "POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab") {
+  for (const byte of "POST /slow HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\nab") {
     wire.send(byte);
     await new Promise((resolve) => setImmediate(resolve));
   }
@@ -89,7 +89,7 @@ test("what begins like HTTP/2 and is not gets an error in JSON", async (t) => {
 test("a header of a megabyte gets 431, in JSON, before the connection ends", async (t) => {
   const { port } = await openPort(t);
   const wire = new Wire(port);
-  wire.send(`GET / HTTP/1.1\r\nhost: a\r\nauthorization: Bearer ${"k".repeat(1_000_000)}\r\n\r\n`);
+  wire.send(`GET / HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer ${"k".repeat(1_000_000)}\r\n\r\n`);
   const { status, headers, body } = readResponse(await wire.ended());
   assert.equal(status, 431);
   assert.equal(headers.get("content-type"), "application/json");
@@ -110,7 +110,7 @@ test("garbage in the middle of a response ends the connection and does not enter
     },
   });
   const wire = new Wire(port);
-  wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+  wire.send("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
   await wire.until(/first/);
   wire.send("garbage\r\n\r\n");
   assert.doesNotMatch(await wire.ended(), /400/);
@@ -122,7 +122,7 @@ test("a connection without HTTP, or with half a header, is closed in time", asyn
   const halfPreface = new Wire(port);
   halfPreface.send(preface.slice(0, 10));
   const halfHeader = new Wire(port);
-  halfHeader.send("GET / HTTP/1.1\r\nhost: a\r\n");
+  halfHeader.send("GET / HTTP/1.1\r\nhost: localhost\r\n");
   const dripping = setInterval(() => halfHeader.send("x: y\r\n"), 50);
   t.after(() => clearInterval(dripping));
   assert.equal(await silent.ended(), "");
@@ -135,7 +135,7 @@ test("a connection without HTTP, or with half a header, is closed in time", asyn
 test("a body that never ends is refused in time", async (t) => {
   const { port } = await openPort(t, { limits: { headersTimeoutMs: 200, requestTimeoutMs: 300 } });
   const wire = new Wire(port);
-  wire.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nab");
+  wire.send("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nab");
   assert.match(await wire.ended(), /did not arrive in time/);
 });
 
@@ -145,7 +145,7 @@ test("an idle connection is closed after the keep-alive time, a silent answer is
     fallback: (_req, res) => void setTimeout(() => res.end("late"), 400),
   });
   const wire = new Wire(port);
-  wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+  wire.send("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
   assert.match(await wire.ended(), /late/);
 });
 
@@ -161,7 +161,7 @@ test("a reader that stops reading is cut off, over HTTP/1.1 and HTTP/2", async (
     },
   });
   const http1 = connect(port, "127.0.0.1").pause();
-  http1.on("error", () => {}).write("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+  http1.on("error", () => {}).write("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
   const session = connectHttp2(`http://127.0.0.1:${port}`).on("error", () => {});
   session
     .request({ ":path": "/" })
@@ -181,7 +181,7 @@ test("closing lets calls in flight finish, on every protocol, and says goodbye t
     },
   });
   const wire = new Wire(port.port);
-  wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+  wire.send("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
   const answer = http2Get(port.port, "/");
   const undecided = new Wire(port.port);
   await eventually(() => finish.length === 2);
@@ -201,7 +201,7 @@ test("closing lets calls in flight finish, on every protocol, and says goodbye t
 test("closing cuts off what is not done in time", async (t) => {
   const port = await openPort(t, { fallback: (_req, res) => void res.write("for ever") });
   const wire = new Wire(port.port);
-  wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+  wire.send("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
   await wire.until(/for ever/);
   const session = connectHttp2(port.url).on("error", () => {});
   const stream = session.request({ ":path": "/" }).on("error", () => {});
@@ -244,7 +244,7 @@ test("TCP_NODELAY is set on every connection", async (t) => {
   subscribe("net.server.socket", onSocket);
   t.after(() => unsubscribe("net.server.socket", onSocket));
   const wire = new Wire(port);
-  wire.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+  wire.send("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
   await wire.until(/GET/);
   await http2Get(port, "/");
   wire.socket.destroy();
