@@ -91,9 +91,11 @@ async function run(stack: Stack, key: string, calls: number): Promise<Run> {
 function slowedByAtMost(ms: number, { limitedMs, freeMs }: Run): void {
   if ((freeMs.at(-1) ?? 0) > 25) return;
   const times = `${limitedMs.map(Math.round)}; without Redis: ${freeMs.map(Math.round)}`;
-  const half = limitedMs.length / 2;
-  assert.ok((limitedMs[half] ?? 0) - (freeMs[half] ?? 0) < ms, times);
-  assert.ok((limitedMs.at(-1) ?? 0) - (freeMs.at(-1) ?? 0) < ms + 10, times);
+  // Not the slowest: one call of a run is often held up by what else the machine does.
+  for (const part of [1 / 2, 3 / 4]) {
+    const at = Math.floor(limitedMs.length * part) - 1;
+    assert.ok((limitedMs[at] ?? 0) - (freeMs[at] ?? 0) < ms, times);
+  }
 }
 
 /** Waits until both use Redis, or both do not. */
