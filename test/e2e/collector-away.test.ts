@@ -83,6 +83,10 @@ describe("a collector in trouble", () => {
   }
 
   test("one that was away is told of in the log, once each time, and gets what comes later", async () => {
+    collector.manner = "refuses";
+    await round();
+    // For longer than the exporter tries again.
+    await sleep(2_500);
     collector.manner = "takes";
     const marker = "f".repeat(32);
     for (let tries = 0; tries < 100; tries++) {
