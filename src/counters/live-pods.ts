@@ -13,6 +13,7 @@ const beatsPerLife = 3;
 export const podLifeMs = beatMs * beatsPerLife;
 /** After the first sign of life, and after one that did not arrive, in milliseconds; then twice as long each time. */
 const firstBeatMs = 500;
+const fewPods = 50;
 /** How long after the start somebody waits for the first answer, in milliseconds. */
 const firstAnswerMs = 2_000;
 
@@ -68,6 +69,8 @@ export class LivePods {
     };
     try {
       hear(await this.#say(podLifeMs, hear));
+      // Of many, one more or less changes little, and beats of all would be much for Redis.
+      if ((this.known ?? 1) > fewPods) this.#nextBeatMs = beatMs;
     } catch {
       this.#nextBeatMs = firstBeatMs;
     }
