@@ -5,14 +5,14 @@ const podsScript = loadScript(["./board-rows.lua", "./pods.lua"]);
 /** Beside each other also in a Cluster: with a dead pod goes what it told the board. */
 export const podsKey = "tollgate:{pods}";
 export const boardKey = "tollgate:{pods}:board";
-/** Between two signs of life, in milliseconds. */
+/** Between two signs of life at most, in milliseconds. */
 const beatMs = 5_000;
 /** A pod that has missed so many beats is dead. */
 const beatsPerLife = 3;
 /** A pod that has said nothing for so long is dead. */
 export const podLifeMs = beatMs * beatsPerLife;
-/** After a sign of life that did not arrive, in milliseconds. */
-const repeatMs = 500;
+/** After the first sign of life, and after one that did not arrive, in milliseconds; then twice as long each time. */
+const firstBeatMs = 500;
 /** How long after the start somebody waits for the first answer, in milliseconds. */
 const firstAnswerMs = 2_000;
 
@@ -26,6 +26,8 @@ export class LivePods {
   readonly #first: Promise<void>;
   #onFirst = () => {};
   #cancel = () => {};
+  /** Pods that start together, or come back to an emptied Redis together, know each other soon. */
+  #nextBeatMs = firstBeatMs;
   #isClosed = false;
 
   constructor(parts: { connection: Connection; clock: Clock; podId: string }) {
@@ -58,7 +60,6 @@ export class LivePods {
   }
 
   async #beat(): Promise<void> {
-    let nextMs = beatMs;
     // An answer that comes late is as good.
     const hear = (reply: unknown) => {
       this.#heard.push(Number(reply));
@@ -68,9 +69,10 @@ export class LivePods {
     try {
       hear(await this.#say(podLifeMs, hear));
     } catch {
-      nextMs = repeatMs;
+      this.#nextBeatMs = firstBeatMs;
     }
-    if (!this.#isClosed) this.#cancel = this.#clock.after(nextMs, () => void this.#beat());
+    if (!this.#isClosed) this.#cancel = this.#clock.after(this.#nextBeatMs, () => void this.#beat());
+    this.#nextBeatMs = Math.min(beatMs, 2 * this.#nextBeatMs);
   }
 
   #say(ttlMs: number, late: (reply: unknown) => void): Promise<unknown> {

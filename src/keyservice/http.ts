@@ -116,28 +116,24 @@ interface Found {
   /** The path as the routes have it. */
   readonly form: string;
   readonly route: ManagementRoute;
-  readonly path: Readonly<Record<string, string>>;
+  /** What stands in the path for each name, as it was written there. */
+  readonly encoded: Readonly<Record<string, string>>;
 }
 
 function routeOf(path: string): Found | undefined {
   const exact = routes.get(path);
-  if (exact !== undefined) return { form: path, route: exact, path: {} };
+  if (exact !== undefined) return { form: path, route: exact, encoded: {} };
   for (const { path: named, form, route } of patterns) {
     const match = form.exec(path);
-    if (match === null) continue;
-    return {
-      form: named,
-      route,
-      path: Object.fromEntries(Object.entries(match.groups ?? {}).map(([name, text]) => [name, decoded(text)])),
-    };
+    if (match !== null) return { form: named, route, encoded: match.groups ?? {} };
   }
   return undefined;
 }
 
 /** @throws GatewayError `invalid_request` for percent signs that mean nothing. */
-function decoded(text: string): string {
+function decoded(encoded: Found["encoded"]): Record<string, string> {
   try {
-    return decodeURIComponent(text);
+    return Object.fromEntries(Object.entries(encoded).map(([name, text]) => [name, decodeURIComponent(text)]));
   } catch {
     throw new GatewayError("invalid_request", "The path is not valid percent-encoded UTF-8.");
   }
@@ -154,6 +150,7 @@ async function answer(
     throw new GatewayError("route_not_found", "There is nothing at this path. Check its spelling.");
   }
   const { route } = found;
+  const names = decoded(found.encoded);
   const method = req.method === "HEAD" ? "GET" : req.method;
   const methods = [route.method].flat();
   const taken = methods.find((each) => each === method);
@@ -168,7 +165,7 @@ async function answer(
     etag: etagOf(req, route),
     requestId: writeIdOf(headerOf(req, "idempotency-key"), [operator.name, found.form]),
     query: new URLSearchParams(query),
-    path: found.path,
+    path: names,
     accept: req.headers.accept ?? "",
     body: async () => parseObject(await readBytes(req)),
     note(name, value) {

@@ -91,9 +91,11 @@ async function run(stack: Stack, key: string, calls: number): Promise<Run> {
 function slowedByAtMost(ms: number, { limitedMs, freeMs }: Run): void {
   if ((freeMs.at(-1) ?? 0) > 25) return;
   const times = `${limitedMs.map(Math.round)}; without Redis: ${freeMs.map(Math.round)}`;
-  const half = limitedMs.length / 2;
-  assert.ok((limitedMs[half] ?? 0) - (freeMs[half] ?? 0) < ms, times);
-  assert.ok((limitedMs.at(-1) ?? 0) - (freeMs.at(-1) ?? 0) < ms + 10, times);
+  // Not the slowest: one call of a run is often held up by what else the machine does.
+  for (const part of [1 / 2, 3 / 4]) {
+    const at = Math.floor(limitedMs.length * part) - 1;
+    assert.ok((limitedMs[at] ?? 0) - (freeMs[at] ?? 0) < ms, times);
+  }
 }
 
 /** Waits until both use Redis, or both do not. */
@@ -103,7 +105,11 @@ async function isUsed(stack: Stack, used: boolean, withinMs = 5_000): Promise<vo
     const texts = await Promise.all(
       stack.sidecars.map(async ({ adminUrl }) => (await fetch(`${adminUrl}/metrics`)).text()),
     );
-    if (texts.every((text) => text.includes(`tollgate_dependency_up{dep="redis"} ${used ? 1 : 0}\n`))) return;
+    const isAsWanted = (text: string) =>
+      text.includes(`tollgate_dependency_up{dep="redis"} ${used ? 1 : 0}\n`) &&
+      // A share is a limit's by as many pods as are known to live.
+      text.includes("\ntollgate_live_pods 2\n");
+    if (texts.every(isAsWanted)) return;
     assert.ok(
       performance.now() - startMs < withinMs,
       `not within ${withinMs} ms: Redis is ${used ? "used" : "given up"}`,
@@ -131,6 +137,7 @@ describe("two sidecars whose Redis", () => {
     redis = await startRedis();
     proxy = await FaultProxy.start(redis.port);
     stage = await setUp(`  redis_host: 127.0.0.1\n  redis_port: ${proxy.port}`);
+    await isUsed(stage.stack, true);
     key = await stage.stack.generateKey({ rpm_limit: 100_000 });
   });
   after(async () => {

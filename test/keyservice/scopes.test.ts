@@ -226,11 +226,11 @@ describe("budgets of every scope", () => {
     const { parties } = await findParties(stage.postgres, asked);
     assert.deepEqual(parties, [
       {
-        ...{ scope: "end_user", id: customer, models: [], blocked: true },
+        ...{ scope: "end_user", id: customer, models: [], blocked: true, region: "" },
         limits: [{ scope: "end_user", scopeId: customer, kind: "requests", ceiling: 3n }],
         budgets: [{ budgetId, scope: "end_user", scopeId: customer, max: 5n, duration: "1d", model: null }],
       },
-      { scope: "tag", id: "nobody's", limits: [], budgets: [], models: [], blocked: false },
+      { scope: "tag", id: "nobody's", limits: [], budgets: [], models: [], blocked: false, region: "" },
     ]);
     const secret = `sk-${randomUUID()}`;
     await stage.key(1n, undefined, secret);
