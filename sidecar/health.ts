@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { get, type IncomingMessage } from "node:http";
+import { get as getOverTls } from "node:https";
 import { text } from "node:stream/consumers";
 import { type Settings, SettingsError } from "./settings.ts";
 
@@ -8,9 +9,10 @@ const patienceMs = 3_000;
 
 /** Where each program says whether it can be used. */
 const addresses: Readonly<Record<string, (settings: Settings) => string>> = {
-  sidecar: ({ adminHost, adminPort }) => `http://${reachable(adminHost)}:${adminPort}/readyz`,
-  keyservice: ({ keyserviceHost, keyservicePort }) =>
-    `http://${reachable(keyserviceHost)}:${keyservicePort}/health/readiness`,
+  sidecar: ({ adminHost, adminPort, tls }) =>
+    `${tls.coversAdminPort ? "https" : "http"}://${reachable(adminHost)}:${adminPort}/readyz`,
+  keyservice: ({ keyserviceHost, keyservicePort, tls }) =>
+    `${tls.ports ? "https" : "http"}://${reachable(keyserviceHost)}:${keyservicePort}/health/readiness`,
 };
 
 /**
@@ -34,7 +36,11 @@ export async function health(
 
 async function ask(url: string): Promise<{ healthy: boolean; said: string }> {
   try {
-    const request = get(url, { signal: AbortSignal.timeout(patienceMs) });
+    const signal = AbortSignal.timeout(patienceMs);
+    // The certificate is for the names that others ask by. As kubelet's probes, this shows nothing and asks this machine only.
+    const request = url.startsWith("https:")
+      ? getOverTls(url, { signal, rejectUnauthorized: false })
+      : get(url, { signal });
     const [response] = (await once(request, "response")) as [IncomingMessage];
     return { healthy: response.statusCode === 200, said: (await text(response)).trim() };
   } catch (error) {

@@ -36,7 +36,7 @@ interface ErrorKind {
  */
 export const errorTable = {
   invalid_request: { httpStatus: 400, rpcCode: RpcCode.invalidArgument, type: "invalid_request_error", retry: false, blame: "caller", meaning: "A field is missing or has a wrong value; `param` names it." },
-  invalid_json: { httpStatus: 400, rpcCode: RpcCode.invalidArgument, type: "invalid_request_error", retry: false, blame: "caller", meaning: "The body is not JSON, or not UTF-8." },
+  invalid_json: { httpStatus: 400, rpcCode: RpcCode.invalidArgument, type: "invalid_request_error", retry: false, blame: "caller", meaning: "The body is not JSON, not UTF-8, or nested deeper than 128 levels." },
   unsupported_media_type: { httpStatus: 415, rpcCode: RpcCode.invalidArgument, type: "invalid_request_error", retry: false, blame: "caller", meaning: "The body is not `application/json`." },
   body_too_large: { httpStatus: 413, rpcCode: RpcCode.resourceExhausted, type: "invalid_request_error", retry: false, blame: "caller", meaning: "The body is over the size limit." },
   route_not_found: { httpStatus: 404, rpcCode: RpcCode.unimplemented, type: "invalid_request_error", retry: false, blame: "caller", meaning: "There is nothing at this path." },

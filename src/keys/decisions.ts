@@ -97,6 +97,8 @@ export class Decisions {
   #caughtUp = false;
   #ready = false;
   #connected = false;
+  /** Whether it has been logged that there is no watch; once an outage, and at a start that is not let in. */
+  #missed = false;
   #watching: Promise<void> | undefined;
 
   constructor(parts: DecisionsParts) {
@@ -228,7 +230,8 @@ export class Decisions {
       try {
         await this.#listen(signal);
       } catch (error) {
-        if (this.#connected) this.#telemetry.log("warn", "The KeyService's changes are no longer heard.", { error });
+        if (!this.#missed) this.#telemetry.log("warn", "The KeyService's changes are not heard.", { error });
+        this.#missed = true;
       }
       this.#connected = false;
       await pause(this.#clock, this.#backoff.nextMs(), signal);
@@ -269,6 +272,7 @@ export class Decisions {
     if (!this.#connected) this.#telemetry.log("info", "Listening to the KeyService's changes.");
     this.#ready = true;
     this.#connected = true;
+    this.#missed = false;
     this.#backoff.reset();
     if (change.type === "reset") {
       this.#forgetAll();

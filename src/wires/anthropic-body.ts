@@ -7,7 +7,6 @@ import type { CompletionRequest, Json, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { chatBodyOf } from "./anthropic-chat.ts";
 import { arrayOf, isObject, objectOf, textOf } from "./json.ts";
-import { scanObject } from "./json-spans.ts";
 import { readRepeatWishes } from "./repeat-wishes.ts";
 import {
   commonFault,
@@ -40,9 +39,9 @@ export function decodeMessagesRequest(
   bytes: Buffer,
   options: { readonly counts: boolean },
 ): CompletionRequest | GatewayError {
-  const body = parseBody(bytes);
-  if (body instanceof GatewayError) return body;
-  const { spans, repeated } = scanObject(bytes);
+  const parsed = parseBody(bytes);
+  if (parsed instanceof GatewayError) return parsed;
+  const { body, spans, repeated } = parsed;
   const fault = commonFault(body, governedFields, repeated) ?? capFault(body, options.counts);
   if (fault !== undefined) return fault;
   const repeat = readRepeatWishes(body);

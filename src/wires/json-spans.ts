@@ -17,6 +17,8 @@ export interface ObjectSpans {
   readonly spans: ReadonlyMap<string, Span>;
   /** Keys that occur more than once: two parsers may read two different values. */
   readonly repeated: ReadonlySet<string>;
+  /** How deep it is nested; 1: it holds nothing that holds anything. */
+  readonly depth: number;
 }
 
 /**
@@ -28,6 +30,7 @@ export interface ObjectSpans {
 export function scanObject(bytes: Buffer): ObjectSpans {
   const spans = new Map<string, Span>();
   const repeated = new Set<string>();
+  const nesting = { deepest: 0 };
   let at = bytes.indexOf(openBrace) + 1;
   while (at > 0 && at < bytes.length) {
     const keyStart = bytes.indexOf(quote, at);
@@ -36,14 +39,14 @@ export function scanObject(bytes: Buffer): ObjectSpans {
     const colonAt = bytes.indexOf(colon, keyEnd);
     if (colonAt === -1) break;
     const start = skipSpace(bytes, colonAt + 1);
-    const stop = skipValue(bytes, start);
+    const stop = skipValue(bytes, start, nesting);
     const key = readKey(bytes, keyStart, keyEnd);
     // Deleting first keeps the map in the order of the bytes.
     if (spans.delete(key)) repeated.add(key);
     spans.set(key, { start, end: trimSpace(bytes, start, stop) });
     at = stop + 1;
   }
-  return { spans, repeated };
+  return { spans, repeated, depth: 1 + nesting.deepest };
 }
 
 /**
@@ -119,8 +122,11 @@ function skipString(bytes: Buffer, start: number): number {
   }
 }
 
-/** @returns the position of the comma or brace that ends the value at `start`. */
-function skipValue(bytes: Buffer, start: number): number {
+/**
+ * @param nesting is told if this value is the deepest so far; 0: it holds nothing.
+ * @returns the position of the comma or brace that ends the value at `start`.
+ */
+function skipValue(bytes: Buffer, start: number, nesting: { deepest: number }): number {
   let depth = 0;
   let at = start;
   while (at < bytes.length) {
@@ -130,8 +136,10 @@ function skipValue(bytes: Buffer, start: number): number {
       continue;
     }
     if (depth === 0 && (byte === comma || byte === closeBrace)) return at;
-    if (byte === openBrace || byte === openBracket) depth += 1;
-    else if (byte === closeBrace || byte === closeBracket) depth -= 1;
+    if (byte === openBrace || byte === openBracket) {
+      depth += 1;
+      if (depth > nesting.deepest) nesting.deepest = depth;
+    } else if (byte === closeBrace || byte === closeBracket) depth -= 1;
     at += 1;
   }
   return at;

@@ -8,7 +8,7 @@ import type { ParamPolicy } from "../config/param-policy.ts";
 import { GatewayError } from "../errors.ts";
 import { type Changes, changed, fitParams } from "./chat-params.ts";
 import { arrayOf, isObject, objectOf, textOf } from "./json.ts";
-import { rewriteMembers, scanObject } from "./json-spans.ts";
+import { rewriteMembers } from "./json-spans.ts";
 import { plainBody } from "./openai-plain.ts";
 import { readRepeatWishes } from "./repeat-wishes.ts";
 import {
@@ -38,9 +38,9 @@ const governedFields = ["model", "messages", "stream", "stream_options", "n", "m
  * @returns `invalid_json` or `invalid_request` (with `param`) if it is none. Messages of errors never quote the body.
  */
 export function decodeChatRequest(bytes: Buffer): CompletionRequest | GatewayError {
-  const body = parseBody(bytes);
-  if (body instanceof GatewayError) return body;
-  const { spans, repeated } = scanObject(bytes);
+  const parsed = parseBody(bytes);
+  if (parsed instanceof GatewayError) return parsed;
+  const { body, spans, repeated } = parsed;
   const fault = findFault(body, repeated);
   if (fault !== undefined) return fault;
   const repeat = readRepeatWishes(body);

@@ -66,9 +66,9 @@ const countMax = 2_048;
  */
 export function decodeOperation(operation: JsonOperation, bytes: Buffer): CompletionRequest | GatewayError {
   const form = forms[operation];
-  const body = parseBody(bytes);
-  if (body instanceof GatewayError) return body;
-  const { spans, repeated } = scanObject(bytes);
+  const parsed = parseBody(bytes);
+  if (parsed instanceof GatewayError) return parsed;
+  const { body, spans, repeated } = parsed;
   const named = form.model === undefined ? body : { ...body, model: body.model ?? form.model };
   const fault = commonFault(named, [...governed, form.content], repeated, form.content);
   if (fault !== undefined) return fault;

@@ -4,9 +4,12 @@ import { isUtf8 } from "node:buffer";
 import type { CompletionRequest, Json, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { arrayOf, countOf, isObject, objectOf } from "./json.ts";
+import { type ObjectSpans, scanObject } from "./json-spans.ts";
 
 /** A length no model name has; longer ones would only fill logs. */
 const modelCharsMax = 256;
+/** Far more than any schema or conversation has, and far less than whoever walks it has stack for. */
+const depthMax = 128;
 const tagsMax = 64;
 const tagCharsMax = 256;
 
@@ -44,13 +47,21 @@ export function isGatewayField(name: string): boolean {
   return gatewayField.test(name);
 }
 
-/** The only place where a whole body is parsed. */
-export function parseBody(bytes: Buffer): JsonObject | GatewayError {
+/** A body, and where its members stand in its bytes. */
+interface ParsedBody extends Omit<ObjectSpans, "depth"> {
+  readonly body: JsonObject;
+}
+
+/** The only place where a whole body is parsed. @returns `invalid_json` or `invalid_request` if it is no object, or nested too deeply. */
+export function parseBody(bytes: Buffer): ParsedBody | GatewayError {
   if (bytes.length === 0) return new GatewayError("invalid_json", "The body is empty; send a JSON object.");
   if (!isUtf8(bytes)) return new GatewayError("invalid_json", "The body is not valid UTF-8.");
   try {
     const body: unknown = JSON.parse(bytes.toString());
-    return isObject(body) ? body : new GatewayError("invalid_request", "The body must be a JSON object.");
+    if (!isObject(body)) return new GatewayError("invalid_request", "The body must be a JSON object.");
+    const { spans, repeated, depth } = scanObject(bytes);
+    if (depth <= depthMax) return { body, spans, repeated };
+    return new GatewayError("invalid_json", `The body is nested deeper than ${depthMax} levels.`);
   } catch (error) {
     // V8's own message quotes the body, so only its position is taken.
     const position = error instanceof SyntaxError ? /at position (\d+)/.exec(error.message)?.[1] : undefined;

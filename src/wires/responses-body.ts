@@ -9,7 +9,7 @@ import type { ParamPolicy } from "../config/param-policy.ts";
 import { GatewayError } from "../errors.ts";
 import { fitParams } from "./chat-params.ts";
 import { arrayOf, countOf, isObject, objectOf, textOf } from "./json.ts";
-import { rewriteMembers, scanObject } from "./json-spans.ts";
+import { rewriteMembers } from "./json-spans.ts";
 import { readRepeatWishes } from "./repeat-wishes.ts";
 import {
   commonFault,
@@ -36,9 +36,9 @@ const governedFields = ["model", "input", "stream", "max_output_tokens", "previo
  * @returns `invalid_json` or `invalid_request` (with `param`) if it is none. Messages of errors never quote the body.
  */
 export function decodeResponsesRequest(bytes: Buffer): CompletionRequest | GatewayError {
-  const body = parseBody(bytes);
-  if (body instanceof GatewayError) return body;
-  const { spans, repeated } = scanObject(bytes);
+  const parsed = parseBody(bytes);
+  if (parsed instanceof GatewayError) return parsed;
+  const { body, spans, repeated } = parsed;
   const previous = textOf(body.previous_response_id);
   // What goes on with an answer, or with a prompt the provider keeps, may say nothing of its own.
   const content = previous !== undefined || isObject(body.prompt) ? "model" : "input";

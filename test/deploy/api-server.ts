@@ -11,21 +11,33 @@ import { freePort } from "../e2e/stack.ts";
 import { go } from "./go-tools.ts";
 import type { Manifest } from "./manifests.ts";
 
+/** Where a service account is, and its name. */
+interface ServiceAccount {
+  readonly namespace: string;
+  readonly name: string;
+}
+
 const source = fileURLToPath(new URL("api-server", import.meta.url));
 const program = fileURLToPath(new URL("../../.cache/go-tools/kube-apiserver", import.meta.url));
 const startPatienceMs = 120_000;
 
+/** What it says to a TokenRequest and a SelfSubjectReview. */
+interface ReviewStatus {
+  readonly token?: string;
+  readonly userInfo?: { readonly username?: string };
+}
+
 /** What an API server answered. */
 interface Answer {
   readonly status: number;
-  readonly body: Manifest & { readonly message?: string };
+  readonly body: Manifest & { readonly message?: string; readonly status?: ReviewStatus };
 }
 
 /** A real kube-apiserver with a real etcd, empty but for what it makes itself. No controllers run, and no kubelet. */
 export class ApiServer {
   readonly #process: ChildProcess;
   readonly #directory: string;
-  readonly #url: string;
+  readonly url: string;
   readonly #agent: Agent;
   /** By API version and kind: the path's word for it, and whether it is in namespaces. */
   readonly #resources = new Map<string, Promise<{ name: string; namespaced: boolean }>>();
@@ -33,8 +45,13 @@ export class ApiServer {
   private constructor(parts: { process: ChildProcess; directory: string; url: string; agent: Agent }) {
     this.#process = parts.process;
     this.#directory = parts.directory;
-    this.#url = parts.url;
+    this.url = parts.url;
     this.#agent = parts.agent;
+  }
+
+  /** The authority of its certificate. */
+  get caFile(): string {
+    return join(this.#directory, "certificates/apiserver.crt");
   }
 
   /** Builds it, which takes a quarter of an hour where Go's cache has nothing of it, and starts it. */
@@ -57,7 +74,7 @@ export class ApiServer {
       "cert-dir": join(directory, "certificates"),
       "service-account-key-file": file("accounts.pub", publicKey),
       "service-account-signing-key-file": file("accounts.key", privateKey),
-      "service-account-issuer": "https://kubernetes.default.svc",
+      "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
       "service-cluster-ip-range": "10.0.0.0/24",
       "token-auth-file": file("tokens.csv", "operator,operator,1,system:masters\n"),
       "authorization-mode": "RBAC",
@@ -99,6 +116,32 @@ export class ApiServer {
     return this.#ask("POST", `${path}?dryRun=All&fieldValidation=Strict`, manifest, "application/json");
   }
 
+  /**
+   * A token of a service account, as kubelet has it made for a pod's projected volume.
+   *
+   * @param audience undefined: the Kubernetes API itself.
+   * @param pod undefined: the token is bound to none.
+   */
+  async token(account: ServiceAccount, audience: string | undefined, pod?: Manifest): Promise<string> {
+    const bound = pod && { kind: "Pod", apiVersion: "v1", name: pod.metadata.name, uid: pod.metadata.uid };
+    const request = {
+      ...{ apiVersion: "authentication.k8s.io/v1", kind: "TokenRequest" },
+      spec: { audiences: audience === undefined ? [] : [audience], expirationSeconds: 3_600, boundObjectRef: bound },
+    };
+    const path = `/api/v1/namespaces/${account.namespace}/serviceaccounts/${account.name}/token`;
+    const { status, body } = await this.#ask("POST", path, request, "application/json");
+    if (status !== 201 || body.status?.token === undefined) throw new Error(`No token was made: ${body.message}`);
+    return body.status.token;
+  }
+
+  /** Who the server takes the bearer of a token for; undefined: nobody. */
+  async nameOf(token: string): Promise<string | undefined> {
+    const review = { apiVersion: "authentication.k8s.io/v1", kind: "SelfSubjectReview" };
+    const path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    const { status, body } = await this.#ask("POST", path, review, "application/json", token);
+    return status === 201 ? body.status?.userInfo?.username : undefined;
+  }
+
   async stop(): Promise<void> {
     if (this.#process.exitCode === null && this.#process.signalCode === null) {
       const end = once(this.#process, "exit");
@@ -132,10 +175,16 @@ export class ApiServer {
     throw new Error(`There is no ${kind} at ${root}.`);
   }
 
-  async #ask(method: "GET" | "POST" | "PATCH", path: string, object?: object, type?: string): Promise<Answer> {
-    const { statusCode, body } = await request(this.#url + path, {
+  async #ask(
+    method: "GET" | "POST" | "PATCH",
+    path: string,
+    object?: object,
+    type?: string,
+    token = "operator",
+  ): Promise<Answer> {
+    const { statusCode, body } = await request(this.url + path, {
       ...{ method, dispatcher: this.#agent },
-      headers: { authorization: "Bearer operator", ...(type === undefined ? {} : { "content-type": type }) },
+      headers: { authorization: `Bearer ${token}`, ...(type === undefined ? {} : { "content-type": type }) },
       ...(object === undefined ? {} : { body: JSON.stringify(object) }),
     });
     const text = await body.text();

@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
+import { readSettings, variables } from "../../sidecar/settings.ts";
+import { readIdentityRules, teamsOf } from "../../src/keyservice/identity-rules.ts";
 import { kustomize, skipWithoutGo } from "./go-tools.ts";
 import {
   type Container,
@@ -39,7 +41,7 @@ test("the Prometheus operator's rules are those of deploy/prometheus", () => {
 test("every dashboard is in the ConfigMap for Grafana, and small enough for one", { skip }, () => {
   const grafana = fileURLToPath(new URL("../../deploy/grafana", import.meta.url));
   const [map] = manifestsOf(kustomize(grafana));
-  const { data = {} } = map as Manifest & { data?: Record<string, string> };
+  const { data = {} } = map as Manifest;
   assert.deepEqual(Object.keys(data).sort(), globSync("*.json", { cwd: join(grafana, "dashboards") }).sort());
   assert.ok(Buffer.byteLength(JSON.stringify(data)) < 1_000_000);
 });
@@ -82,8 +84,10 @@ test("workloads of every kind that ask for a sidecar get it, before their own in
 });
 
 test("a CronJob's pods get what other workloads' pods get", () => {
-  const read = (file: string) => parse(readFileSync(join(kustomizationDirectory("sidecar"), file), "utf8"));
-  assert.deepEqual(read("cronjob.yaml").spec.jobTemplate.spec.template, read("workload.yaml").spec.template);
+  for (const component of ["sidecar", "tls"]) {
+    const read = (file: string) => parse(readFileSync(join(kustomizationDirectory(component), file), "utf8"));
+    assert.deepEqual(read("cronjob.yaml").spec.jobTemplate.spec.template, read("workload.yaml").spec.template);
+  }
 });
 
 test("the sidecar's secrets are in no other container, and others know where the sidecar is", () => {
@@ -106,9 +110,8 @@ test("images are named by digest, never by a tag that moves", () => {
   assert.ok(JSON.stringify(rendered("admission")).includes(`"image":"${image}"`), "the policy's image is the others'");
 });
 
-test("every pod passes the restricted profile, and has no token of a service account", () => {
+test("every pod passes the restricted profile", () => {
   for (const { spec } of templates) {
-    assert.equal(spec.automountServiceAccountToken, false);
     assert.deepEqual(
       (spec.volumes ?? []).filter(({ hostPath }) => hostPath !== undefined),
       [],
@@ -140,13 +143,119 @@ test("nothing is mounted by subPath, which never follows a change", () => {
 });
 
 test("Tollgate's containers have their secrets in files, variables that the programs read, and probes", () => {
-  assert.equal(ours.length, 7);
+  assert.equal(ours.length, 14);
   for (const container of ours) {
+    readSettings(settingsIn(container), "host");
     assert.deepEqual(secretVariables(container), [], container.name);
     assert.deepEqual(unknownVariables((container.env ?? []).map(({ name }) => name)), [], container.name);
     assert.ok(container.startupProbe && container.readinessProbe && container.livenessProbe, container.name);
   }
 });
+
+test("every file that Tollgate is told of is in something it mounts", () => {
+  for (const { name, env = [], volumeMounts = [] } of ours) {
+    const told = env.flatMap(({ value = "" }) => (value.startsWith("/") ? [value] : []));
+    assert.notEqual(told.length, 0, name);
+    const { tokens } = name === "keyservice" ? identitiesIn("keyservice") : {};
+    for (const file of [...told, tokens?.jwks_ca_file ?? told[0], tokens?.jwks_token_file ?? told[0]]) {
+      assert.ok(
+        volumeMounts.some(({ mountPath }) => file?.startsWith(`${mountPath}/`)),
+        `${name}: ${file}`,
+      );
+    }
+  }
+});
+
+test("a sidecar has a token that only the KeyService takes, and nobody else in its pod has one", () => {
+  const { tokens } = identitiesIn("keyservice");
+  for (const { spec } of templates) {
+    assert.equal(spec.automountServiceAccountToken, false);
+    const carried = (spec.volumes ?? []).flatMap(({ name, projected }) =>
+      (projected?.sources ?? []).flatMap(({ serviceAccountToken }) =>
+        serviceAccountToken ? [{ name, ...serviceAccountToken }] : [],
+      ),
+    );
+    const [token, ...others] = carried;
+    assert.deepEqual(others, []);
+    const holders = [...(spec.initContainers ?? []), ...spec.containers].flatMap(
+      ({ name, env = [], volumeMounts = [] }) =>
+        volumeMounts.flatMap((mount) =>
+          mount.name === token?.name ? [{ name, env, mountPath: mount.mountPath }] : [],
+        ),
+    );
+    assert.equal(holders.length, 1);
+    const [holder] = holders;
+    const file = `${holder?.mountPath}/${token?.path}`;
+    if (holder?.name === "keyservice") {
+      // The Kubernetes API's own, to ask for its public keys.
+      assert.deepEqual([token?.audience, file], [undefined, tokens?.jwks_token_file]);
+    } else {
+      assert.equal(token?.audience, tokens?.audience);
+      assert.equal(holder?.env.find(({ name }) => name === "TOLLGATE_KEYSERVICE_TOKEN_FILE")?.value, file);
+    }
+  }
+});
+
+test("the KeyService's table names the gateway, and applications only as an overlay says", () => {
+  const gateway = rendered("gateway").find(({ kind }) => kind === "Deployment");
+  const gatewayAccount = {
+    namespace: gateway?.metadata.namespace ?? "",
+    name: (gateway && podTemplateOf(gateway)?.spec.serviceAccountName) ?? "",
+  };
+  const application = { namespace: "example", name: "default" };
+  assert.equal(teamsOf(gatewayAccount, identitiesIn("keyservice")), "all");
+  assert.equal(teamsOf(application, identitiesIn("keyservice")), undefined);
+  assert.equal(teamsOf(gatewayAccount, identitiesIn("examples-tls")), "all");
+  assert.deepEqual(teamsOf(application, identitiesIn("examples-tls")), new Set(["example"]));
+});
+
+test("administration is at a port of its own, and nobody but operators' namespaces reaches that", () => {
+  const [keyService] = ours;
+  assert.equal(settingsIn(keyService as Container).TOLLGATE_KEYSERVICE_ADMIN_PORT, "4101");
+  const policy = rendered("keyservice").find(({ kind }) => kind === "NetworkPolicy") as unknown as {
+    spec: { ingress: readonly { ports: readonly { port: string }[]; from: readonly object[] }[] };
+  };
+  const operators = { namespaceSelector: { matchLabels: { "tollgate.dev/administers": "true" } } };
+  const reaching = (port: string) =>
+    policy.spec.ingress.filter(({ ports }) => ports.some((each) => each.port === port)).flatMap(({ from }) => from);
+  assert.deepEqual(reaching("admin"), [operators]);
+  assert.equal(JSON.stringify(reaching("grpc")).includes("administers"), false);
+  assert.equal(policy.spec.ingress.length, 2);
+});
+
+test("where ports are over TLS, probes, monitors and whoever asks follow", () => {
+  const secured = rendered("examples-tls");
+  const schemes = secured
+    .flatMap((manifest) => podTemplateOf(manifest) ?? [])
+    .flatMap(({ spec }) => [...(spec.initContainers ?? []), ...spec.containers])
+    .filter(({ image }) => image.includes("/tollgate@"))
+    .map(({ name, env = [], startupProbe, readinessProbe, livenessProbe }) => {
+      const probes = [startupProbe, readinessProbe, livenessProbe].map((probe) => probe?.httpGet?.scheme ?? "HTTP");
+      const url = env.find((each) => each.name === "KEYSERVICE_URL")?.value ?? "";
+      return `${name} ${[...new Set(probes)]} ${url.split(":")[0]}`.trim();
+    });
+  assert.deepEqual([...new Set(schemes)].sort(), ["gateway HTTPS https", "keyservice HTTPS", "tollgate HTTP https"]);
+  const monitors = secured.filter(({ kind }) => kind.endsWith("Monitor"));
+  assert.deepEqual(monitors.map((monitor) => /"serverName":"([^"]+)"/.exec(JSON.stringify(monitor))?.[1]).sort(), [
+    "tollgate-gateway.tollgate.svc",
+    "tollgate-keyservice.tollgate.svc",
+    undefined,
+  ]);
+});
+
+/** The table of a rendering's KeyService. */
+function identitiesIn(name: string) {
+  const map = rendered(name).find(({ metadata }) => metadata.name === "tollgate-identities");
+  return readIdentityRules("identities.yaml", map?.data?.["identities.yaml"] ?? "");
+}
+
+/** A container's variables, but for those that would have the program read a secret's file. */
+function settingsIn({ env = [] }: Container): Readonly<Record<string, string>> {
+  const given = env.flatMap(({ name, value }) => (value === undefined ? [] : [[name, value] as const]));
+  return Object.fromEntries(
+    given.filter(([name]) => !Object.hasOwn(variables, name.replace(/_FILE$/, "")) || !name.endsWith("_FILE")),
+  );
+}
 
 /** Variables whose value is a secret, or comes from one. */
 function secretVariables({ env = [], envFrom = [] }: Container): string[] {

@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { parseAllDocuments } from "yaml";
 
 /** Every kustomization of deploy/kubernetes that can be applied; components are in those that use them. */
-export const kustomizations = ["keyservice", "gateway", "examples", "monitoring", "admission"] as const;
+export const kustomizations = ["keyservice", "gateway", "examples", "monitoring", "admission", "examples-tls"] as const;
 
 /** A directory of deploy/kubernetes. */
 export function kustomizationDirectory(name: string): string {
@@ -40,14 +40,37 @@ export interface Container {
     readonly seccompProfile?: { readonly type: string };
     readonly capabilities?: { readonly drop?: readonly string[]; readonly add?: readonly string[] };
   };
-  readonly startupProbe?: object;
-  readonly readinessProbe?: object;
-  readonly livenessProbe?: object;
-  readonly volumeMounts?: readonly { readonly name: string; readonly subPath?: string; readonly readOnly?: boolean }[];
+  readonly startupProbe?: Probe;
+  readonly readinessProbe?: Probe;
+  readonly livenessProbe?: Probe;
+  readonly volumeMounts?: readonly {
+    readonly name: string;
+    readonly mountPath: string;
+    readonly subPath?: string;
+    readonly readOnly?: boolean;
+  }[];
+}
+
+/** How kubelet asks a container how it is. */
+interface Probe {
+  readonly httpGet?: { readonly path: string; readonly port: string; readonly scheme?: string };
+}
+
+/** What a pod can mount. */
+interface Volume {
+  readonly name: string;
+  readonly secret?: object;
+  readonly hostPath?: object;
+  readonly projected?: {
+    readonly sources: readonly {
+      readonly serviceAccountToken?: { readonly path: string; readonly audience?: string };
+    }[];
+  };
 }
 
 /** What tests look at of a pod. */
 export interface PodSpec {
+  readonly serviceAccountName?: string;
   readonly automountServiceAccountToken?: boolean;
   readonly terminationGracePeriodSeconds?: number;
   readonly securityContext?: {
@@ -56,7 +79,7 @@ export interface PodSpec {
   };
   readonly initContainers?: readonly Container[];
   readonly containers: readonly Container[];
-  readonly volumes?: readonly { readonly name: string; readonly secret?: object; readonly hostPath?: object }[];
+  readonly volumes?: readonly Volume[];
 }
 
 /** The template that a workload makes its pods from. */
@@ -69,7 +92,9 @@ export interface PodTemplate {
 export interface Manifest {
   readonly apiVersion: string;
   readonly kind: string;
-  readonly metadata: { readonly name: string; readonly namespace?: string };
+  readonly metadata: { readonly name: string; readonly namespace?: string; readonly uid?: string };
+  /** Of a ConfigMap. */
+  readonly data?: Readonly<Record<string, string>>;
   readonly spec?: {
     readonly template?: PodTemplate;
     readonly jobTemplate?: { readonly spec: { readonly template: PodTemplate } };

@@ -8,7 +8,9 @@ const known = new Set([
   ...["NODE_OPTIONS", "POD_NAMESPACE", "POD_NAME"],
 ]);
 
+const isKnown = (name: string) => known.has(name) || name.startsWith("OTEL_");
+
 /** Those of some variables, or `..._FILE` for them, that the programs never read; OpenTelemetry's own are its specification's. */
 export function unknownVariables(names: readonly string[]): string[] {
-  return names.filter((name) => !known.has(name.replace(/_FILE$/, "")) && !name.startsWith("OTEL_"));
+  return names.filter((name) => ![name, name.replace(/_FILE$/, "")].some(isKnown));
 }

@@ -216,10 +216,21 @@ describe("a request that means different things to different readers", () => {
 });
 
 describe("what is too much", () => {
-  test("of JSON's depth, and of names that objects have by birth, harms nobody", async () => {
-    const deep = `{"model":"ok","messages":${"[".repeat(100_000)}${"]".repeat(100_000)}}`;
-    // What goes on as bytes is the provider's to judge.
-    assert.match(await post("/v1/chat/completions", deep), /^HTTP\/1.1 (?:200|400) /);
+  test("of JSON's depth is refused at every door before anything walks it, and nobody is called", async () => {
+    const before = stack.upstream.calls.length;
+    const nested = (levels: number) =>
+      `{"model":"ok","messages":${"[".repeat(levels)}${"]".repeat(levels)},"input":"x","max_tokens":5}`;
+    for (const path of ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/embeddings"]) {
+      for (const levels of [128, 100_000]) {
+        const answer = await post(path, nested(levels));
+        assert.match(answer, /^HTTP\/1.1 400 [\s\S]*nested deeper than 128 levels/, `${path}, ${levels}`);
+      }
+    }
+    assert.equal(stack.upstream.calls.length, before);
+    assert.doesNotMatch(await post("/v1/chat/completions", nested(127)), /nested deeper/);
+  });
+
+  test("of names that objects have by birth harms nobody", async () => {
     const born = `{"model":"ok","messages":[{"role":"user","content":"x"}],"metadata":{"__proto__":{"polluted":"yes"},"constructor":{"prototype":{"polluted":"yes"}}}}`;
     assert.match(await post("/v1/chat/completions", born), /^HTTP\/1.1 (?:200|400) /);
     const next = await stack.chat(0, key);

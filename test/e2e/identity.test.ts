@@ -327,21 +327,39 @@ describe("where sidecars have identities and administration has a port of its ow
   });
 });
 
-test("a sidecar process serves its team over both, and goes on when its token and its certificate are renewed", async () => {
-  writeFileSync(file("token"), await cluster.token());
-  const account = "URI:spiffe://cluster.local/ns/search/sa/gateway";
-  const own = authority.issue("sidecar", account);
+/** A sidecar process of pod `search-0`, which shows the token that is in file `NAME-token`. */
+async function startSidecar(name: string, token: string, env: Readonly<Record<string, string>> = {}) {
+  writeFileSync(file(`${name}-token`), token);
   writeFileSync(
     file("config.yaml"),
     "model_list: [{model_name: m, litellm_params: {model: m, mock_response: hi, input_cost_per_token: 0, output_cost_per_token: 0}}]",
   );
   const [port, adminPort] = [await freePort(), await freePort()];
   const sidecar = new Process(["sidecar", "--config", file("config.yaml")], {
-    ...{ KEYSERVICE_URL: url, KEYSERVICE_CA_FILE: authority.file, TOLLGATE_KEYSERVICE_TOKEN_FILE: file("token") },
-    ...{ KEYSERVICE_CERT_FILE: own.certFile, KEYSERVICE_KEY_FILE: own.keyFile },
+    ...{ KEYSERVICE_URL: url, KEYSERVICE_CA_FILE: authority.file },
+    ...{ TOLLGATE_KEYSERVICE_TOKEN_FILE: file(`${name}-token`), TOLLGATE_POD_ID: "search-0" },
     ...{ TOLLGATE_PORT: String(port), TOLLGATE_ADMIN_PORT: String(adminPort), TOLLGATE_ADMIN_HOST: "127.0.0.1" },
-    ...{ TOLLGATE_POD_ID: "search-0", TOLLGATE_DATA_DIR: file("sidecar") },
+    ...{ TOLLGATE_DATA_DIR: file(name), ...env },
   });
+  return { sidecar, port, adminPort };
+}
+
+test("a sidecar process that no rule names does not become ready, and its log says why", async () => {
+  const { sidecar, adminPort } = await startSidecar("stranger", await cluster.token({ serviceAccount: "other" }));
+  try {
+    for (let tries = 0; tries < 300 && !sidecar.output.includes("are not heard"); tries++) await sleep(100);
+    assert.match(sidecar.output, /No rule lets service account other of namespace search be a sidecar.*are not heard/);
+    assert.equal((await fetch(`http://127.0.0.1:${adminPort}/startupz`)).status, 503);
+  } finally {
+    await sidecar.kill("SIGKILL");
+  }
+});
+
+test("a sidecar process serves its team over both, and goes on when its token and its certificate are renewed", async () => {
+  const account = "URI:spiffe://cluster.local/ns/search/sa/gateway";
+  const own = authority.issue("sidecar", account);
+  const certificate = { KEYSERVICE_CERT_FILE: own.certFile, KEYSERVICE_KEY_FILE: own.keyFile };
+  const { sidecar, port, adminPort } = await startSidecar("sidecar", await cluster.token(), certificate);
   try {
     const call = (key: string) =>
       fetch(`http://127.0.0.1:${port}/v1/chat/completions`, {
@@ -359,7 +377,7 @@ test("a sidecar process serves its team over both, and goes on when its token an
     // The KeyService is restarted with another certificate and other signing keys: nothing of before is of use.
     const next = await TestIssuer.open("third");
     await writeKeySet(file("jwks.json"), [next]);
-    writeFileSync(file("token"), await next.token());
+    writeFileSync(file("sidecar-token"), await next.token());
     const renewed = authority.issue("renewed", account);
     copyFileSync(renewed.keyFile, own.keyFile);
     copyFileSync(renewed.certFile, own.certFile);

@@ -204,6 +204,24 @@ describe("decisions", () => {
     t.after(() => decisions.close());
   });
 
+  it("a KeyService that does not answer is told in the log once, at the start as later", async (t) => {
+    const { authority, clock, log } = await setUp(t, {
+      wrap: (paper) => {
+        (paper as PaperAuthority).trouble.away = true;
+        return paper;
+      },
+    });
+    const warnings = () => log.lines.filter(({ message }) => message === "The KeyService's changes are not heard.");
+    await clock.advance(20_000);
+    assert.equal(warnings().length, 1);
+    assert.ok(warnings()[0]?.facts?.error instanceof AuthorityUnavailable);
+    authority.trouble.away = false;
+    await clock.advance(5_000);
+    authority.cut();
+    await clock.advance(20_000);
+    assert.equal(warnings().length, 2);
+  });
+
   it("while the KeyService is away known keys work until they are stale, new ones are not refused but unavailable", async (t) => {
     const { authority, clock, decisions, ask } = await setUp(t);
     await ask(token);

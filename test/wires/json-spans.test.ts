@@ -26,6 +26,16 @@ test("the spans of top-level values are found past nesting, escapes and white sp
   });
 });
 
+test("how deep an object is nested is told, whatever its strings look like", () => {
+  const depths = [
+    "{}",
+    '{"a":"[[[","b":1}',
+    '{"a":[1,{"b":"}"}],"c":[]}',
+    `{"a":1,"b":${"[".repeat(500)}${"]".repeat(500)}}`,
+  ].map((text) => scanObject(Buffer.from(text)).depth);
+  assert.deepEqual(depths, [1, 1, 3, 501]);
+});
+
 test("of a repeated key the last counts, and it is reported, also when it is spelled with escapes", () => {
   const { spans, repeated } = scanObject(Buffer.from('{"a":1,"b":2,"\\u0061":3}'));
   assert.deepEqual([...repeated], ["a"]);
