@@ -216,7 +216,8 @@ describe("what a real mixed run leaves behind", () => {
     const below = (span: ExportedSpan | undefined, among: readonly ExportedSpan[]) =>
       among.filter(({ parentId }) => parentId === span?.spanId);
     const asked = below(authorize, spans);
-    assert.deepEqual(asked.map(({ name, kind }) => `${kind} ${name}`).sort(), [
+    // A lease that is nearly used up is renewed beside the call: then there are two.
+    assert.deepEqual([...new Set(asked.map(({ name, kind }) => `${kind} ${name}`))].sort(), [
       "CLIENT EVALSHA",
       "CLIENT tollgate.keys.v1.KeyService/AcquireLease",
       "CLIENT tollgate.keys.v1.KeyService/ResolveKey",
