@@ -24,8 +24,8 @@ const defaultTimeoutMs = 50;
  * Counters in Redis, shared by every pod.
  *
  * All claims of a take, and its alternatives, are decided in one script by the server's clock, and all takes of one turn of the
- * event loop travel in one call, with what is to be given back before them: a call costs Redis one script, or less. In a Redis
- * Cluster see GroupTakes.
+ * event loop travel in one call, with what is to be given back before them: in a steady flow a call costs Redis one script, or
+ * less; one by itself costs two. In a Redis Cluster see GroupTakes.
  *
  * When an answer is lost, the take may have happened all the same. If the answer still comes, it is given back; if not, windows
  * age out and slots expire.
