@@ -3,10 +3,12 @@ import { randomUUID } from "node:crypto";
 import {
   chmodSync,
   cpSync,
+  existsSync,
   lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -65,8 +67,12 @@ function linkLibraries(native: string): boolean {
     target: string;
   }[];
   for (const { source, target } of links) {
+    const link = join(dirname(native), target);
     try {
-      symlinkSync(basename(source), join(dirname(native), target));
+      // One that leads out of the package came by copying a project, and ends with it.
+      if (readlinkIfThere(link) === basename(source)) continue;
+      rmSync(link, { force: true });
+      symlinkSync(basename(source), link);
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code;
       if (code === "EACCES" || code === "EPERM" || code === "EROFS") return false;
@@ -74,6 +80,17 @@ function linkLibraries(native: string): boolean {
     }
   }
   return true;
+}
+
+function readlinkIfThere(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    // A file of that name is no link.
+    if (code === "ENOENT" || code === "EINVAL") return undefined;
+    throw error;
+  }
 }
 
 function whyNotRunning(native: string, user: UnixUser | undefined): string | undefined {
@@ -109,15 +126,12 @@ function makeCopy(native: string, copy: string): void {
   }
 }
 
-/** Cleaners of temporary directories take single files, so that a copy is there does not mean that it is whole. */
+/**
+ * Cleaners of temporary directories take single files, so that a copy is there does not mean that it is whole; and a link is
+ * there only if what it leads to is.
+ */
 function isWhole(copied: string, native: string): boolean {
-  try {
-    const there = new Set(readdirSync(copied, { recursive: true, encoding: "utf8" }));
-    return readdirSync(native, { recursive: true, encoding: "utf8" }).every((path) => there.has(path));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
-    throw error;
-  }
+  return readdirSync(native, { recursive: true, encoding: "utf8" }).every((path) => existsSync(join(copied, path)));
 }
 
 function discard(copy: string): void {

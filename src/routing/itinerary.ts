@@ -21,6 +21,9 @@ const misplaced: ReadonlySet<ErrorCode> = new Set(["deployments_full", "invalid_
 /** Connections keep their time limits to a second or so: shorter ones than this are kept apart from them, in milliseconds. */
 const coarseMs = 10_000;
 
+/** No attempt fits into less, and a timer may go off this much before the deadline it was set to; in milliseconds. */
+const shortestAttemptMs = 2;
+
 /** Nobody waits longer for a deployment that is down, or whose provider asks for it; in milliseconds. */
 const longestWaitMs = 30_000;
 
@@ -261,7 +264,7 @@ export class Itinerary {
 
   #isInTime(pause: number): boolean {
     const { deadlineMs, clock } = this.#parts;
-    return deadlineMs === undefined || clock.monotonicMs() + pause < deadlineMs;
+    return deadlineMs === undefined || clock.monotonicMs() + pause + shortestAttemptMs <= deadlineMs;
   }
 }
 

@@ -153,8 +153,16 @@ function spawnOwner(options: { project?: string; dataDir?: string } = {}): Owner
     setInterval(() => {}, 1000);`;
   const child = spawn(process.execPath, ["--input-type=module-typescript", "--eval", program]);
   const complaint = child.stderr.setEncoding("utf8").reduce((all, part) => all + part, "");
-  const ready = once(createInterface({ input: child.stdout }), "line").then(([line]) => JSON.parse(line));
+  const line = once(createInterface({ input: child.stdout }), "line").then(([text]) => JSON.parse(text));
+  const ready = Promise.race([line, diedBeforehand(child, complaint)]);
+  // Where it is not waited for, it is expected to die.
+  ready.catch(() => {});
   return { process: child, ready, complaint };
+}
+
+async function diedBeforehand(child: ChildProcess, complaint: Promise<string>): Promise<never> {
+  const [code, signal] = await once(child, "exit");
+  throw new Error(`it ended (${code ?? signal}): ${await complaint}`);
 }
 
 async function query(url: string, sql: string): Promise<unknown[]> {
