@@ -1,7 +1,7 @@
 /** Failures over RPC: what a handler throws becomes a status with google.rpc details, and back again on the client's side. */
 
 import { pathToString } from "@bufbuild/protobuf/reflect";
-import { ValidationError } from "@bufbuild/protovalidate";
+import { ValidationError, type ValidationResult, violationsToProto } from "@bufbuild/protovalidate";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { type ErrorCode, GatewayError } from "../errors.ts";
 import {
@@ -56,6 +56,30 @@ export function rpcErrorFrom(thrown: unknown): ConnectError {
   if (thrown.code === Code.InvalidArgument && thrown.cause !== undefined) explainViolations(thrown, thrown.cause);
   describe(thrown);
   return thrown;
+}
+
+/**
+ * What is sent for what a handler threw.
+ *
+ * @param signal the call's: after an abort, foreign errors are its consequences.
+ * @param report told of what is a bug of ours.
+ */
+export function answeredError(thrown: unknown, signal: AbortSignal, report: (error: unknown) => void): ConnectError {
+  const ours = thrown instanceof ConnectError || thrown instanceof GatewayError;
+  const error = rpcErrorFrom(!ours && signal.aborted ? abortReason(signal.reason) : thrown);
+  const failure = gatewayErrorOf(error);
+  if (failure.code === "internal_error") report(failure.cause ?? failure);
+  return error;
+}
+
+/** A message breaks the schema's rules: with protovalidate's own detail, as connect's interceptor has it. */
+export function ruleError({ error, violations }: Exclude<ValidationResult, { kind: "valid" }>): ConnectError {
+  const details: OutgoingDetail[] = [];
+  if (violations !== undefined) {
+    const [value, desc] = violationsToProto(violations);
+    details.push({ desc, value });
+  }
+  return new ConnectError(error.message, Code.InvalidArgument, undefined, details, error);
 }
 
 /** The failure of ours an error about to be sent was made of, or the nearest thing to it. */

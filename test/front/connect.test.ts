@@ -6,7 +6,7 @@ import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { GatewayError } from "../../src/errors.ts";
-import { completionRoutes } from "../../src/front/connect.ts";
+import { completionMethods } from "../../src/front/completion-methods.ts";
 import {
   BadRequestSchema,
   ErrorInfoSchema,
@@ -39,7 +39,7 @@ const transports: [string, (baseUrl: string) => Transport][] = [
 async function openDoor(t: TestContext, gateway: ScriptedGateway, options: Partial<ListenOptions> = {}) {
   return openPort(t, {
     services: [CompletionService],
-    routes: (router) => completionRoutes(router, gateway),
+    methods: completionMethods(gateway),
     ...options,
   });
 }
@@ -310,7 +310,7 @@ test("closing the port lets a stream in flight finish", async (t) => {
       }
     },
   };
-  const port = await openPort(t, { routes: (router) => completionRoutes(router, slow) });
+  const port = await openPort(t, { methods: completionMethods(slow) });
   const client = createClient(CompletionService, createGrpcTransport({ baseUrl: port.url }));
   const stream = client.streamComplete({ chat })[Symbol.asyncIterator]();
   assert.equal((await stream.next()).value?.event.case, "started");
