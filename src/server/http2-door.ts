@@ -62,6 +62,8 @@ export class Http2Door {
 
   /** Takes over a connection whose preface has been put back. */
   accept(socket: Socket): void {
+    // Whoever hangs up has no more use for answers. An http.Server's sockets would wait for us to say something first.
+    socket.allowHalfOpen = false;
     this.#server.emit("connection", socket);
   }
 
