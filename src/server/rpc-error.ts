@@ -107,9 +107,15 @@ export function abortReason(reason: unknown): GatewayError {
  * ErrorInfo and retry header as ours have. Does nothing to an error that has them.
  */
 export function describe(error: ConnectError): void {
+  if (isMalformed(error)) (error as { code: Code }).code = Code.InvalidArgument;
   if (error.details.some((detail) => typeNameOf(detail) === ErrorInfoSchema.typeName)) return;
   error.details.push(info(codeOf(error), {}));
   if (!error.metadata.has("x-should-retry")) error.metadata.set("x-should-retry", "false");
+}
+
+/** Whether a request's bytes are no message: connect takes that for a failure of its own. */
+function isMalformed({ code, rawMessage }: ConnectError): boolean {
+  return code === Code.Internal && /^(?:parse binary: |received compressed envelope, but)/.test(rawMessage);
 }
 
 /** Says in google.rpc's words which fields broke which of the schema's rules; protovalidate's own detail stays beside it. */

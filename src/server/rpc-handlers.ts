@@ -84,7 +84,6 @@ function openCall(context: HandlerContext, readMaxBytes: number): void {
   const { signal } = context;
   signal.addEventListener("abort", () => {
     if (!(signal.reason instanceof ConnectError)) return;
-    if (isMalformed(signal.reason)) (signal.reason as { code: Code }).code = Code.InvalidArgument;
     describe(signal.reason);
     if (context.protocolName === "connect") return;
     // gRPC clients show an error's trailers, not its headers.
@@ -96,11 +95,6 @@ function openCall(context: HandlerContext, readMaxBytes: number): void {
   if (length > readMaxBytes + envelopeBytes) {
     throw toConnectError(new GatewayError("body_too_large", `The message is over the limit of ${readMaxBytes} bytes.`));
   }
-}
-
-/** Whether a request's bytes are no message of its type: connect takes that for a failure of its own. */
-function isMalformed({ code, rawMessage }: ConnectError): boolean {
-  return code === Code.Internal && rawMessage.startsWith("parse binary: ");
 }
 
 /** What gRPC and Connect streams put before a message. */
