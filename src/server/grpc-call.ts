@@ -5,7 +5,15 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
 import type { Clock } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
-import { compressionOf, framed, type MessageFormat, MessageReader, tooLarge } from "./grpc-message.ts";
+import {
+  acceptedEncodings,
+  compressionOf,
+  framed,
+  type MessageFormat,
+  MessageReader,
+  prefixBytes,
+  tooLarge,
+} from "./grpc-message.ts";
 import { okTrailers, trailersOf } from "./grpc-status.ts";
 import { requestIdFrom } from "./request-id.ts";
 import { answeredError, rpcErrorFrom, ruleError } from "./rpc-error.ts";
@@ -111,9 +119,13 @@ export class GrpcCall implements RpcCall {
       const late = () => this.abort(new GatewayError("deadline_exceeded", "The deadline of the call passed."));
       this.#cancelDeadline = clock.after(timeoutMs, late);
     }
-    this.#compression = compressionOf(this.header("grpc-encoding"));
+    const encoding = this.header("grpc-encoding");
+    if (encoding !== undefined) {
+      this.#head["grpc-accept-encoding"] = acceptedEncodings;
+      this.#compression = compressionOf(encoding);
+    }
     // Said at once, not after all of it has been read: some clients never see an answer while they are still sending.
-    if (Number(this.header("content-length") ?? 0) > readMaxBytes + framed(new Uint8Array()).length) {
+    if (Number(this.header("content-length") ?? 0) > readMaxBytes + prefixBytes) {
       throw tooLarge(readMaxBytes);
     }
   }

@@ -7,10 +7,14 @@ import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import { GatewayError } from "../errors.ts";
 
 /** A byte of flags and four of length. */
-const prefixBytes = 5;
+export const prefixBytes = 5;
 const compressedFlag = 1;
 
-const compressions: readonly Compression[] = [compressionGzip, compressionBrotli];
+const compressions = new Map<string, Compression>(
+  [compressionGzip, compressionBrotli].map((compression) => [compression.name, compression]),
+);
+/** For `grpc-accept-encoding`. */
+export const acceptedEncodings = [...compressions.keys()].join(",");
 
 /** How messages are written. */
 export interface MessageFormat {
@@ -45,17 +49,14 @@ export function formatOf(contentType: string | undefined): MessageFormat | undef
 /**
  * By what messages are compressed.
  *
- * @param encoding a `grpc-encoding`; undefined: none.
+ * @param encoding a `grpc-encoding`.
+ * @returns undefined: they are not.
  * @throws ConnectError UNIMPLEMENTED for one that we do not have.
  */
-export function compressionOf(encoding: string | undefined): Compression | undefined {
-  if (encoding === undefined || encoding === "identity") return undefined;
-  const found = compressions.find(({ name }) => name === encoding);
-  if (found !== undefined) return found;
-  const names = compressions.map(({ name }) => name).join(",");
-  throw new ConnectError(`Unknown compression "${encoding}"; there are: ${names}.`, Code.Unimplemented, {
-    "grpc-accept-encoding": names,
-  });
+export function compressionOf(encoding: string): Compression | undefined {
+  const found = compressions.get(encoding);
+  if (found !== undefined || encoding === "identity") return found;
+  throw new ConnectError(`Unknown compression "${encoding}"; there are: ${acceptedEncodings}.`, Code.Unimplemented);
 }
 
 /** Gathers the one message of a request. Throws ConnectError or GatewayError at what cannot become one. */
@@ -93,7 +94,7 @@ export class MessageReader {
     const message = bytes.subarray(prefixBytes);
     if (((bytes[0] ?? 0) & compressedFlag) === 0) return message;
     if (compression === undefined) {
-      throw new ConnectError("The message is compressed, and no `grpc-encoding` says how.", Code.Internal);
+      throw new ConnectError("The message is compressed, and no `grpc-encoding` says how.", Code.InvalidArgument);
     }
     return compression.decompress(message, this.#bytesMax);
   }
