@@ -20,8 +20,8 @@ export interface SpanQueueParts {
 const exportsMax = 4;
 /** What was said in spans that wait takes at most so much memory. */
 const contentBytesMax = 32 * 1_048_576;
-/** How long the end waits for a collector. */
-const closeMs = 3_000;
+/** How long the end of a program waits for a collector, in milliseconds. */
+export const closeMs = 1_000;
 
 /**
  * Spans on their way out. Nobody ever waits for it: it takes them in no time, and what the collector does not take in time is dropped and
@@ -73,6 +73,8 @@ export class SpanQueue {
     });
     this.#flushSoon();
     await idle;
+    if (this.#waiting.length > 0 || this.#exports > 0)
+      this.#failed("the program ends, and they were not taken in time");
     this.#dropped += this.#waiting.length;
     this.#waiting = [];
     // Its own end waits for batches under way, for as long as they may take.
@@ -107,10 +109,14 @@ export class SpanQueue {
     this.#exports -= 1;
     if (!isTaken) {
       this.#dropped += count;
-      if (!this.#isFailing) this.#parts.onFailure(error?.message ?? "the collector took no spans");
-    }
-    this.#isFailing = !isTaken;
+      this.#failed(error?.message ?? "the collector took no spans");
+    } else this.#isFailing = false;
     if (this.#waiting.length > 0) this.#flushSoon();
     else if (this.#exports === 0) this.#onIdle?.();
+  }
+
+  #failed(reason: string): void {
+    if (!this.#isFailing) this.#parts.onFailure(reason);
+    this.#isFailing = true;
   }
 }

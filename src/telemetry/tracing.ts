@@ -37,7 +37,7 @@ export interface Tracing {
   readonly hasLangfuse: boolean;
   /** Spans that were given up, by where they should have gone: "otlp", "langfuse". */
   dropped(): Readonly<Record<string, number>>;
-  /** Sends what is queued, for some seconds at most. */
+  /** Sends what is queued, for a second at most. */
   close(): Promise<void>;
 }
 

@@ -119,7 +119,8 @@ test("the end sends what waits, and does not wait long for a collector that is a
   for (let index = 0; index < 80; index++) stuck.queue.push(span());
   const ended = stuck.queue.close();
   for (let index = 0; index < 10; index++) await turn();
-  await stuck.clock.advance(3_000);
+  await stuck.clock.advance(1_000);
   await ended;
+  assert.deepEqual(stuck.told, ["the program ends, and they were not taken in time"]);
   assert.equal(stuck.queue.dropped, 40, "four batches of ten are with the collector");
 });
