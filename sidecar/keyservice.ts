@@ -8,7 +8,6 @@ import {
   Metrics,
   processMetrics,
   type Secret,
-  startMetricExport,
   systemClock,
   systemRandom,
   tlsMaterial,
@@ -19,7 +18,7 @@ import { alertTargets } from "./alert-settings.ts";
 import { readConfig } from "./config-file.ts";
 import { createLogger } from "./logger.ts";
 import { type Settings, SettingsError } from "./settings.ts";
-import { addTracingMetrics, resourceOf, startTracing } from "./tracing.ts";
+import { resourceOf, startTelemetryExport } from "./telemetry-export.ts";
 import { version } from "./version.ts";
 
 const encryptionKeyCharsMin = 16;
@@ -60,10 +59,9 @@ export async function startKeyServiceProgram(
   const { ports } = settings.tls;
   const resource = resourceOf("tollgate-keyservice", settings);
   const warn = (message: string) => logger.warn(message);
-  const tracing = await startTracing({ settings, resource, warn });
   const metrics = new Metrics();
   metrics.add(buildInfo(version), ...processMetrics());
-  if (tracing !== undefined) addTracingMetrics(metrics, tracing);
+  const exported = await startTelemetryExport({ settings, resource, metrics, warn });
   const service = await createKeyService({
     ...facts,
     ...{ fileModels: reading, keyRules },
@@ -83,17 +81,15 @@ export async function startKeyServiceProgram(
     clock: systemClock,
     random: systemRandom,
     metrics,
-    tracer: tracing?.tracer,
+    tracer: exported.tracing?.tracer,
     log: (level, message, facts) => logger[level](facts ?? {}, message),
   });
   const { host, port, adminPort } = service;
-  const pushed = await startMetricExport({ metrics, resource, env: settings.env, clock: systemClock, warn });
   return {
     ...{ host, port, adminPort },
     close: async () => {
       await service.close();
-      await pushed?.close();
-      await tracing?.close();
+      await exported.close();
     },
   };
 }
