@@ -33,6 +33,7 @@ export interface KeyServiceFacts {
   readonly storesModels: boolean;
   /** Undefined: there is no file. */
   readonly keyRules: KeyRules | undefined;
+  readonly guardsMetrics: boolean | undefined;
   /** The newest first. */
   readonly encryptionKeys: readonly Secret[];
   /** The file, if there is one. */
@@ -41,15 +42,16 @@ export interface KeyServiceFacts {
 
 /**
  * `tollgate keyservice`: needs a database and a master key; of the config file it takes these two, the time zone, the retention of the
- * spend log, `store_model_in_db`, what holds for new keys and where alerts go, and shows its models beside those of the database.
+ * spend log, `store_model_in_db`, what holds for new keys, where alerts go and who reads metrics, and shows its models beside those of the database.
  *
  * @param given the file and its rules, where somebody else has read it.
  */
 export async function startKeyServiceProgram(
   settings: Settings,
-  given: { readonly reading?: ConfigReading; readonly keyRules?: KeyRules } = {},
+  given: Partial<Pick<KeyServiceFacts, "reading" | "keyRules" | "guardsMetrics">> = {},
 ): Promise<KeyService> {
-  const { reading = given.reading, keyRules = given.keyRules, alerting, ...facts } = await keyServiceFacts(settings);
+  const { alerting, ...facts } = await keyServiceFacts(settings);
+  const { reading = given.reading, keyRules = given.keyRules, guardsMetrics = given.guardsMetrics ?? false } = facts;
   const { masterKey } = facts;
   const { targets, faults } = alertTargets(alerting, settings.alertSinks);
   if (faults.length > 0) throw new SettingsError(faults.join("\n"));
@@ -64,7 +66,7 @@ export async function startKeyServiceProgram(
   const exported = await startTelemetryExport({ settings, resource, metrics, warn });
   const service = await createKeyService({
     ...facts,
-    ...{ fileModels: reading, keyRules },
+    ...{ fileModels: reading, keyRules, guardsMetrics },
     runtimeToken: settings.keyserviceToken ?? masterKey,
     identities: identitiesPath === undefined ? undefined : readIdentities(identitiesPath, onError),
     adminPort: settings.keyserviceAdmin,
@@ -119,8 +121,8 @@ export async function keyServiceFacts(settings: Settings): Promise<KeyServiceFac
     );
   }
   const encryptionKeys = encryptionKeysOf(settings.encryptionKeys, settings.pepper ?? masterKey);
-  const { reading, keyRules } = config ?? {};
-  const ofKeys = { masterKey, encryptionKeys, keyRules };
+  const { reading, keyRules, guardsMetrics } = config ?? {};
+  const ofKeys = { masterKey, encryptionKeys, keyRules, guardsMetrics };
   return { databaseUrl, timeZone, spendLogRetentionMs, alerting, storesModels, reading, ...ofKeys };
 }
 

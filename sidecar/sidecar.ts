@@ -7,6 +7,7 @@ import {
   LiveTelemetry,
   litellmMetrics,
   Metrics,
+  MetricsPage,
   openAdminPort,
   openDataPort,
   processMetrics,
@@ -96,7 +97,10 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
         ready: running.ready() && !draining,
         checks: running.checks(),
       }),
-      metrics: (accept) => metrics.expose(accept),
+      metrics: new MetricsPage({
+        expose: (accept) => metrics.expose(accept),
+        checkReader: config.guardsMetrics ? running.checkMetricsReader : undefined,
+      }),
     });
     closers.add("admin port", () => admin.close());
     const data = await openDataPort({

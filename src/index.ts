@@ -18,6 +18,7 @@ export { openAdminPort } from "./front/admin-port.ts";
 export { openDataPort } from "./front/data-port.ts";
 export { Closers } from "./lifecycle.ts";
 export { Secret } from "./secret.ts";
+export { MetricsPage } from "./server/metrics-page.ts";
 export { errorInfo } from "./server/rpc-error.ts";
 export { CallCells } from "./telemetry/call-cells.ts";
 export { callMetrics } from "./telemetry/call-metrics.ts";
