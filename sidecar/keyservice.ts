@@ -3,6 +3,7 @@ import {
   type AlertRouting,
   buildInfo,
   type ConfigReading,
+  certificateMetrics,
   FileValue,
   type KeyRules,
   Metrics,
@@ -58,11 +59,12 @@ export async function startKeyServiceProgram(
   const logger = createLogger(settings, { service: "tollgate-keyservice" });
   const onError = ({ message }: Error) => logger.error(`${message}; what was there before is used on`);
   const { identitiesPath } = settings;
-  const { ports } = settings.tls;
+  const material = settings.tls.ports && tlsMaterial(settings.tls.ports, { clock: systemClock, onError });
   const resource = resourceOf("tollgate-keyservice", settings);
   const warn = (message: string) => logger.warn(message);
   const metrics = new Metrics();
   metrics.add(buildInfo(version), ...processMetrics());
+  if (material !== undefined) metrics.add(...certificateMetrics({ ports: material }));
   const exported = await startTelemetryExport({ settings, resource, metrics, warn });
   const service = await createKeyService({
     ...facts,
@@ -72,7 +74,7 @@ export async function startKeyServiceProgram(
     adminPort: settings.keyserviceAdmin,
     hostNames: settings.hostNames,
     // A sidecar without a certificate may show a token.
-    tls: ports && { material: tlsMaterial(ports, { clock: systemClock, onError }), requiresClient: false },
+    tls: material && { material, requiresClient: false },
     pepper: pepperOf(settings.pepper ?? masterKey),
     host: settings.keyserviceHost,
     port: settings.keyservicePort,

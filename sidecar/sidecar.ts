@@ -3,6 +3,7 @@ import {
   CallCells,
   Closers,
   callMetrics,
+  certificateMetrics,
   createGateway,
   LiveTelemetry,
   litellmMetrics,
@@ -71,11 +72,13 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
     const tlsOf = (files: TlsFiles) => tlsMaterial(files, { clock: systemClock, onError });
     const { ports, coversAdminPort, keyService } = settings.tls;
     const material = ports && tlsOf(ports);
+    const toKeyService = settings.keyserviceUrl.startsWith("https:") ? tlsOf(keyService) : undefined;
+    if (material ?? toKeyService) metrics.add(...certificateMetrics({ ports: material, keyservice: toKeyService }));
     const running = createGateway({
       keyService: {
         url: settings.keyserviceUrl,
         token: settings.keyserviceToken ?? config.masterKey,
-        tls: settings.keyserviceUrl.startsWith("https:") ? tlsOf(keyService) : undefined,
+        tls: toKeyService,
       },
       clock: systemClock,
       random: systemRandom,

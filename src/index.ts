@@ -22,6 +22,7 @@ export { MetricsPage } from "./server/metrics-page.ts";
 export { errorInfo } from "./server/rpc-error.ts";
 export { CallCells } from "./telemetry/call-cells.ts";
 export { callMetrics } from "./telemetry/call-metrics.ts";
+export { certificateMetrics } from "./telemetry/certificate-metrics.ts";
 export { litellmMetrics } from "./telemetry/litellm-metrics.ts";
 export { LiveTelemetry } from "./telemetry/live.ts";
 export { startMetricExport } from "./telemetry/metric-export.ts";
