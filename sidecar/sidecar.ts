@@ -3,14 +3,15 @@ import {
   CallCells,
   Closers,
   callMetrics,
+  certificateMetrics,
   createGateway,
   LiveTelemetry,
   litellmMetrics,
   Metrics,
+  MetricsPage,
   openAdminPort,
   openDataPort,
   processMetrics,
-  startMetricExport,
   systemClock,
   systemRandom,
   type TlsFiles,
@@ -20,7 +21,7 @@ import { type FileConfig, readConfig } from "./config-file.ts";
 import { ConfigWatch } from "./config-watch.ts";
 import { createLogger } from "./logger.ts";
 import type { Settings } from "./settings.ts";
-import { addTracingMetrics, resourceOf, startTracing } from "./tracing.ts";
+import { resourceOf, startTelemetryExport } from "./telemetry-export.ts";
 import { version } from "./version.ts";
 
 /** A sidecar that takes calls. */
@@ -56,16 +57,13 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
   try {
     const resource = resourceOf("tollgate", settings, config.environment);
     const warn = (message: string) => logger.warn(message);
-    const tracing = await startTracing({ settings, resource, callbacks: config.callbacks, warn });
-    if (tracing !== undefined) closers.add("tracing", () => tracing.close());
     const cells = new CallCells();
     const metrics = new Metrics();
     metrics.add(buildInfo(version), ...callMetrics(cells), ...litellmMetrics(cells), ...processMetrics());
-    if (tracing !== undefined) addTracingMetrics(metrics, tracing);
-    const pushed = await startMetricExport({ metrics, resource, env: settings.env, clock: systemClock, warn });
-    if (pushed !== undefined) closers.add("metric export", () => pushed.close());
+    const exported = await startTelemetryExport({ settings, resource, metrics, callbacks: config.callbacks, warn });
+    closers.add("telemetry export", () => exported.close());
     const telemetry = new LiveTelemetry({
-      tracing,
+      tracing: exported.tracing,
       forwardTraceparent: config.callbacks.forwardTraceparent,
       clock: systemClock,
       ...{ cells, logger },
@@ -74,11 +72,13 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
     const tlsOf = (files: TlsFiles) => tlsMaterial(files, { clock: systemClock, onError });
     const { ports, coversAdminPort, keyService } = settings.tls;
     const material = ports && tlsOf(ports);
+    const toKeyService = settings.keyserviceUrl.startsWith("https:") ? tlsOf(keyService) : undefined;
+    if (material ?? toKeyService) metrics.add(...certificateMetrics({ ports: material, keyservice: toKeyService }));
     const running = createGateway({
       keyService: {
         url: settings.keyserviceUrl,
         token: settings.keyserviceToken ?? config.masterKey,
-        tls: settings.keyserviceUrl.startsWith("https:") ? tlsOf(keyService) : undefined,
+        tls: toKeyService,
       },
       clock: systemClock,
       random: systemRandom,
@@ -100,7 +100,10 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
         ready: running.ready() && !draining,
         checks: running.checks(),
       }),
-      metrics: (accept) => metrics.expose(accept),
+      metrics: new MetricsPage({
+        expose: (accept) => metrics.expose(accept),
+        checkReader: config.guardsMetrics ? running.checkMetricsReader : undefined,
+      }),
     });
     closers.add("admin port", () => admin.close());
     const data = await openDataPort({
