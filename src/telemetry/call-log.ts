@@ -5,11 +5,16 @@ import type { ErrorCode, GatewayError } from "../errors.ts";
 import { formatUsd, type Nanos } from "../money.ts";
 import type { CallFacts, CallOrigin } from "./telemetry.ts";
 
+/** Callers write what they like; names of models are shorter. */
+const modelCharsMax = 100;
+
 /** What the line is made from, besides what its attempts said. */
 interface CallEnd {
   readonly facts: CallFacts;
   readonly origin: CallOrigin;
   readonly traceId: string;
+  /** The model as the caller spelled it. */
+  readonly model: string;
   readonly stream: boolean;
   readonly durationMs: number;
 }
@@ -36,13 +41,15 @@ export class CallLog {
     this.#cost += cost;
   }
 
-  end(failure: GatewayError | undefined, { facts, origin, traceId, stream, durationMs }: CallEnd): void {
+  end(failure: GatewayError | undefined, { facts, origin, traceId, model, stream, durationMs }: CallEnd): void {
     const ours = failure !== undefined && failure.kind.blame !== "caller";
     if (!ours && !this.#logger.isLevelEnabled("info")) return;
     const { requestId, door, route } = origin;
     const { callId, keyId, teamId, modelGroup, cacheHit } = facts;
     const line = {
       ...{ requestId, traceId: traceId || undefined, callId, keyId, teamId, door, route, model: modelGroup, stream },
+      // Of a group that is there nobody needs to know what it was called.
+      ...(modelGroup === undefined && { requestedModel: model.slice(0, modelCharsMax) }),
       ...{ code: failure?.code ?? "ok", durationMs: Math.round(durationMs * 10) / 10, attempts: this.#attempts },
       ...{ provider: this.#provider, inputTokens: this.#inputTokens, outputTokens: this.#outputTokens },
       ...{ costUsd: formatUsd(this.#cost), cacheHit },
