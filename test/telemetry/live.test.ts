@@ -262,10 +262,10 @@ describe("log lines", () => {
     const known = telemetry.startCall(request, origin);
     known.identify({ modelGroup: "gpt" });
     known.end(undefined);
-    for (const model of ["gtp", "x".repeat(5_000)])
+    for (const model of ["gtp", "x".repeat(5_000), "sk-live-abcdef123456"])
       telemetry.startCall({ ...request, model }, origin).end(new GatewayError("model_not_found", "No such model."));
     const named = lines.map((line) => JSON.parse(line)).map(({ model, requestedModel }) => model ?? requestedModel);
-    assert.deepEqual(named, ["gpt", "gtp", "x".repeat(100)]);
+    assert.deepEqual(named, ["gpt", "gtp", "x".repeat(100), "[secret]"]);
     assert.equal("requestedModel" in JSON.parse(lines[0] ?? ""), false);
   });
 
