@@ -4,7 +4,7 @@ import { connect, type Socket } from "node:net";
 export interface Load {
   readonly port: number;
   readonly key: string;
-  readonly body: string;
+  readonly body: Buffer;
   readonly connections: number;
   readonly forMs: number;
 }
@@ -25,10 +25,10 @@ const endOfChunks = Buffer.from("\r\n0\r\n\r\n");
  * Calls as fast as they are answered, over so many connections; by bare sockets, since the client shares a core with the upstream.
  */
 export async function runLoad({ port, key, body, connections, forMs }: Load): Promise<LoadResult> {
-  const request = Buffer.from(
+  const head =
     `POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer ${key}\r\ncontent-type: application/json\r\n` +
-      `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-  );
+    `content-length: ${body.length}\r\n\r\n`;
+  const request = Buffer.concat([Buffer.from(head), body]);
   const untilMs = performance.now() + forMs;
   const times: number[] = [];
   const firsts: number[] = [];

@@ -1,5 +1,5 @@
 /**
- * `npm run bench`: what a call costs, as a ratio to the thinnest pipe Node can be, measured in the same run. Sidecar and floor stand on one
+ * `npm run bench`: what a call costs, as a ratio to the thinnest pipe Node can be, or by gRPC to a bare service by connect-node, measured in the same run. Sidecar and floor stand on one
  * core, upstream and load on the other; floor and lane take turns, and each ratio is of neighbours. Prints a table and writes the
  * figures to `bench.json`.
  *
@@ -19,6 +19,7 @@ import { databaseCount, startRedis } from "../redis.ts";
 import { installRedis } from "../redis-program.ts";
 import { cpuMs, pin, residentMb } from "./cpu.ts";
 import { chunksOf, commit, median, quantile, spread } from "./figures.ts";
+import { runGrpcLoad } from "./grpc-load.ts";
 import { bodyOf, type Lane, lanes } from "./lanes.ts";
 import { type LoadResult, runLoad } from "./load.ts";
 
@@ -67,7 +68,8 @@ async function bench(): Promise<void> {
   const subject = subjects.at(-1);
   const thinnest = () => start("floor.ts", [`http://127.0.0.1:${upstream.port}`], subjectCore);
   const floor = values.telemetry ? subjects[0] : await thinnest();
-  if (subject === undefined || floor === undefined) throw new Error("there is no sidecar");
+  const grpcFloor = values.telemetry ? floor : await start("grpc-floor.ts", [], subjectCore);
+  if (subject === undefined || floor === undefined || grpcFloor === undefined) throw new Error("there is no sidecar");
   const chosen = lanes.filter(({ name }) => values.lane === undefined || name === values.lane);
   if (chosen.length === 0)
     throw new Error(`There is no such lane; there are: ${lanes.map(({ name }) => name).join("; ")}`);
@@ -77,7 +79,10 @@ async function bench(): Promise<void> {
   );
   say("|---|---|---|---|---|---|");
   if (values.telemetry) say("(the floor is the sidecar without telemetry)");
-  for (const lane of chosen) results.push(await measure(lane, floor, subject, keys[lane.key] ?? ""));
+  for (const lane of chosen) {
+    const against = lane.by === "grpc" ? grpcFloor : floor;
+    results.push(await measure(lane, against, subject, keys[lane.key] ?? ""));
+  }
   say(`\nResident: sidecar ${residentMb(subject.pid).toFixed(0)} MB, floor ${residentMb(floor.pid).toFixed(0)} MB`);
   const facts = { commit: commit(), node: process.version, cpu: cpus()[0]?.model, rounds, seconds: forMs / 1000 };
   writeFileSync("bench.json", `${JSON.stringify({ ...facts, lanes: results }, undefined, 2)}\n`);
@@ -114,12 +119,15 @@ async function measure(lane: Lane, floor: Subject, subject: Subject, key: string
 /** Loads a subject for a while, and says what its process spent on it. */
 async function take(
   { port, pid }: Subject,
-  parts: { lane: Lane; key: string; body: string; connections: number; ms: number },
+  parts: { lane: Lane; key: string; body: Buffer; connections: number; ms: number },
 ): Promise<Turn> {
   const { lane, key, body, connections, ms } = parts;
   const before = cpuMs(pid);
   const startedMs = performance.now();
-  const result: LoadResult = await runLoad({ port, key, body, connections, forMs: ms });
+  const result: LoadResult = await (lane.by === "grpc" ? runGrpcLoad : runLoad)({
+    ...{ port, key, body, connections },
+    forMs: ms,
+  });
   const tookMs = performance.now() - startedMs;
   if (result.failures > result.calls / 100)
     throw new Error(`${result.failures} of ${result.calls + result.failures} calls failed`);
@@ -164,6 +172,13 @@ async function startSidecars(
       api_base: http://127.0.0.1:${upstreamPort}/v1
       api_key: sk-upstream
       input_cost_per_token: 0.000001
+      output_cost_per_token: 0.000002
+  - model_name: translated
+    litellm_params:
+      model: anthropic/bench
+      api_base: http://127.0.0.1:${upstreamPort}
+      api_key: sk-upstream
+      input_cost_per_token: 0.000001
       output_cost_per_token: 0.000002`;
   const nodeFlags = values.profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${values.profile}`];
   const telemetry = values.telemetry ? await telemetryEnvs() : [{}];
@@ -178,7 +193,7 @@ async function startSidecars(
   const { body } = await stack.admin("POST", "/team/new", { team_alias: "bench", ...big });
   const keys = {
     plain: await stack.generateKey({}),
-    governed: await stack.generateKey({ ...big, team_id: body.team_id, models: ["bench"] }),
+    governed: await stack.generateKey({ ...big, team_id: body.team_id, models: ["bench", "translated"] }),
   };
   const subjects = stack.sidecars.map(({ url, process: { pid } }) => ({ port: Number(new URL(url).port), pid }));
   return { subjects, keys };

@@ -1,4 +1,4 @@
-/** An OpenAI-compatible upstream that does next to nothing for each call, so that it is never the bottleneck. Prints its port. */
+/** An upstream, OpenAI's and for unary calls Anthropic's, that does next to nothing for each call, so that it is never the bottleneck. Prints its port. */
 import { createServer, type Socket } from "node:net";
 import { chunkCount, chunkPauseMs } from "./stream-shape.ts";
 
@@ -17,9 +17,21 @@ const answer = JSON.stringify({
   ],
   usage: { prompt_tokens: 200, completion_tokens: 150, total_tokens: 350 },
 });
-const whole = Buffer.from(
-  `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(answer)}\r\n\r\n${answer}`,
-);
+const anthropicAnswer = JSON.stringify({
+  id: "msg_bench",
+  type: "message",
+  role: "assistant",
+  model: "bench",
+  content: [{ type: "text", text: "word ".repeat(150).trim() }],
+  stop_reason: "end_turn",
+  stop_sequence: null,
+  usage: { input_tokens: 200, output_tokens: 150, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 },
+});
+const wholeOf = (body: string) =>
+  Buffer.from(
+    `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
+const [whole, anthropicWhole] = [wholeOf(answer), wholeOf(anthropicAnswer)];
 
 const frame = (choices: object[], more: object = {}) =>
   `data: ${JSON.stringify({ id: "chatcmpl-bench", object: "chat.completion.chunk", created: 1_700_000_000, model: "bench", choices, ...more })}\n\n`;
@@ -57,9 +69,10 @@ function serve(socket: Socket): void {
       if (pending.length < end) return;
       // The load's bodies say how they want to be answered near their beginning.
       const isStream = pending.subarray(headEnd, headEnd + 200).includes('"stream":true');
+      const isAnthropic = pending.subarray(0, 40).includes(" /v1/messages ");
       pending = pending.subarray(end);
       if (isStream) stream(socket, chunkCount);
-      else socket.write(whole);
+      else socket.write(isAnthropic ? anthropicWhole : whole);
     }
   });
 }
