@@ -6,6 +6,7 @@ import {
   FileValue,
   type KeyRules,
   Metrics,
+  type PrivateHosts,
   processMetrics,
   type Secret,
   startMetricExport,
@@ -16,7 +17,7 @@ import {
 import { type IdentityRules, readIdentityRules } from "../src/keyservice/identity-rules.ts";
 import { createKeyService, type KeyService } from "../src/keyservice/server.ts";
 import { alertTargets } from "./alert-settings.ts";
-import { readConfig } from "./config-file.ts";
+import { type FileConfig, readConfig } from "./config-file.ts";
 import { createLogger } from "./logger.ts";
 import { type Settings, SettingsError } from "./settings.ts";
 import { addTracingMetrics, resourceOf, startTracing } from "./tracing.ts";
@@ -34,6 +35,8 @@ export interface KeyServiceFacts {
   readonly storesModels: boolean;
   /** Undefined: there is no file. */
   readonly keyRules: KeyRules | undefined;
+  /** Undefined: there is no file. */
+  readonly privateHosts: PrivateHosts | undefined;
   /** The newest first. */
   readonly encryptionKeys: readonly Secret[];
   /** The file, if there is one. */
@@ -48,10 +51,10 @@ export interface KeyServiceFacts {
  */
 export async function startKeyServiceProgram(
   settings: Settings,
-  given: { readonly reading?: ConfigReading; readonly keyRules?: KeyRules } = {},
+  given: Partial<Pick<FileConfig, "reading" | "keyRules" | "privateHosts">> = {},
 ): Promise<KeyService> {
-  const { reading = given.reading, keyRules = given.keyRules, alerting, ...facts } = await keyServiceFacts(settings);
-  const { masterKey } = facts;
+  const { alerting, ...facts } = await keyServiceFacts(settings);
+  const { masterKey, reading = given.reading } = facts;
   const { targets, faults } = alertTargets(alerting, settings.alertSinks);
   if (faults.length > 0) throw new SettingsError(faults.join("\n"));
   const logger = createLogger(settings, { service: "tollgate-keyservice" });
@@ -66,7 +69,9 @@ export async function startKeyServiceProgram(
   if (tracing !== undefined) addTracingMetrics(metrics, tracing);
   const service = await createKeyService({
     ...facts,
-    ...{ fileModels: reading, keyRules },
+    fileModels: reading,
+    keyRules: facts.keyRules ?? given.keyRules,
+    privateHosts: facts.privateHosts ?? given.privateHosts,
     runtimeToken: settings.keyserviceToken ?? masterKey,
     identities: identitiesPath === undefined ? undefined : readIdentities(identitiesPath, onError),
     adminPort: settings.keyserviceAdmin,
@@ -123,9 +128,9 @@ export async function keyServiceFacts(settings: Settings): Promise<KeyServiceFac
     );
   }
   const encryptionKeys = encryptionKeysOf(settings.encryptionKeys, settings.pepper ?? masterKey);
-  const { reading, keyRules } = config ?? {};
+  const { reading, keyRules, privateHosts } = config ?? {};
   const ofKeys = { masterKey, encryptionKeys, keyRules };
-  return { databaseUrl, timeZone, spendLogRetentionMs, alerting, storesModels, reading, ...ofKeys };
+  return { databaseUrl, timeZone, spendLogRetentionMs, alerting, storesModels, privateHosts, reading, ...ofKeys };
 }
 
 /** The salt key is the oldest; as one of the others it may be as short as it is. */

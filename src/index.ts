@@ -7,6 +7,7 @@ export type { CallbackConfig } from "./config/callback-config.ts";
 export type { Config, Fault } from "./config/config.ts";
 export type { KeyRules } from "./config/creation-rules.ts";
 export { ConfigReading, loadConfig, readConfigFile } from "./config/load.ts";
+export type { PrivateHosts } from "./config/private-hosts.ts";
 export { remarkText } from "./config/remarks.ts";
 export { type ConfigSummary, type DeploymentSummary, type RedisSummary, summarise } from "./config/summary.ts";
 export { createGateway, type GatewayOptions, type RunningGateway } from "./create-gateway.ts";

@@ -4,6 +4,7 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
 import type { Clock } from "../clock.ts";
 import type { KeyRules } from "../config/creation-rules.ts";
+import { noPrivateHosts, type PrivateHosts } from "../config/private-hosts.ts";
 import { AuditAdminService } from "../gen/tollgate/admin/v1/audit_pb.ts";
 import { BudgetAdminService, EntityAdminService } from "../gen/tollgate/admin/v1/entities_pb.ts";
 import { KeyAdminService, SpendAdminService } from "../gen/tollgate/admin/v1/keys_pb.ts";
@@ -46,15 +47,17 @@ export function createAdministration(parts: {
   readonly keyRules: KeyRules;
   readonly vault: Vault;
   readonly storesModels: boolean;
+  /** The private places that models of the database may be called at. Default: none. */
+  readonly privateHosts?: PrivateHosts;
   readonly deliversSecrets?: boolean;
   readonly fileModels: FileModels | undefined;
   /** Default: providers have none. */
   readonly providerBudgets?: ProviderBudgets;
 }): Administration {
   const { postgres: books, masterKey, clock, timeZone } = parts;
-  const providerBudgets = parts.providerBudgets ?? noProviderBudgets;
+  const { providerBudgets = noProviderBudgets, privateHosts = noPrivateHosts } = parts;
   const on = (postgres: Database, operator: Operator): AdminParts => {
-    const signed = { ...parts, operator, postgres };
+    const signed = { ...parts, privateHosts, operator, postgres };
     return {
       ...{ operator, books, masterKey, clock, timeZone, providerBudgets },
       audit: new AuditLog({ books }),

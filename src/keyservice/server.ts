@@ -1,5 +1,6 @@
 import { type Clock, keepProcessAlive, type Random } from "../clock.ts";
 import type { KeyRules } from "../config/creation-rules.ts";
+import { noPrivateHosts, type PrivateHosts } from "../config/private-hosts.ts";
 import { GatewayError } from "../errors.ts";
 import type { FileValue } from "../file-value.ts";
 import { KeyService as KeyServiceDescription } from "../gen/tollgate/keys/v1/keys_pb.ts";
@@ -80,6 +81,8 @@ export interface KeyServiceOptions {
   readonly encryptionKeys?: readonly Secret[];
   /** Whether models may be kept in the database. Default: no. */
   readonly storesModels?: boolean;
+  /** The private places that their addresses may name. Default: none. */
+  readonly privateHosts?: PrivateHosts | undefined;
   /** The models of this service's file, to be listed. */
   readonly fileModels?: FileModels | undefined;
   /** Where the secrets of keys that rotate by themselves go; without one no key may. */
@@ -208,6 +211,7 @@ async function open(
   const administration = createAdministration({
     ...{ postgres, pepper, masterKey, clock, timeZone },
     ...{ vault, storesModels, fileModels, keyRules: options.keyRules ?? noKeyRules },
+    privateHosts: options.privateHosts ?? noPrivateHosts,
     deliversSecrets: options.rotationTarget !== undefined,
     providerBudgets: new ConfiguredProviderBudgets({
       books: postgres,
