@@ -28,6 +28,7 @@ const floors: readonly (readonly string[])[] = [
 /** Files that stand beside another and are one room with it. */
 const annexes: Readonly<Record<string, string>> = {
   "pod-metrics.ts": "create-gateway.ts",
+  "observed-config.ts": "create-gateway.ts",
   ...Object.fromEntries(
     [
       "attempt.ts",
