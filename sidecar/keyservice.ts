@@ -12,7 +12,6 @@ import {
   observedConfig,
   processMetrics,
   Secret,
-  startMetricExport,
   systemClock,
   systemRandom,
   tlsMaterial,
@@ -25,7 +24,7 @@ import { type FileConfig, readConfig } from "./config-file.ts";
 import { ConfigWatch } from "./config-watch.ts";
 import { createLogger } from "./logger.ts";
 import { type Settings, SettingsError } from "./settings.ts";
-import { addTracingMetrics, resourceOf, startTracing } from "./tracing.ts";
+import { resourceOf, startTelemetryExport } from "./telemetry-export.ts";
 import { version } from "./version.ts";
 
 const encryptionKeyCharsMin = 16;
@@ -69,12 +68,11 @@ export async function startKeyService(settings: Settings, config: FileConfig | u
   const { ports } = settings.tls;
   const resource = resourceOf("tollgate-keyservice", settings);
   const warn = (message: string) => logger.warn(message);
-  const tracing = await startTracing({ settings, resource, warn });
   const metrics = new Metrics();
   metrics.add(buildInfo(version), ...processMetrics());
-  if (tracing !== undefined) addTracingMetrics(metrics, tracing);
   const log: KeyServiceOptions["log"] = (level, message, facts) => logger[level](facts ?? {}, message);
   const file = config && new ServedFile({ config, metrics, log });
+  const exported = await startTelemetryExport({ settings, resource, metrics, warn });
   const service = await createKeyService({
     ...facts,
     rules: file && (() => file.rules),
@@ -94,14 +92,12 @@ export async function startKeyService(settings: Settings, config: FileConfig | u
     clock: systemClock,
     random: systemRandom,
     metrics,
-    tracer: tracing?.tracer,
+    tracer: exported.tracing?.tracer,
     log,
   });
   const { host, port, adminPort } = service;
   const closers = new Closers();
-  closers.add("tracing", () => tracing?.close());
-  const pushed = await startMetricExport({ metrics, resource, env: settings.env, clock: systemClock, warn });
-  closers.add("metric export", () => pushed?.close());
+  closers.add("telemetry", () => exported.close());
   closers.add("keyservice", () => service.close());
   const close = () => closers.close((part, error) => log("warn", "A part failed to close.", { part, error }));
   if (file === undefined) return { host, port, adminPort, close };

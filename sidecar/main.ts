@@ -92,7 +92,8 @@ async function main(argv: readonly string[]): Promise<number> {
   if (program.reload !== undefined) process.on("SIGHUP", () => void program.reload?.());
   await stopped;
   await program.close();
-  return 0;
+  // What nobody waits for any more, as spans that no collector takes, would keep the process for as long as it may take.
+  process.exit(0);
 }
 
 function settingsOf(args: readonly string[]): Settings {

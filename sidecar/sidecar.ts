@@ -10,7 +10,6 @@ import {
   openAdminPort,
   openDataPort,
   processMetrics,
-  startMetricExport,
   systemClock,
   systemRandom,
   type TlsFiles,
@@ -20,7 +19,7 @@ import { type FileConfig, readConfig } from "./config-file.ts";
 import { ConfigWatch } from "./config-watch.ts";
 import { createLogger } from "./logger.ts";
 import type { Settings } from "./settings.ts";
-import { addTracingMetrics, resourceOf, startTracing } from "./tracing.ts";
+import { resourceOf, startTelemetryExport } from "./telemetry-export.ts";
 import { version } from "./version.ts";
 
 /** A sidecar that takes calls. */
@@ -56,16 +55,13 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
   try {
     const resource = resourceOf("tollgate", settings, config.environment);
     const warn = (message: string) => logger.warn(message);
-    const tracing = await startTracing({ settings, resource, callbacks: config.callbacks, warn });
-    if (tracing !== undefined) closers.add("tracing", () => tracing.close());
     const cells = new CallCells();
     const metrics = new Metrics();
     metrics.add(buildInfo(version), ...callMetrics(cells), ...litellmMetrics(cells), ...processMetrics());
-    if (tracing !== undefined) addTracingMetrics(metrics, tracing);
-    const pushed = await startMetricExport({ metrics, resource, env: settings.env, clock: systemClock, warn });
-    if (pushed !== undefined) closers.add("metric export", () => pushed.close());
+    const exported = await startTelemetryExport({ settings, resource, metrics, callbacks: config.callbacks, warn });
+    closers.add("telemetry export", () => exported.close());
     const telemetry = new LiveTelemetry({
-      tracing,
+      tracing: exported.tracing,
       forwardTraceparent: config.callbacks.forwardTraceparent,
       clock: systemClock,
       ...{ cells, logger },

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { variables } from "../sidecar/settings.ts";
-import { tracingVariables } from "../sidecar/tracing.ts";
+import { tracingVariables } from "../sidecar/telemetry-export.ts";
 import { callbackVariables } from "../src/config/callbacks.ts";
 import { keyBounds, keyDefaults } from "../src/config/key-rules.ts";
 import { providerRows } from "../src/config/provider-rows.ts";

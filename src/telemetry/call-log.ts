@@ -3,6 +3,8 @@ import type { Usage } from "../completion.ts";
 import { errorText } from "../error-text.ts";
 import type { ErrorCode, GatewayError } from "../errors.ts";
 import { formatUsd, type Nanos } from "../money.ts";
+import { scrubCredentials } from "../secret.ts";
+import type { CallLines } from "./call-lines.ts";
 import type { CallFacts, CallOrigin } from "./telemetry.ts";
 
 /** What the line is made from, besides what its attempts said. */
@@ -17,14 +19,16 @@ interface CallEnd {
 /** The one line the log has of a call. Ids and figures only: what was said, and what a provider said of it, is never in it. */
 export class CallLog {
   readonly #logger: Logger;
+  readonly #lines: CallLines;
   #attempts = 0;
   #provider: string | undefined;
   #inputTokens = 0;
   #outputTokens = 0;
   #cost: Nanos = 0n;
 
-  constructor(logger: Logger) {
+  constructor(logger: Logger, lines: CallLines) {
     this.#logger = logger;
+    this.#lines = lines;
   }
 
   /** An attempt has ended. */
@@ -36,21 +40,35 @@ export class CallLog {
     this.#cost += cost;
   }
 
-  end(failure: GatewayError | undefined, { facts, origin, traceId, stream, durationMs }: CallEnd): void {
+  end(failure: GatewayError | undefined, end: CallEnd): void {
     const ours = failure !== undefined && failure.kind.blame !== "caller";
     if (!ours && !this.#logger.isLevelEnabled("info")) return;
-    const { requestId, door, route } = origin;
-    const { callId, keyId, teamId, modelGroup, cacheHit } = facts;
-    const line = {
-      ...{ requestId, traceId: traceId || undefined, callId, keyId, teamId, door, route, model: modelGroup, stream },
-      ...{ code: failure?.code ?? "ok", durationMs: Math.round(durationMs * 10) / 10, attempts: this.#attempts },
-      ...{ provider: this.#provider, inputTokens: this.#inputTokens, outputTokens: this.#outputTokens },
-      ...{ costUsd: formatUsd(this.#cost), cacheHit },
-    };
-    if (failure === undefined) this.#logger.info(line, "call answered");
+    const members = this.#members(failure, end);
+    if (failure === undefined) this.#lines.info(members, "call answered");
     // What a caller got wrong is quoted in what the provider said about it: prompts are not logged.
-    else if (!ours) this.#logger.info(line, "call refused");
-    else this.#logger.warn({ ...line, cause: causeOf(failure, this.#logger.isLevelEnabled("debug")) }, "call failed");
+    else if (!ours) this.#lines.info(members, "call refused");
+    else {
+      const cause = causeOf(failure, this.#logger.isLevelEnabled("debug"));
+      this.#logger.warn({ ...JSON.parse(`{${members.slice(1)}}`), cause }, "call failed");
+    }
+  }
+
+  /** JSON, each with a comma before it. */
+  #members(failure: GatewayError | undefined, { facts, origin, traceId, stream, durationMs }: CallEnd): string {
+    const { callId, keyId, teamId, modelGroup, cacheHit } = facts;
+    // Callers name their requests.
+    let members = `,"requestId":${JSON.stringify(scrubCredentials(origin.requestId))}`;
+    if (traceId !== "") members += `,"traceId":"${traceId}"`;
+    if (callId !== undefined) members += `,"callId":"${callId}"`;
+    if (keyId !== undefined) members += `,"keyId":${JSON.stringify(keyId)}`;
+    if (teamId !== undefined) members += `,"teamId":${JSON.stringify(teamId)}`;
+    members += `,"door":"${origin.door}","route":${JSON.stringify(origin.route)}`;
+    if (modelGroup !== undefined) members += `,"model":${JSON.stringify(modelGroup)}`;
+    members += `,"stream":${stream},"code":"${failure?.code ?? "ok"}","durationMs":${Math.round(durationMs * 10) / 10}`;
+    members += `,"attempts":${this.#attempts}`;
+    if (this.#provider !== undefined) members += `,"provider":${JSON.stringify(this.#provider)}`;
+    members += `,"inputTokens":${this.#inputTokens},"outputTokens":${this.#outputTokens},"costUsd":"${formatUsd(this.#cost)}"`;
+    return cacheHit === undefined ? members : `${members},"cacheHit":${cacheHit}`;
   }
 }
 

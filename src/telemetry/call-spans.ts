@@ -5,9 +5,9 @@ import type { CompletionRequest } from "../completion.ts";
 import type { GatewayError } from "../errors.ts";
 import {
   type AttemptStart,
+  addEndAttributes,
   attemptName,
   attemptStartOf,
-  endAttributes,
   type GenAiVersion,
   startAttributes,
 } from "./genai.ts";
@@ -115,25 +115,28 @@ export class CallSpans {
     const { origin, sessionId } = this.#shared;
     const { route, door, requestId } = origin;
     const { callId, keyId, teamId, modelGroup, cacheHit } = this.#facts;
-    return {
-      ...(isRpc(route)
-        ? {
-            "rpc.system.name": door,
-            "rpc.method": route.slice(1),
-            "rpc.response.status_code": rpcStatusName(this.#rpcStatus),
-          }
-        : { "http.request.method": "POST", "http.route": route, "http.response.status_code": this.#httpStatus }),
+    const attributes: Attributes = {
       "tollgate.door": door,
       "tollgate.request.id": requestId,
       "tollgate.stream": this.#isStream,
-      ...(callId !== undefined && { "tollgate.call.id": callId }),
-      ...(keyId !== undefined && { "tollgate.key.id": keyId }),
-      ...(teamId !== undefined && { "tollgate.team": teamId }),
-      ...(modelGroup !== undefined && { "tollgate.model.alias": modelGroup }),
-      ...(sessionId !== undefined && { "gen_ai.conversation.id": sessionId }),
-      ...(cacheHit !== undefined && { "tollgate.cache.hit": cacheHit }),
-      ...(this.#attempts > 1 && { "tollgate.attempts": this.#attempts }),
     };
+    if (isRpc(route)) {
+      attributes["rpc.system.name"] = door;
+      attributes["rpc.method"] = route.slice(1);
+      attributes["rpc.response.status_code"] = rpcStatusName(this.#rpcStatus);
+    } else {
+      attributes["http.request.method"] = "POST";
+      attributes["http.route"] = route;
+      attributes["http.response.status_code"] = this.#httpStatus;
+    }
+    if (callId !== undefined) attributes["tollgate.call.id"] = callId;
+    if (keyId !== undefined) attributes["tollgate.key.id"] = keyId;
+    if (teamId !== undefined) attributes["tollgate.team"] = teamId;
+    if (modelGroup !== undefined) attributes["tollgate.model.alias"] = modelGroup;
+    if (sessionId !== undefined) attributes["gen_ai.conversation.id"] = sessionId;
+    if (cacheHit !== undefined) attributes["tollgate.cache.hit"] = cacheHit;
+    if (this.#attempts > 1) attributes["tollgate.attempts"] = this.#attempts;
+    return attributes;
   }
 
   #observation(error: string | undefined): Observation | undefined {
@@ -212,11 +215,10 @@ export class AttemptSpan {
   #describe(): Attributes {
     const { genAi, sessionId } = this.#shared;
     const firstOutputS = this.#firstOutputMs === undefined ? undefined : (this.#firstOutputMs - this.#startedMs) / 1000;
-    return {
-      ...startAttributes(this.#start),
-      ...(sessionId !== undefined && { "gen_ai.conversation.id": sessionId }),
-      ...(this.#result !== undefined && endAttributes(this.#result, firstOutputS, genAi)),
-    };
+    const attributes = startAttributes(this.#start);
+    if (sessionId !== undefined) attributes["gen_ai.conversation.id"] = sessionId;
+    if (this.#result !== undefined) addEndAttributes(attributes, this.#result, firstOutputS, genAi);
+    return attributes;
   }
 
   #observation(result: AttemptResult): Observation | undefined {

@@ -6,24 +6,22 @@ import {
   createOtlpHttpExportDelegate,
   httpAgentFactoryFromOptions,
 } from "@opentelemetry/otlp-exporter-base/node-http";
-import { ProtobufTraceSerializer, TraceExporterMetricsHelper } from "@opentelemetry/otlp-transformer";
-import type { ReadableSpan, SpanExporter } from "@opentelemetry/sdk-trace";
+import { ProtobufTraceSerializer } from "@opentelemetry/otlp-transformer";
 import type { LangfuseSettings } from "../config/callback-config.ts";
-import { observationOf } from "./langfuse.ts";
-import type { Span } from "./span.ts";
-import { SpanEncoder } from "./span-encoder.ts";
+import type { SpanBatch } from "./span-encoder.ts";
+import type { SpanExporter } from "./span-queue.ts";
 
 const langfuseTimeoutMs = 10_000;
 const contentType = "application/x-protobuf";
 const httpExporter = "otlp_http_span_exporter";
 
-function createSerializer() {
-  const encoder = new SpanEncoder();
-  return {
-    serializeRequest: (spans: ReadableSpan[]) => encoder.encode(spans),
-    deserializeResponse: (data: Uint8Array) => ProtobufTraceSerializer.deserializeResponse(data),
-  };
-}
+/** For the exporters' figures of themselves. */
+const counting = { name: "span" as const, countItems: ({ count }: SpanBatch) => count };
+
+const serializer = {
+  serializeRequest: ({ bytes }: SpanBatch) => bytes,
+  deserializeResponse: (data: Uint8Array) => ProtobufTraceSerializer.deserializeResponse(data),
+};
 
 /**
  * To a collector. Endpoint, headers, timeout, compression and certificates are read from the environment of the process, as
@@ -41,8 +39,8 @@ export async function createCollectorExporter(
     );
     const delegate = createOtlpGrpcExportDelegate(
       convertLegacyOtlpGrpcOptions({}, "TRACES"),
-      createSerializer(),
-      ...(["otlp_grpc_span_exporter", TraceExporterMetricsHelper, undefined] as const),
+      serializer,
+      ...(["otlp_grpc_span_exporter", counting, undefined] as const),
       "TraceExportService",
       "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
     );
@@ -60,7 +58,7 @@ export async function createCollectorExporter(
 /** To a Langfuse, which takes OTLP by HTTP alone. What the environment says of the collector is not for it. */
 export function createLangfuseExporter({ host, publicKey, secretKey }: LangfuseSettings): SpanExporter {
   const login = Buffer.from(`${publicKey}:${secretKey.reveal()}`).toString("base64");
-  const exporter = createHttpExporter({
+  return createHttpExporter({
     url: `${host.replace(/\/+$/, "")}/api/public/otel/v1/traces`,
     headers: async () => ({
       "content-type": contentType,
@@ -71,13 +69,9 @@ export function createLangfuseExporter({ host, publicKey, secretKey }: LangfuseS
     agentFactory: httpAgentFactoryFromOptions({ keepAlive: true }),
     ...{ timeoutMillis: langfuseTimeoutMs, concurrencyLimit: 8, compression: "none" },
   });
-  return {
-    export: (spans, done) => exporter.export((spans as Span[]).map(observationOf), done),
-    shutdown: () => exporter.shutdown(),
-  };
 }
 
 function createHttpExporter(options: Parameters<typeof createOtlpHttpExportDelegate>[0]): SpanExporter {
-  const ofMetrics = [httpExporter, TraceExporterMetricsHelper, undefined] as const;
-  return new OTLPExporterBase(createOtlpHttpExportDelegate(options, createSerializer(), ...ofMetrics));
+  const ofMetrics = [httpExporter, counting, undefined] as const;
+  return new OTLPExporterBase(createOtlpHttpExportDelegate(options, serializer, ...ofMetrics));
 }

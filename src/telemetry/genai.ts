@@ -75,57 +75,73 @@ export function attemptName({ request, model }: AttemptFacts): string {
   return `${request.operation} ${model}`;
 }
 
-/** What an attempt's span says of how it began. Samplers may look at it. */
+/** What an attempt's span says of how it began. */
 export function startAttributes(start: AttemptStart): Attributes {
-  const server = start.apiBase === undefined ? null : URL.parse(start.apiBase);
   const { outputTokensMax, temperature, topP, leaseId } = start;
-  return {
+  const server = serverOf(start.apiBase);
+  const attributes: Attributes = {
     "gen_ai.operation.name": start.operation,
     "gen_ai.provider.name": providerNameOf(start.provider),
     "gen_ai.request.model": start.model,
     "gen_ai.request.stream": start.stream,
-    ...(outputTokensMax !== undefined && { "gen_ai.request.max_tokens": outputTokensMax }),
-    ...(temperature !== undefined && { "gen_ai.request.temperature": temperature }),
-    ...(topP !== undefined && { "gen_ai.request.top_p": topP }),
-    ...(server !== null && { "server.address": server.hostname, "server.port": portOf(server) }),
     "tollgate.attempt": start.number,
     "tollgate.deployment.id": start.deploymentId,
-    ...(leaseId !== "" && { "tollgate.lease.id": leaseId }),
   };
+  if (outputTokensMax !== undefined) attributes["gen_ai.request.max_tokens"] = outputTokensMax;
+  if (temperature !== undefined) attributes["gen_ai.request.temperature"] = temperature;
+  if (topP !== undefined) attributes["gen_ai.request.top_p"] = topP;
+  if (server !== undefined) {
+    attributes["server.address"] = server.address;
+    attributes["server.port"] = server.port;
+  }
+  if (leaseId !== "") attributes["tollgate.lease.id"] = leaseId;
+  return attributes;
+}
+
+/** A provider's servers are few, and calls are many. */
+const servers = new Map<string, { readonly address: string; readonly port: number } | undefined>();
+const serversMax = 1_000;
+
+function serverOf(apiBase: string | undefined) {
+  if (apiBase === undefined) return undefined;
+  if (servers.has(apiBase)) return servers.get(apiBase);
+  const url = URL.parse(apiBase);
+  const server = url === null ? undefined : { address: url.hostname, port: portOf(url) };
+  if (servers.size < serversMax) servers.set(apiBase, server);
+  return server;
 }
 
 function portOf(url: URL): number {
   return url.port === "" ? (url.protocol === "http:" ? 80 : 443) : Number(url.port);
 }
 
-/** What it says of how it ended. @param firstOutputS how long its first output took, in seconds. */
-export function endAttributes(
+/** Adds what it says of how it ended. @param firstOutputS how long its first output took, in seconds. */
+export function addEndAttributes(
+  attributes: Attributes,
   result: AttemptResult,
   firstOutputS: number | undefined,
   version: GenAiVersion,
-): Attributes {
+): void {
   const { usage, cost, responseId, responseModel, finishReasons = [], error } = result;
   const reasons = finishReasons.length === 0 && error !== undefined ? ["error"] : finishReasons;
-  return {
-    ...(firstOutputS !== undefined && { "gen_ai.response.time_to_first_chunk": firstOutputS }),
-    ...(usage !== undefined && usageAttributes(usage, cost, version)),
-    ...(responseId !== undefined && { "gen_ai.response.id": responseId }),
-    ...(responseModel !== undefined && { "gen_ai.response.model": responseModel }),
-    ...(reasons.length > 0 && { "gen_ai.response.finish_reasons": [...reasons] }),
-  };
+  if (firstOutputS !== undefined) attributes["gen_ai.response.time_to_first_chunk"] = firstOutputS;
+  if (usage !== undefined) addUsage(attributes, usage, cost, version);
+  if (responseId !== undefined) attributes["gen_ai.response.id"] = responseId;
+  if (responseModel !== undefined) attributes["gen_ai.response.model"] = responseModel;
+  if (reasons.length > 0) attributes["gen_ai.response.finish_reasons"] = [...reasons];
 }
 
 /** Details are parts of the two totals. The conventions have no word for money; `gen_ai.usage.cost` is what everybody reads. */
-function usageAttributes(usage: Usage, cost: Nanos, version: GenAiVersion): Attributes {
+function addUsage(attributes: Attributes, usage: Usage, cost: Nanos, version: GenAiVersion): void {
   const { inputTokens, outputTokens, cacheReadInputTokens, cacheWriteInputTokens, reasoningOutputTokens } = usage;
-  const cacheWrite = version === "latest" ? "cache_write" : "cache_creation";
-  return {
-    "gen_ai.usage.input_tokens": inputTokens,
-    "gen_ai.usage.output_tokens": outputTokens,
-    ...(cacheReadInputTokens > 0 && { "gen_ai.usage.cache_read.input_tokens": cacheReadInputTokens }),
-    ...(cacheWriteInputTokens > 0 && { [`gen_ai.usage.${cacheWrite}.input_tokens`]: cacheWriteInputTokens }),
-    ...(reasoningOutputTokens > 0 && { "gen_ai.usage.reasoning.output_tokens": reasoningOutputTokens }),
-    "gen_ai.usage.cost": usdNumber(cost),
-    "tollgate.usage.estimated": usage.estimated,
-  };
+  attributes["gen_ai.usage.input_tokens"] = inputTokens;
+  attributes["gen_ai.usage.output_tokens"] = outputTokens;
+  if (cacheReadInputTokens > 0) attributes["gen_ai.usage.cache_read.input_tokens"] = cacheReadInputTokens;
+  if (cacheWriteInputTokens > 0) {
+    const cacheWrite = version === "latest" ? "cache_write" : "cache_creation";
+    attributes[`gen_ai.usage.${cacheWrite}.input_tokens`] = cacheWriteInputTokens;
+  }
+  if (reasoningOutputTokens > 0) attributes["gen_ai.usage.reasoning.output_tokens"] = reasoningOutputTokens;
+  attributes["gen_ai.usage.cost"] = usdNumber(cost);
+  attributes["tollgate.usage.estimated"] = usage.estimated;
 }

@@ -3,6 +3,7 @@ import type { Clock } from "../clock.ts";
 import type { CompletionRequest } from "../completion.ts";
 import type { ErrorCode, GatewayError } from "../errors.ts";
 import type { CallCells } from "./call-cells.ts";
+import { CallLines } from "./call-lines.ts";
 import { CallLog } from "./call-log.ts";
 import { type AttemptMeter, CallMeter } from "./call-meter.ts";
 import { type AttemptSpan, CallSpans, type CallTracing } from "./call-spans.ts";
@@ -28,12 +29,16 @@ interface LiveParts {
   readonly forwardTraceparent: boolean;
 }
 
+interface CallParts extends LiveParts {
+  readonly lines: CallLines;
+}
+
 /** Telemetry for real: OpenTelemetry spans, Prometheus metrics, pino lines. */
 export class LiveTelemetry implements Telemetry {
-  readonly #parts: LiveParts;
+  readonly #parts: CallParts;
 
   constructor(parts: LiveParts) {
-    this.#parts = parts;
+    this.#parts = { ...parts, lines: new CallLines(parts.logger) };
   }
 
   startCall(request: CompletionRequest, origin: CallOrigin): CallTrace {
@@ -50,7 +55,7 @@ export class LiveTelemetry implements Telemetry {
 }
 
 class LiveCall implements CallTrace {
-  readonly #parts: LiveParts;
+  readonly #parts: CallParts;
   readonly #origin: CallOrigin;
   readonly #isStream: boolean;
   readonly #meter: CallMeter;
@@ -59,12 +64,12 @@ class LiveCall implements CallTrace {
   #facts: CallFacts = {};
   readonly traceId: string;
 
-  constructor(parts: LiveParts, request: CompletionRequest, origin: CallOrigin) {
+  constructor(parts: CallParts, request: CompletionRequest, origin: CallOrigin) {
     this.#parts = parts;
     this.#origin = origin;
     this.#isStream = request.stream;
     this.#meter = new CallMeter(parts.cells, parts.clock, { route: origin.route, stream: request.stream });
-    this.#log = new CallLog(parts.logger);
+    this.#log = new CallLog(parts.logger, parts.lines);
     this.#spans = parts.tracing && new CallSpans(parts.tracing, parts.clock, request, origin);
     this.traceId = (this.#spans?.context ?? readTraceHeaders(origin))?.traceId ?? "";
   }

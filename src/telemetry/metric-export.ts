@@ -4,6 +4,7 @@ import type { Clock } from "../clock.ts";
 import { scrubCredentials } from "../secret.ts";
 import type { Histogram, Labels, MetricFamily } from "./metric-family.ts";
 import type { Metrics } from "./metrics.ts";
+import { closeMs } from "./span-queue.ts";
 
 /** What is pushed, where the environment says so. */
 export interface MetricExportParts {
@@ -20,8 +21,6 @@ export interface MetricExportParts {
 type Sdk = typeof import("@opentelemetry/sdk-metrics");
 
 const intervalMs = 60_000;
-/** A collector that does not answer holds up nobody's end for longer, in milliseconds. */
-const closeMs = 3_000;
 
 /**
  * Pushes metrics by OTLP over HTTP in protobuf, as the standard `OTEL_*` variables say. They are the same that `/metrics` tells, and

@@ -14,6 +14,12 @@ const namesMax = 1_000;
 /** Beyond this a native call copies faster. */
 const shortChars = 24;
 
+/** Spans as they are sent: a `TracesData`. */
+export interface SpanBatch {
+  readonly bytes: Uint8Array;
+  readonly count: number;
+}
+
 /**
  * Writes spans as OTLP has them (opentelemetry/proto/trace/v1/trace.proto, `TracesData`). OpenTelemetry's own encoder takes each span
  * twice and costs several times as much, at every call of every application. Events are left out: there are none.
@@ -21,26 +27,48 @@ const shortChars = 24;
 export class SpanEncoder {
   #buffer = Buffer.allocUnsafe(64 * 1_024);
   #at = 0;
+  #count = 0;
+  /** The message of the spans that are being gathered. */
+  #scopeSpans = 0;
+  #resourceSpans = 0;
   readonly #names = new Map<string, Buffer>();
 
-  /** All of one resource, and of one scope. @returns undefined for no spans. */
-  encode(spans: readonly ReadableSpan[]): Uint8Array | undefined {
-    const [first] = spans;
-    if (first === undefined) return undefined;
+  /** Spans since the last batch. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** What they take, in bytes. */
+  get bytes(): number {
+    return this.#at;
+  }
+
+  /** Writes a span. Those of a batch are of one resource, and of one scope. */
+  add(span: ReadableSpan): void {
+    if (this.#count === 0) this.#begin(span);
+    this.#count += 1;
+    this.#span(span);
+  }
+
+  /** The spans since the last batch; there is at least one. */
+  take(): SpanBatch {
+    this.#close(this.#scopeSpans);
+    this.#close(this.#resourceSpans);
+    const batch = { bytes: new Uint8Array(this.#buffer.subarray(0, this.#at)), count: this.#count };
     this.#at = 0;
-    const resourceSpans = this.#open(1);
-    const resource = this.#open(1);
-    for (const [name, value] of Object.entries(first.resource.attributes))
-      this.#attribute(1, name, value as AttributeValue);
-    this.#close(resource);
-    const scopeSpans = this.#open(2);
+    this.#count = 0;
+    return batch;
+  }
+
+  #begin({ resource, instrumentationScope }: ReadableSpan): void {
+    this.#resourceSpans = this.#open(1);
+    const message = this.#open(1);
+    for (const [name, value] of Object.entries(resource.attributes)) this.#attribute(1, name, value as AttributeValue);
+    this.#close(message);
+    this.#scopeSpans = this.#open(2);
     const scope = this.#open(1);
-    this.#text(1, first.instrumentationScope.name);
+    this.#text(1, instrumentationScope.name);
     this.#close(scope);
-    for (const span of spans) this.#span(span);
-    this.#close(scopeSpans);
-    this.#close(resourceSpans);
-    return new Uint8Array(this.#buffer.subarray(0, this.#at));
   }
 
   #span(span: ReadableSpan): void {

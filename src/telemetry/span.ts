@@ -27,7 +27,7 @@ export interface SpanParts {
   readonly kind: SpanKind;
   readonly context: SpanContext;
   readonly parent: SpanContext | undefined;
-  /** Asked when the span is exported, not before. */
+  /** Asked once, when the span is exported, not before; what it gives is added to. */
   readonly describe: () => Attributes;
   /** The trace's clock: what `monotonicMs` is added to, to have Unix time. */
   readonly epochMs: number;
@@ -128,7 +128,7 @@ export class Span implements ReadableSpan, ActiveSpan, ClientSpan {
   }
 
   client(name: string, attributes: SpanAttributes): Span {
-    return this.child({ name, kind: SpanKind.CLIENT, describe: () => attributes as Attributes });
+    return this.child({ name, kind: SpanKind.CLIENT, describe: () => ({ ...attributes }) as Attributes });
   }
 
   annotate(attributes: SpanAttributes): void {
@@ -195,17 +195,17 @@ export class Span implements ReadableSpan, ActiveSpan, ClientSpan {
   }
 
   get attributes(): Attributes {
-    const content = this.messages();
-    this.#attributes ??= {
-      ...this.#parts.describe(),
-      ...this.#annotations,
-      ...(content?.input !== undefined && { "gen_ai.input.messages": content.input }),
-      ...(content?.output !== undefined && { "gen_ai.output.messages": content.output }),
-      ...(content?.systemInstructions !== undefined && { "gen_ai.system_instructions": content.systemInstructions }),
-      ...(content?.toolDefinitions !== undefined && { "gen_ai.tool.definitions": content.toolDefinitions }),
-      ...(this.#errorType !== undefined && { "error.type": this.#errorType }),
-    };
+    this.#attributes ??= this.#describe();
     return this.#attributes;
+  }
+
+  #describe(): Attributes {
+    const attributes = this.#parts.describe();
+    if (this.#annotations !== undefined) Object.assign(attributes, this.#annotations);
+    const content = this.messages();
+    if (content !== undefined) addContent(attributes, content);
+    if (this.#errorType !== undefined) attributes["error.type"] = this.#errorType;
+    return attributes;
   }
 
   get status(): ReadableSpan["status"] {
@@ -228,6 +228,14 @@ export class Span implements ReadableSpan, ActiveSpan, ClientSpan {
   get ended(): boolean {
     return this.#endedMs !== undefined;
   }
+}
+
+function addContent(attributes: Attributes, content: MessageContent): void {
+  const { input, output, systemInstructions, toolDefinitions } = content;
+  if (input !== undefined) attributes["gen_ai.input.messages"] = input;
+  if (output !== undefined) attributes["gen_ai.output.messages"] = output;
+  if (systemInstructions !== undefined) attributes["gen_ai.system_instructions"] = systemInstructions;
+  if (toolDefinitions !== undefined) attributes["gen_ai.tool.definitions"] = toolDefinitions;
 }
 
 function hrTime(ms: number): HrTime {

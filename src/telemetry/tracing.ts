@@ -1,11 +1,11 @@
 import { type DiagLogger, DiagLogLevel, diag } from "@opentelemetry/api";
-import type { SpanExporter } from "@opentelemetry/sdk-trace";
 import type { Clock } from "../clock.ts";
 import type { LangfuseSettings } from "../config/callback-config.ts";
 import { scrubCredentials } from "../secret.ts";
 import { type GenAiVersion, genAiVersionOf } from "./genai.ts";
+import { observationOf } from "./langfuse.ts";
 import type { Span } from "./span.ts";
-import { SpanQueue } from "./span-queue.ts";
+import { type SpanExporter, SpanQueue, type SpanQueueParts } from "./span-queue.ts";
 import { Tracer } from "./tracer.ts";
 
 /** Spans that wait for a collector; further ones are dropped rather than kept in memory. */
@@ -37,7 +37,7 @@ export interface Tracing {
   readonly hasLangfuse: boolean;
   /** Spans that were given up, by where they should have gone: "otlp", "langfuse". */
   dropped(): Readonly<Record<string, number>>;
-  /** Sends what is queued, for some seconds at most. */
+  /** Sends what is queued, for a second at most. */
   close(): Promise<void>;
 }
 
@@ -55,12 +55,16 @@ export async function createTracing(options: TracingOptions): Promise<Tracing | 
   const queues = new Map<string, SpanQueue>();
   const onEnd: ((span: Span) => void)[] = [];
   if (isExported) {
-    const queue = createQueue(options, await exporters.createCollectorExporter(protocolOf(env), warn), "Spans");
+    const queue = createQueue(options, await exporters.createCollectorExporter(protocolOf(env), warn), {
+      ...{ what: "Spans", shown: (span) => span },
+    });
     queues.set("otlp", queue);
     onEnd.push((span) => queue.push(span));
   }
   if (langfuse !== undefined) {
-    const queue = createQueue(options, exporters.createLangfuseExporter(langfuse), "Spans for Langfuse");
+    const queue = createQueue(options, exporters.createLangfuseExporter(langfuse), {
+      ...{ what: "Spans for Langfuse", shown: observationOf },
+    });
     queues.set("langfuse", queue);
     onEnd.push((span) => {
       const isWanted = span.errorType === undefined ? langfuse.successes : langfuse.failures;
@@ -91,9 +95,13 @@ function protocolOf(env: TracingOptions["env"]): string {
   return env.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL || env.OTEL_EXPORTER_OTLP_PROTOCOL || "http/protobuf";
 }
 
-function createQueue({ env, clock, warn }: TracingOptions, exporter: SpanExporter, what: string): SpanQueue {
+function createQueue(
+  { env, clock, warn }: TracingOptions,
+  exporter: SpanExporter,
+  { what, shown }: { readonly what: string; readonly shown: SpanQueueParts["shown"] },
+): SpanQueue {
   return new SpanQueue({
-    ...{ exporter, clock },
+    ...{ exporter, clock, shown },
     capacity: countOf(env.OTEL_BSP_MAX_QUEUE_SIZE) ?? defaultCapacity,
     batchMax: countOf(env.OTEL_BSP_MAX_EXPORT_BATCH_SIZE) ?? defaultBatchMax,
     delayMs: countOf(env.OTEL_BSP_SCHEDULE_DELAY) ?? defaultDelayMs,

@@ -1,19 +1,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { ReadableSpan, SpanExporter } from "@opentelemetry/sdk-trace";
-import type { Span } from "../../src/telemetry/span.ts";
-import { SpanQueue } from "../../src/telemetry/span-queue.ts";
+import { SpanKind } from "@opentelemetry/api";
+import { resourceFromAttributes } from "@opentelemetry/resources";
+import { Span } from "../../src/telemetry/span.ts";
+import type { SpanBatch } from "../../src/telemetry/span-encoder.ts";
+import { type SpanExporter, SpanQueue } from "../../src/telemetry/span-queue.ts";
 import { HandClock } from "../keys/hand-clock.ts";
 
 type Done = Parameters<SpanExporter["export"]>[1];
 
 /** A collector whose answers a test gives. */
 class HeldExporter implements SpanExporter {
-  readonly batches: { readonly spans: readonly ReadableSpan[]; readonly done: Done }[] = [];
+  readonly batches: { readonly batch: SpanBatch; readonly done: Done }[] = [];
   isShutDown = false;
 
-  export(spans: ReadableSpan[], done: Done): void {
-    this.batches.push({ spans, done });
+  export(batch: SpanBatch, done: Done): void {
+    this.batches.push({ batch, done });
   }
 
   async shutdown(): Promise<void> {
@@ -30,20 +32,28 @@ function queueOf(facts: { capacity?: number; batchMax?: number } = {}) {
   const [clock, exporter, told] = [new HandClock(), new HeldExporter(), [] as string[]];
   const queue = new SpanQueue({
     ...{ clock, exporter, capacity: 100, batchMax: 10, delayMs: 1_000, onFailure: (reason) => void told.push(reason) },
-    ...facts,
+    ...{ shown: (each: Span) => each, ...facts },
   });
   return { queue, clock, exporter, told };
 }
 
-/** As far as a queue looks at one. */
-function span(contentBytes = 0): Span {
-  const made = {
-    contentBytes,
-    shed() {
-      made.contentBytes = 0;
-    },
-  };
-  return made as unknown as Span;
+const home = {
+  ...{ clock: new HandClock(), resource: resourceFromAttributes({}), ended: () => {} },
+  newSpanId: () => "0123456789abcdef",
+};
+const context = { traceId: "0123456789abcdef0123456789abcdef", spanId: "0123456789abcdef", traceFlags: 1 };
+
+/** @param saidBytes what was said in it. */
+function span(saidBytes = 0): Span {
+  const made = new Span({
+    ...{ home, name: "chat", kind: SpanKind.CLIENT, context, parent: undefined, epochMs: 0 },
+    describe: () => ({}),
+  });
+  if (saidBytes > 0) {
+    const content = { input: undefined, systemInstructions: undefined, toolDefinitions: undefined };
+    made.record({ bytes: saidBytes, read: () => ({ ...content, output: "x".repeat(saidBytes) }) });
+  }
+  return made;
 }
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
@@ -56,7 +66,7 @@ test("spans wait for company, but not long, and are never sent by whoever brings
   await clock.advance(1_000);
   await turn();
   assert.deepEqual(
-    exporter.batches.map(({ spans }) => spans.length),
+    exporter.batches.map(({ batch }) => batch.count),
     [3],
   );
   for (let index = 0; index < 10; index++) queue.push(span());
@@ -119,7 +129,8 @@ test("the end sends what waits, and does not wait long for a collector that is a
   for (let index = 0; index < 80; index++) stuck.queue.push(span());
   const ended = stuck.queue.close();
   for (let index = 0; index < 10; index++) await turn();
-  await stuck.clock.advance(3_000);
+  await stuck.clock.advance(1_000);
   await ended;
+  assert.deepEqual(stuck.told, ["the program ends, and they were not taken in time"]);
   assert.equal(stuck.queue.dropped, 40, "four batches of ten are with the collector");
 });

@@ -1,4 +1,11 @@
-import { type CallbackConfig, createTracing, type Metrics, systemClock, type Tracing } from "../src/index.ts";
+import {
+  type CallbackConfig,
+  createTracing,
+  type Metrics,
+  startMetricExport,
+  systemClock,
+  type Tracing,
+} from "../src/index.ts";
 import type { Settings } from "./settings.ts";
 import { version } from "./version.ts";
 
@@ -62,25 +69,36 @@ export function resourceOf(
   };
 }
 
-/** Sets a program's tracing up. @returns undefined if nothing is traced. */
-export function startTracing(parts: {
+/** What goes out by itself: spans, and pushed metrics. */
+export interface TelemetryExport {
+  /** Undefined: nothing is traced. */
+  readonly tracing: Tracing | undefined;
+  /** Sends what waits, for a second at most. */
+  close(): Promise<void>;
+}
+
+/** Sets a program's tracing up, and the pushing of its metrics, which are told of the tracing too. */
+export async function startTelemetryExport(parts: {
   readonly settings: Pick<Settings, "env">;
   readonly resource: Readonly<Record<string, string>>;
+  readonly metrics: Metrics;
   /** Whom it is told besides the collector; undefined: nobody. */
   readonly callbacks?: CallbackConfig;
   readonly warn: (message: string) => void;
-}): Promise<Tracing | undefined> {
-  const { settings, resource, callbacks, warn } = parts;
+}): Promise<TelemetryExport> {
+  const { settings, resource, metrics, callbacks, warn } = parts;
   const { langfuse, hidesContent = false } = callbacks ?? {};
-  return createTracing({ env: settings.env, clock: systemClock, resource, langfuse, hidesContent, warn });
-}
-
-/** What `/metrics` tells of it. */
-export function addTracingMetrics(metrics: Metrics, tracing: Tracing): void {
-  metrics.counters(
-    "tollgate_telemetry_dropped_total",
-    "Spans that were given up, by where they should have gone: there was no room, or they were not taken.",
-    "destination",
-    () => tracing.dropped(),
-  );
+  const shared = { ...{ env: settings.env, clock: systemClock }, resource, warn };
+  const tracing = await createTracing({ ...shared, langfuse, hidesContent });
+  if (tracing !== undefined) {
+    metrics.counters(
+      "tollgate_telemetry_dropped_total",
+      "Spans that were given up, by where they should have gone: there was no room, or they were not taken.",
+      "destination",
+      () => tracing.dropped(),
+    );
+  }
+  const pushed = await startMetricExport({ ...shared, metrics });
+  // Both at once: a collector that is away holds up the end no longer for having two things to take.
+  return { tracing, close: async () => void (await Promise.all([tracing?.close(), pushed?.close()])) };
 }
