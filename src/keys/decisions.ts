@@ -226,18 +226,21 @@ export class Decisions {
   async #watch(): Promise<void> {
     const { signal } = this.#closing;
     while (!signal.aborted) {
+      // A watch that the KeyService has ended by plan goes on with the next one.
+      let isOver = false;
       try {
-        await this.#listen(signal);
+        isOver = await this.#listen(signal);
       } catch (error) {
         if (!this.#missed) this.#telemetry.log("warn", "The KeyService's changes are not heard.", { error });
         this.#missed = true;
       }
-      this.#connected = false;
+      this.#connected = isOver && !signal.aborted;
       await pause(this.#clock, this.#backoff.nextMs(), signal);
     }
   }
 
-  async #listen(closing: AbortSignal): Promise<void> {
+  /** @returns false if the KeyService has fallen silent. */
+  async #listen(closing: AbortSignal): Promise<boolean> {
     const silent = new AbortController();
     let spokenAtMs = this.#clock.monotonicMs();
     let cancel = () => {};
@@ -255,6 +258,7 @@ export class Decisions {
         spokenAtMs = this.#clock.monotonicMs();
         this.#hear(change);
       }
+      return !silent.signal.aborted;
     } finally {
       cancel();
     }

@@ -87,6 +87,8 @@ export interface KeyServiceOptions {
   readonly alertTargets?: AlertTargets | undefined;
   /** How long the start waits for a database that is away, in milliseconds. Default 60 s. */
   readonly startPatienceMs?: number;
+  /** How long a sidecar's watch lasts before it is to connect anew, in milliseconds, a tenth more or less. Default 5 minutes. */
+  readonly watchMaxMs?: number;
   /** How long calls in flight may take to finish at the end, in milliseconds. Default 5 s. */
   readonly graceMs?: number;
 }
@@ -103,6 +105,7 @@ export interface KeyService {
 
 const defaultLeaseTtlMs = 60_000;
 const defaultGraceMs = 5_000;
+const defaultWatchMaxMs = 300_000;
 const noFile: FileRules = { keyRules: noKeyRules, privateHosts: noPrivateHosts, fileModels: undefined };
 const startRetryMs = 500;
 /** The longest a lease that has run out waits to be charged, in milliseconds. */
@@ -202,6 +205,7 @@ async function open(
   const meter = new BookingMeter({ clock });
   const runtime = createRuntimeService({
     ...{ ...options, books, lender, leases, settlements, feed, models, access, meter },
+    watchMaxMs: options.watchMaxMs ?? defaultWatchMaxMs,
   });
   const administration = createAdministration({
     ...{ postgres, pepper, masterKey, clock, timeZone },
