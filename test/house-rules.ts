@@ -58,7 +58,7 @@ const belowSidecar = new Set(["index.ts", "ground", tower]);
 const faces = new Set(["src/index.ts", "src/client.ts"]);
 const entries = new Set([
   ...[...faces, "sidecar/main.ts", "sidecar/setup.mjs", "sidecar/tollgate.mjs"],
-  ...["test/run.ts", "test/deploy/outages.ts"],
+  ...["test/run.ts", "test/deploy/outages.ts", "test/deploy/chart.ts"],
 ]);
 const linesMax = 400;
 
