@@ -5,6 +5,7 @@ import {
   Closers,
   type Config,
   type ConfigReading,
+  certificateMetrics,
   type Fault,
   FileValue,
   keyServiceRestartSettings,
@@ -37,6 +38,7 @@ export interface KeyServiceFacts {
   readonly spendLogRetentionMs: number | undefined;
   readonly alerting: AlertRouting | undefined;
   readonly storesModels: boolean;
+  readonly guardsMetrics: boolean;
   /** The newest first. */
   readonly encryptionKeys: readonly Secret[];
 }
@@ -49,8 +51,8 @@ interface KeyServiceProgram extends KeyService {
 
 /**
  * `tollgate keyservice`: needs a database and a master key; of the config file it takes these two, the time zone, the retention of the
- * spend log, `store_model_in_db`, what holds for new keys and where alerts go, and shows its models beside those of the database. What holds
- * for new keys and models, and the models shown, change with the file.
+ * spend log, `store_model_in_db`, what holds for new keys, where alerts go and who reads metrics, and shows its models beside those of the
+ * database. What holds for new keys and models, and the models shown, change with the file.
  */
 export async function startKeyServiceProgram(settings: Settings): Promise<KeyServiceProgram> {
   return startKeyService(settings, await fileConfigOf(settings));
@@ -65,11 +67,12 @@ export async function startKeyService(settings: Settings, config: FileConfig | u
   const logger = createLogger(settings, { service: "tollgate-keyservice" });
   const onError = ({ message }: Error) => logger.error(`${message}; what was there before is used on`);
   const { identitiesPath } = settings;
-  const { ports } = settings.tls;
+  const material = settings.tls.ports && tlsMaterial(settings.tls.ports, { clock: systemClock, onError });
   const resource = resourceOf("tollgate-keyservice", settings);
   const warn = (message: string) => logger.warn(message);
   const metrics = new Metrics();
   metrics.add(buildInfo(version), ...processMetrics());
+  if (material !== undefined) metrics.add(...certificateMetrics({ ports: material }));
   const log: KeyServiceOptions["log"] = (level, message, facts) => logger[level](facts ?? {}, message);
   const file = config && new ServedFile({ config, metrics, log });
   const exported = await startTelemetryExport({ settings, resource, metrics, warn });
@@ -81,7 +84,7 @@ export async function startKeyService(settings: Settings, config: FileConfig | u
     adminPort: settings.keyserviceAdmin,
     hostNames: settings.hostNames,
     // A sidecar without a certificate may show a token.
-    tls: ports && { material: tlsMaterial(ports, { clock: systemClock, onError }), requiresClient: false },
+    tls: material && { material, requiresClient: false },
     pepper: pepperOf(settings.pepper ?? masterKey),
     host: settings.keyserviceHost,
     port: settings.keyservicePort,
@@ -167,7 +170,9 @@ export function keyServiceFacts(settings: Settings, config: FileConfig | undefin
   // Without a salt key it is what keys are hashed with, and stays as it was at the start.
   const masterKey = settings.pepper === undefined ? new Secret(given.reveal()) : given;
   const encryptionKeys = encryptionKeysOf(settings.encryptionKeys, settings.pepper ?? masterKey);
-  return { databaseUrl, timeZone, spendLogRetentionMs, alerting, storesModels, masterKey, encryptionKeys };
+  const guardsMetrics = config?.guardsMetrics ?? false;
+  const ofKeys = { masterKey, encryptionKeys };
+  return { databaseUrl, timeZone, spendLogRetentionMs, alerting, storesModels, guardsMetrics, ...ofKeys };
 }
 
 /** The salt key is the oldest; as one of the others it may be as short as it is. */

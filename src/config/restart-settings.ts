@@ -16,6 +16,7 @@ export const gatewayRestartSettings: RestartSettings = {
   countedTokens: "general_settings.token_rate_limit_type",
   keyServiceUnavailable: "tollgate.keyservice_unavailable",
   masterKey: "general_settings.master_key",
+  guardsMetrics: "litellm_settings.require_auth_for_metrics_endpoint",
   environment: "general_settings.environment",
   callbacks:
     "litellm_settings.success_callback and its like, turn_off_message_logging, forward_traceparent_to_llm_provider",
@@ -29,6 +30,7 @@ export const keyServiceRestartSettings: RestartSettings = {
   alerting: "general_settings.alerting, alert_types, alert_to_webhook_url",
   spendLogRetentionMs: "general_settings.maximum_spend_logs_retention_period",
   timeZone: "litellm_settings.timezone",
+  guardsMetrics: "litellm_settings.require_auth_for_metrics_endpoint",
 };
 
 /** What may come from elsewhere where a file does not say it. */

@@ -9,7 +9,7 @@ import { listen } from "../server/listen.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
 import type { ServerTls } from "../server/server-tls.ts";
 import { CacheAdmin } from "./cache-admin.ts";
-import { completionRoutes } from "./connect.ts";
+import { completionMethods } from "./completion-methods.ts";
 import { type ExplainGateway, explainRoutes } from "./connect-explain.ts";
 import type { CompletionGateway } from "./doors.ts";
 import { HealthAdmin } from "./health-admin.ts";
@@ -67,10 +67,8 @@ export async function openDataPort(options: DataPortOptions): Promise<DataPort> 
     ...options,
     health,
     services: [CompletionService, RoutingService],
-    routes: (router) => {
-      completionRoutes(router, gateway);
-      explainRoutes(router, explainer, masterKey);
-    },
+    methods: completionMethods(gateway),
+    routes: (router) => explainRoutes(router, explainer, masterKey),
     fallback: createOpenAiDoor({
       ...options,
       management,

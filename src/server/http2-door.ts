@@ -5,15 +5,15 @@ import {
   createServer,
   type Http2ServerRequest,
   type Http2ServerResponse,
+  type IncomingHttpHeaders,
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from "node:http2";
 import type { Socket } from "node:net";
-import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import type { Clock } from "../clock.ts";
 import type { GatewayError } from "../errors.ts";
+import { trailersOf } from "./grpc-status.ts";
 import { toConnectError } from "./rpc-error.ts";
-import { withReadableMessage } from "./rpc-handlers.ts";
 
 /** How long a client may go on sending after its answer is complete. */
 const leftoverMs = 50;
@@ -26,6 +26,8 @@ export interface Http2Options {
   readonly stallTimeoutMs: number;
   readonly headerBytes: number;
   readonly streamsPerConnection: number;
+  /** Asked first. @returns whether it answers the stream; it has not touched it if not. */
+  readonly onStream: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean;
   readonly onRequest: (req: Http2ServerRequest, res: Http2ServerResponse) => void;
 }
 
@@ -34,7 +36,7 @@ export class Http2Door {
   readonly #sessions = new Set<ServerHttp2Session>();
   readonly #server;
 
-  constructor({ clock, stallTimeoutMs, headerBytes, streamsPerConnection, onRequest }: Http2Options) {
+  constructor({ clock, stallTimeoutMs, headerBytes, streamsPerConnection, onStream, onRequest }: Http2Options) {
     this.#server = createServer({
       settings: {
         initialWindowSize: windowBytes,
@@ -48,14 +50,20 @@ export class Http2Door {
       // A broken connection ends its streams, and those tell whoever works for them.
       session.on("error", () => {});
     });
-    this.#server.on("request", (req, res) => {
-      watchStream(req.stream, clock, stallTimeoutMs);
-      onRequest(req, res);
+    this.#server.on("request", onRequest);
+    // What node has just added makes requests and responses of streams, which is not for all of them.
+    const [toRequest] = this.#server.listeners("stream");
+    this.#server.removeAllListeners("stream");
+    this.#server.on("stream", (stream, headers, ...others) => {
+      watchStream(stream, clock, stallTimeoutMs);
+      if (!onStream(stream, headers)) toRequest?.call(this.#server, stream, headers, ...others);
     });
   }
 
   /** Takes over a connection whose preface has been put back. */
   accept(socket: Socket): void {
+    // Whoever hangs up has no more use for answers. An http.Server's sockets would wait for us to say something first.
+    socket.allowHalfOpen = false;
     this.#server.emit("connection", socket);
   }
 
@@ -91,8 +99,6 @@ export function isGrpc(req: Http2ServerRequest): boolean {
 
 /** Answers a gRPC call with a failure, without a body. */
 export function refuseGrpc(res: Http2ServerResponse, requestId: string, error: GatewayError): void {
-  const headers = withReadableMessage(setTrailerStatus(new Headers(), toConnectError(error)));
-  headers.set("content-type", "application/grpc");
-  headers.set("x-request-id", requestId);
-  res.stream.respond({ ...Object.fromEntries(headers), ":status": 200 }, { endStream: true });
+  const head = { ":status": 200, "content-type": "application/grpc", "x-request-id": requestId };
+  res.stream.respond({ ...head, ...trailersOf(toConnectError(error)) }, { endStream: true });
 }

@@ -11,6 +11,8 @@ import { GatewayError } from "../errors.ts";
 import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
+import { methodRoutes } from "./connect-methods.ts";
+import { GrpcDoor } from "./grpc-door.ts";
 import type { Health } from "./health.ts";
 import { HostCheck, isLoopback } from "./host-check.ts";
 import { Http2Door, isGrpc, refuseGrpc } from "./http2-door.ts";
@@ -20,6 +22,7 @@ import { reflectionRoutes } from "./reflection.ts";
 import { requestIdFrom } from "./request-id.ts";
 import { toConnectError } from "./rpc-error.ts";
 import { createRpcHandlers, type OnBug, type RpcHandler } from "./rpc-handlers.ts";
+import type { RpcMethod } from "./rpc-method.ts";
 import { renewCertificate, type ServerTls, tlsServerOptions, trackHandshakes } from "./server-tls.ts";
 import { listenOnSocket } from "./unix-socket.ts";
 
@@ -34,7 +37,9 @@ export interface ListenOptions {
   readonly tls?: ServerTls | undefined;
   /** The names it may be asked by, besides `localhost` and addresses. Default: on a loopback address none, else any. */
   readonly hostNames?: readonly string[] | undefined;
-  /** Registers the RPC services. Health and reflection are there already. */
+  /** Methods whose calls by gRPC are to cost little; connect serves its own protocols and gRPC-Web for them. */
+  readonly methods?: readonly RpcMethod[];
+  /** Registers the other RPC services. Health and reflection are there already. */
   readonly routes: (router: ConnectRouter) => void;
   /** The services that reflection lists, beside health and reflection itself. */
   readonly services: readonly DescService[];
@@ -44,7 +49,7 @@ export interface ListenOptions {
    */
   readonly fallback: (req: IncomingMessage, res: ServerResponse) => void;
   readonly health: Health;
-  /** Around every RPC, inside the error mapping and the validation. */
+  /** Around every RPC that connect serves, inside the error mapping and the validation. */
   readonly interceptors?: readonly Interceptor[];
   /** The largest RPC message, in bytes; default 32 MiB. */
   readonly readMaxBytes?: number;
@@ -116,6 +121,7 @@ class Port implements Listener {
   readonly #limits: ListenLimits;
   readonly #rpcs: ReadonlyMap<string, RpcHandler>;
   readonly #shutdown = new AbortController();
+  readonly #grpc: GrpcDoor;
   readonly #http2: Http2Door;
   readonly #malformed: MalformedRequests;
   readonly #servers: Server[] = [];
@@ -129,7 +135,7 @@ class Port implements Listener {
   #draining = false;
 
   constructor(options: ListenOptions) {
-    const { clock, onBug, host, health } = options;
+    const { clock, onBug, host, health, methods = [], readMaxBytes = defaultReadMaxBytes } = options;
     this.host = host;
     this.#port = options.port;
     this.#options = options;
@@ -139,6 +145,7 @@ class Port implements Listener {
     const reflected = [...options.services, HealthService, ServerReflection, ServerReflectionAlpha];
     this.#rpcs = createRpcHandlers({
       routes(router) {
+        methodRoutes(router, methods);
         options.routes(router);
         health.routes(router);
         reflectionRoutes(
@@ -147,15 +154,16 @@ class Port implements Listener {
         );
       },
       interceptors: options.interceptors ?? [],
-      readMaxBytes: options.readMaxBytes ?? defaultReadMaxBytes,
       shutdownSignal: this.#shutdown.signal,
-      clock,
-      onBug,
+      ...{ readMaxBytes, clock, onBug },
     });
+    this.#grpc = new GrpcDoor({ methods, shutdownSignal: this.#shutdown.signal, readMaxBytes, clock, onBug });
     this.#malformed = new MalformedRequests({ clock, headerBytes: this.#limits.headerBytes });
     this.#http2 = new Http2Door({
       ...this.#limits,
       clock,
+      onStream: (stream, headers) =>
+        !this.#isMisled(headers[":authority"] ?? headers.host) && this.#grpc.accept(stream, headers),
       onRequest: (req, res) => this.#onHttp2Request(req, res),
     });
   }

@@ -1,7 +1,7 @@
 /** Failures over RPC: what a handler throws becomes a status with google.rpc details, and back again on the client's side. */
 
 import { pathToString } from "@bufbuild/protobuf/reflect";
-import { ValidationError } from "@bufbuild/protovalidate";
+import { ValidationError, type ValidationResult, violationsToProto } from "@bufbuild/protovalidate";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { type ErrorCode, GatewayError } from "../errors.ts";
 import {
@@ -58,6 +58,30 @@ export function rpcErrorFrom(thrown: unknown): ConnectError {
   return thrown;
 }
 
+/**
+ * What is sent for what a handler threw.
+ *
+ * @param signal the call's: after an abort, foreign errors are its consequences.
+ * @param report told of what is a bug of ours.
+ */
+export function answeredError(thrown: unknown, signal: AbortSignal, report: (error: unknown) => void): ConnectError {
+  const ours = thrown instanceof ConnectError || thrown instanceof GatewayError;
+  const error = rpcErrorFrom(!ours && signal.aborted ? abortReason(signal.reason) : thrown);
+  const failure = gatewayErrorOf(error);
+  if (failure.code === "internal_error") report(failure.cause ?? failure);
+  return error;
+}
+
+/** A message breaks the schema's rules: with protovalidate's own detail, as connect's interceptor has it. */
+export function ruleError({ error, violations }: Exclude<ValidationResult, { kind: "valid" }>): ConnectError {
+  const details: OutgoingDetail[] = [];
+  if (violations !== undefined) {
+    const [value, desc] = violationsToProto(violations);
+    details.push({ desc, value });
+  }
+  return new ConnectError(error.message, Code.InvalidArgument, undefined, details, error);
+}
+
 /** The failure of ours an error about to be sent was made of, or the nearest thing to it. */
 export function gatewayErrorOf(error: ConnectError): GatewayError {
   if (error.cause instanceof GatewayError) return error.cause;
@@ -83,9 +107,15 @@ export function abortReason(reason: unknown): GatewayError {
  * ErrorInfo and retry header as ours have. Does nothing to an error that has them.
  */
 export function describe(error: ConnectError): void {
+  if (isMalformed(error)) (error as { code: Code }).code = Code.InvalidArgument;
   if (error.details.some((detail) => typeNameOf(detail) === ErrorInfoSchema.typeName)) return;
   error.details.push(info(codeOf(error), {}));
   if (!error.metadata.has("x-should-retry")) error.metadata.set("x-should-retry", "false");
+}
+
+/** Whether a request's bytes are no message: connect takes that for a failure of its own. */
+function isMalformed({ code, rawMessage }: ConnectError): boolean {
+  return code === Code.Internal && /^(?:parse binary: |received compressed envelope, but)/.test(rawMessage);
 }
 
 /** Says in google.rpc's words which fields broke which of the schema's rules; protovalidate's own detail stays beside it. */

@@ -23,8 +23,9 @@ import {
 import { createValidateInterceptor } from "@connectrpc/validate";
 import type { Clock } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
+import { withReadableMessage } from "./grpc-status.ts";
 import { requestIdFrom } from "./request-id.ts";
-import { abortReason, describe, gatewayErrorOf, rpcErrorFrom, toConnectError } from "./rpc-error.ts";
+import { answeredError, describe, toConnectError } from "./rpc-error.ts";
 import { peerUris } from "./server-tls.ts";
 
 /** Told of every failure that is a bug of ours, for the log. */
@@ -83,7 +84,6 @@ function openCall(context: HandlerContext, readMaxBytes: number): void {
   const { signal } = context;
   signal.addEventListener("abort", () => {
     if (!(signal.reason instanceof ConnectError)) return;
-    if (isMalformed(signal.reason)) (signal.reason as { code: Code }).code = Code.InvalidArgument;
     describe(signal.reason);
     if (context.protocolName === "connect") return;
     // gRPC clients show an error's trailers, not its headers.
@@ -95,11 +95,6 @@ function openCall(context: HandlerContext, readMaxBytes: number): void {
   if (length > readMaxBytes + envelopeBytes) {
     throw toConnectError(new GatewayError("body_too_large", `The message is over the limit of ${readMaxBytes} bytes.`));
   }
-}
-
-/** Whether a request's bytes are no message of its type: connect takes that for a failure of its own. */
-function isMalformed({ code, rawMessage }: ConnectError): boolean {
-  return code === Code.Internal && rawMessage.startsWith("parse binary: ");
 }
 
 /** What gRPC and Connect streams put before a message. */
@@ -158,35 +153,13 @@ async function* thenDrain(body: AsyncIterable<Uint8Array>, req: Readable, clock:
   });
 }
 
-/**
- * connect escapes all but letters in `grpc-message`; grpc-js undoes only part of that. gRPC asks for "%" and non-ASCII
- * only.
- */
-export function withReadableMessage(trailer: Headers): Headers {
-  const message = trailer.get("grpc-message");
-  if (message === null || !message.includes("%")) return trailer;
-  const readable = decodeURIComponent(message).replace(/[^\x20-\x24\x26-\x7e]+/g, encodeURIComponent);
-  const copy = new Headers(trailer);
-  copy.set("grpc-message", readable);
-  return copy;
-}
-
 /** Turns whatever handlers throw into a status with details; connect would say "internal error" to all but its own. */
 function errorsInterceptor(onBug: OnBug): Interceptor {
   return (next) => async (req) => {
-    const failed = (thrown: unknown): ConnectError => {
-      const ours = thrown instanceof ConnectError || thrown instanceof GatewayError;
-      // After an abort, foreign errors are its consequences.
-      const error = rpcErrorFrom(!ours && req.signal.aborted ? abortReason(req.signal.reason) : thrown);
-      const failure = gatewayErrorOf(error);
-      if (failure.code === "internal_error") {
-        onBug(failure.cause ?? failure, {
-          requestId: req.contextValues.get(requestIdKey),
-          route: new URL(req.url).pathname,
-        });
-      }
-      return error;
+    const report = (error: unknown) => {
+      onBug(error, { requestId: req.contextValues.get(requestIdKey), route: new URL(req.url).pathname });
     };
+    const failed = (thrown: unknown) => answeredError(thrown, req.signal, report);
     try {
       const res = await next(req);
       return res.stream ? { ...res, message: mapErrors(res.message, failed) } : res;

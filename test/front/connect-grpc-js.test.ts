@@ -18,7 +18,7 @@ import {
   status,
 } from "@grpc/grpc-js";
 import { GatewayError } from "../../src/errors.ts";
-import { completionRoutes } from "../../src/front/connect.ts";
+import { completionMethods } from "../../src/front/completion-methods.ts";
 import {
   CompleteRequestSchema,
   type CompleteResponse,
@@ -94,7 +94,7 @@ async function open(t: TestContext, script?: Script, readMaxBytes = 1_000_000) {
   const openStreams = { count: 0 };
   const port = await openPort(t, {
     services: [CompletionService],
-    routes: (router) => completionRoutes(router, gateway),
+    methods: completionMethods(gateway),
     readMaxBytes,
   });
   return { gateway, port, openStreams, client: new GrpcJs(t, port.port) };

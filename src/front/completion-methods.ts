@@ -1,0 +1,89 @@
+/** The RPC door: CompletionService, over gRPC, gRPC-Web and Connect. */
+
+import type { AcceptedEvent, Caller, CompletionRequest } from "../completion.ts";
+import { GatewayError } from "../errors.ts";
+import { type Chat, CompletionService } from "../gen/tollgate/completion/v1/completion_pb.ts";
+import { type RpcCall, type RpcMethod, streamMethod, unaryMethod } from "../server/rpc-method.ts";
+import { type HeaderLookup, repeatOf, tagsOf, tokenOf } from "./caller.ts";
+import { AnswerBuilder, StreamEncoder } from "./connect-answer.ts";
+import { embeddingRequest, embeddingResponse } from "./connect-embedding.ts";
+import { completionRequest } from "./connect-request.ts";
+import type { TypedGateway } from "./doors.ts";
+
+/** CompletionService's methods. Failures are GatewayErrors, which the listener turns into statuses. */
+export function completionMethods(gateway: TypedGateway): readonly RpcMethod[] {
+  const { complete, streamComplete, embed, listModels } = CompletionService.method;
+  return [
+    unaryMethod(complete, async ({ chat }, call) => {
+      const answer = new AnswerBuilder();
+      for await (const event of gateway.complete(chatRequest(chat, false), callerOf(call))) {
+        if (event.type === "accepted") writeHead(call, event);
+        answer.add(event);
+      }
+      return answer.build();
+    }),
+    streamMethod(streamComplete, async function* ({ chat }, call) {
+      const encoder = new StreamEncoder();
+      for await (const event of gateway.complete(chatRequest(chat, true), callerOf(call))) {
+        if (event.type === "accepted") writeHead(call, event);
+        const message = encoder.encode(event);
+        if (message !== undefined) yield message;
+      }
+    }),
+    unaryMethod(embed, async (message, call) => {
+      let accepted: AcceptedEvent | undefined;
+      for await (const event of gateway.complete(embeddingRequest(message), callerOf(call))) {
+        if (event.type === "accepted") {
+          writeHead(call, event);
+          accepted = event;
+        } else if (event.type === "settled") return embeddingResponse(accepted, event);
+      }
+      throw new GatewayError("internal_error", "The answer has no end.");
+    }),
+    unaryMethod(listModels, async (_, call) => {
+      const names = await gateway.listModels(tokenOf(headersOf(call)));
+      return { models: names.map((id) => ({ id })) };
+    }),
+  ];
+}
+
+function chatRequest(chat: Chat | undefined, stream: boolean): CompletionRequest {
+  if (chat === undefined) throw new GatewayError("invalid_request", "`chat` is missing.", { param: "chat" });
+  return completionRequest(chat, stream);
+}
+
+function callerOf(call: RpcCall): Caller {
+  const header = headersOf(call);
+  return {
+    token: tokenOf(header),
+    requestId: call.requestId,
+    door: "connect",
+    route: call.route,
+    traceparent: header("traceparent"),
+    tracestate: header("tracestate"),
+    tags: tagsOf(header),
+    repeat: repeatOf(header),
+    sessionId: header("x-litellm-session-id"),
+    idempotencyKey: header("idempotency-key"),
+    cacheControl: header("cache-control"),
+    signal: call.signal,
+  };
+}
+
+function headersOf(call: RpcCall): HeaderLookup {
+  return (name) => call.header(name);
+}
+
+function writeHead(call: RpcCall, { callId, deploymentId, region, cache }: AcceptedEvent): void {
+  call.answerHeader("x-litellm-call-id", callId);
+  call.answerHeader("x-litellm-model-id", visible(deploymentId));
+  if (region !== undefined) call.answerHeader("x-litellm-model-region", visible(region));
+  if (cache === undefined) return;
+  call.answerHeader("x-litellm-cache-key", cache.key);
+  call.answerHeader("x-tollgate-cache", cache.isHit ? "hit" : "miss");
+}
+
+/** An operator may name a deployment as he likes; a header may not. */
+function visible(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, "?");
+}
