@@ -371,7 +371,7 @@ function encryptionKeysOf(given: Secret | undefined): readonly Secret[] {
 }
 
 /** Secrets that may be rotated while a program runs: they are asked for whenever they are used. */
-const rotating: ReadonlySet<string> = new Set(["TOLLGATE_KEYSERVICE_TOKEN", "DATABASE_URL"]);
+const rotating: ReadonlySet<string> = new Set(["TOLLGATE_KEYSERVICE_TOKEN", "DATABASE_URL", "LITELLM_MASTER_KEY"]);
 
 function readSecret(env: Variables, name: string, faults: string[]): Secret | undefined {
   const value = env[name];

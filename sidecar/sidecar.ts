@@ -90,7 +90,10 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       reading: config.reading,
     });
     closers.add("gateway", () => running.close(settings.graceMs));
-    const watch = new ConfigWatch({ settings, reading: config.reading, gateway: running, clock: systemClock });
+    const watch = new ConfigWatch({
+      ...{ settings, reading: config.reading, clock: systemClock },
+      reload: (read) => running.reload(read),
+    });
     await watch.start();
     closers.add("configuration", () => watch.close());
     let draining = false;

@@ -4,7 +4,9 @@ import { readFileSync } from "node:fs";
 import { Cluster, type Redis } from "ioredis";
 import { type ClientSpan, clientSpan } from "../active-span.ts";
 import type { Clock, Random } from "../clock.ts";
-import type { RedisAddress } from "../config/redis-address.ts";
+import type { RedisAddress, RedisTls } from "../config/redis-address.ts";
+import type { FileValue } from "../file-value.ts";
+import { type TlsMaterial, tlsMaterial } from "../tls-files.ts";
 import { Breaker, type BreakerParts } from "./breaker.ts";
 import { CountersUnavailable } from "./counters.ts";
 import { hashSlotOf, hashTagOf } from "./hash-slot.ts";
@@ -66,6 +68,7 @@ export interface ConnectionParts {
 export class Connection {
   readonly #parts: ConnectionParts;
   readonly #client: Redis | Cluster;
+  #address: RedisAddress;
   /** Of each node that has been asked, by its name in the Cluster; else one. */
   readonly #breakers = new Map<string, Breaker>();
   /** The first attempt to connect, while it lasts. */
@@ -74,9 +77,13 @@ export class Connection {
   #failures = 0;
   #isClosed = false;
 
+  /** @throws Error if the certificates cannot be read. */
   constructor(parts: ConnectionParts) {
     this.#parts = parts;
-    this.#client = redisClient(parts);
+    this.#address = parts.address;
+    const { tls } = parts.address;
+    const material = tls && materialOf(tls, parts);
+    this.#client = redisClient({ address: () => this.#address, material, random: parts.random });
     // Without a listener ioredis prints each failed attempt to reconnect.
     this.#client.on("error", (error: unknown) => {
       this.#lastFailure = plain(error);
@@ -85,6 +92,11 @@ export class Connection {
       this.#opening = undefined;
     };
     this.#opening = this.#client.connect().then(opened, opened);
+  }
+
+  /** The same Redis has other passwords now: further connections show these. Certificates are read from their files by themselves. */
+  renew(address: RedisAddress): void {
+    this.#address = address;
   }
 
   /** Whether there is a connection, and Redis, or each node of the Cluster, has answered on it lately. */
@@ -264,6 +276,19 @@ export class Connection {
         },
       );
     });
+  }
+}
+
+function materialOf(
+  { caFile, certFile, keyFile }: RedisTls,
+  { clock, telemetry }: ConnectionParts,
+): FileValue<TlsMaterial> {
+  const onError = ({ message }: Error) => telemetry.log("warn", `Redis: ${message}; what was there before is used on.`);
+  try {
+    // One file may hold both.
+    return tlsMaterial({ caFile, certFile, keyFile: keyFile ?? certFile }, { clock, onError });
+  } catch (error) {
+    throw new Error(`Redis cannot be reached: ${error instanceof Error ? error.message : error}`, { cause: error });
   }
 }
 
