@@ -3,6 +3,7 @@ import {
   type AlertRouting,
   buildInfo,
   type ConfigReading,
+  certificateMetrics,
   FileValue,
   type KeyRules,
   Metrics,
@@ -33,6 +34,7 @@ export interface KeyServiceFacts {
   readonly storesModels: boolean;
   /** Undefined: there is no file. */
   readonly keyRules: KeyRules | undefined;
+  readonly guardsMetrics: boolean | undefined;
   /** The newest first. */
   readonly encryptionKeys: readonly Secret[];
   /** The file, if there is one. */
@@ -41,36 +43,38 @@ export interface KeyServiceFacts {
 
 /**
  * `tollgate keyservice`: needs a database and a master key; of the config file it takes these two, the time zone, the retention of the
- * spend log, `store_model_in_db`, what holds for new keys and where alerts go, and shows its models beside those of the database.
+ * spend log, `store_model_in_db`, what holds for new keys, where alerts go and who reads metrics, and shows its models beside those of the database.
  *
  * @param given the file and its rules, where somebody else has read it.
  */
 export async function startKeyServiceProgram(
   settings: Settings,
-  given: { readonly reading?: ConfigReading; readonly keyRules?: KeyRules } = {},
+  given: Partial<Pick<KeyServiceFacts, "reading" | "keyRules" | "guardsMetrics">> = {},
 ): Promise<KeyService> {
-  const { reading = given.reading, keyRules = given.keyRules, alerting, ...facts } = await keyServiceFacts(settings);
+  const { alerting, ...facts } = await keyServiceFacts(settings);
+  const { reading = given.reading, keyRules = given.keyRules, guardsMetrics = given.guardsMetrics ?? false } = facts;
   const { masterKey } = facts;
   const { targets, faults } = alertTargets(alerting, settings.alertSinks);
   if (faults.length > 0) throw new SettingsError(faults.join("\n"));
   const logger = createLogger(settings, { service: "tollgate-keyservice" });
   const onError = ({ message }: Error) => logger.error(`${message}; what was there before is used on`);
   const { identitiesPath } = settings;
-  const { ports } = settings.tls;
+  const material = settings.tls.ports && tlsMaterial(settings.tls.ports, { clock: systemClock, onError });
   const resource = resourceOf("tollgate-keyservice", settings);
   const warn = (message: string) => logger.warn(message);
   const metrics = new Metrics();
   metrics.add(buildInfo(version), ...processMetrics());
+  if (material !== undefined) metrics.add(...certificateMetrics({ ports: material }));
   const exported = await startTelemetryExport({ settings, resource, metrics, warn });
   const service = await createKeyService({
     ...facts,
-    ...{ fileModels: reading, keyRules },
+    ...{ fileModels: reading, keyRules, guardsMetrics },
     runtimeToken: settings.keyserviceToken ?? masterKey,
     identities: identitiesPath === undefined ? undefined : readIdentities(identitiesPath, onError),
     adminPort: settings.keyserviceAdmin,
     hostNames: settings.hostNames,
     // A sidecar without a certificate may show a token.
-    tls: ports && { material: tlsMaterial(ports, { clock: systemClock, onError }), requiresClient: false },
+    tls: material && { material, requiresClient: false },
     pepper: pepperOf(settings.pepper ?? masterKey),
     host: settings.keyserviceHost,
     port: settings.keyservicePort,
@@ -119,8 +123,8 @@ export async function keyServiceFacts(settings: Settings): Promise<KeyServiceFac
     );
   }
   const encryptionKeys = encryptionKeysOf(settings.encryptionKeys, settings.pepper ?? masterKey);
-  const { reading, keyRules } = config ?? {};
-  const ofKeys = { masterKey, encryptionKeys, keyRules };
+  const { reading, keyRules, guardsMetrics } = config ?? {};
+  const ofKeys = { masterKey, encryptionKeys, keyRules, guardsMetrics };
   return { databaseUrl, timeZone, spendLogRetentionMs, alerting, storesModels, reading, ...ofKeys };
 }
 

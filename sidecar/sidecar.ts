@@ -3,10 +3,12 @@ import {
   CallCells,
   Closers,
   callMetrics,
+  certificateMetrics,
   createGateway,
   LiveTelemetry,
   litellmMetrics,
   Metrics,
+  MetricsPage,
   openAdminPort,
   openDataPort,
   processMetrics,
@@ -70,11 +72,13 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
     const tlsOf = (files: TlsFiles) => tlsMaterial(files, { clock: systemClock, onError });
     const { ports, coversAdminPort, keyService } = settings.tls;
     const material = ports && tlsOf(ports);
+    const toKeyService = settings.keyserviceUrl.startsWith("https:") ? tlsOf(keyService) : undefined;
+    if (material ?? toKeyService) metrics.add(...certificateMetrics({ ports: material, keyservice: toKeyService }));
     const running = createGateway({
       keyService: {
         url: settings.keyserviceUrl,
         token: settings.keyserviceToken ?? config.masterKey,
-        tls: settings.keyserviceUrl.startsWith("https:") ? tlsOf(keyService) : undefined,
+        tls: toKeyService,
       },
       clock: systemClock,
       random: systemRandom,
@@ -96,7 +100,10 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
         ready: running.ready() && !draining,
         checks: running.checks(),
       }),
-      metrics: (accept) => metrics.expose(accept),
+      metrics: new MetricsPage({
+        expose: (accept) => metrics.expose(accept),
+        checkReader: config.guardsMetrics ? running.checkMetricsReader : undefined,
+      }),
     });
     closers.add("admin port", () => admin.close());
     const data = await openDataPort({

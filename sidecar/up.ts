@@ -39,13 +39,13 @@ export async function startUp(given: Settings): Promise<{ close(): Promise<void>
       databaseUrl = postgres.url;
     }
     const pepper = settings.pepper ?? keptSecret(dataDir, "pepper", randomText).secret;
-    const { timeZone, alerting, storesModels, reading, keyRules } = config;
+    const { timeZone, alerting, storesModels, reading, keyRules, guardsMetrics } = config;
     const shared = { ...settings, masterKey, databaseUrl, pepper, timeZone, alerting, storesModels };
     // The two talk inside one machine, so what protects them on a network would only keep them apart.
     const tls = { ...settings.tls, ports: undefined };
     const keyService = await startKeyServiceProgram(
       { ...shared, configPath: "", tls, identitiesPath: undefined, keyserviceAdmin: undefined },
-      { reading, keyRules },
+      { reading, keyRules, guardsMetrics },
     );
     closers.add("keyservice", () => keyService.close());
     const keyserviceUrl = `http://127.0.0.1:${keyService.port}`;

@@ -16,8 +16,12 @@ export type SpanAttributes = Readonly<Record<string, string | number | boolean |
 
 /** What the work in hand is part of. */
 export interface ActiveSpan {
-  /** Begins a request made for it. */
-  client(name: string, attributes: SpanAttributes): ClientSpan;
+  /** What others refer to it by. */
+  readonly context: { readonly traceId: string; readonly spanId: string; readonly traceFlags: number };
+  /** Whether anybody will see it. */
+  readonly isSampled: boolean;
+  /** Begins a request made for it, and perhaps for others besides. */
+  client(name: string, attributes: SpanAttributes, others?: readonly ActiveSpan[]): ClientSpan;
   /** Whether work may still be told to belong to it: it has not ended. */
   readonly isOpen: boolean;
 }
@@ -27,6 +31,21 @@ const storage = new AsyncLocalStorage<ActiveSpan>();
 /** Does some work as part of a span, across its awaits. */
 export function withinSpan<Result>(span: ActiveSpan, work: () => Result): Result {
   return storage.run(span, work);
+}
+
+/** What the work in hand is part of, if it is traced and somebody waits for it. */
+export function activeSpan(): ActiveSpan | undefined {
+  const span = storage.getStore();
+  return span?.isOpen === true && span.isSampled ? span : undefined;
+}
+
+/** Begins one request that is made for several spans: below the first, and linked to the others. */
+export function sharedClientSpan(
+  name: string,
+  attributes: SpanAttributes,
+  [first, ...others]: readonly ActiveSpan[],
+): ClientSpan | undefined {
+  return first?.client(name, attributes, others);
 }
 
 /**

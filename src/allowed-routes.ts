@@ -1,5 +1,6 @@
 /** What LiteLLM's `allowed_routes` mean: groups of routes, paths, and paths with `*`. */
 
+import { GatewayError } from "./errors.ts";
 import { matchWildcard } from "./wildcard.ts";
 
 /** Something a caller may do, at whichever door. */
@@ -38,6 +39,21 @@ export const callOperations: ReadonlyMap<string, Operation> = new Map([
   [embedMethod, embedding],
 ]);
 export const listingModels: Operation = { groups: llm, paths: ["/v1/models", "/models"] };
+
+const metricsPath = "/metrics";
+
+/** Whether metrics may be read, where that takes a key: only where they are named. */
+export function mayReadMetrics(allowed: readonly string[]): boolean {
+  return allowed.includes(metricsPath);
+}
+
+/** The refusal of whoever may not. */
+export function noMetricsReader(): GatewayError {
+  return new GatewayError(
+    "permission_denied",
+    `Metrics are read with the master key, or a key that has \`${metricsPath}\` in its allowed_routes.`,
+  );
+}
 
 /** Whether an entry has a form that can mean anything: "llm_api_routes", "/v1/chat/completions", "/v1/*". */
 export function isRouteEntry(entry: string): boolean {

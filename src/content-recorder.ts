@@ -6,6 +6,7 @@ import { MessageStreamReader } from "./wires/anthropic-stream.ts";
 import { GatheredChoice } from "./wires/gathered-choice.ts";
 import { arrayOf, isObject, objectOf, parseJson, textOf } from "./wires/json.ts";
 import { neutralStream, neutralWhole } from "./wires/openai-chat-neutral.ts";
+import { eventsOfResponse } from "./wires/responses-events.ts";
 
 /** The most that is recorded of one attempt, in bytes; of longer ones nothing is. */
 const contentBytesMax = 1_048_576;
@@ -60,6 +61,7 @@ export class ContentRecorder {
     if (this.#events.length > 0 || operation !== "chat") return this.#events;
     const bytes = Buffer.concat(this.#pieces);
     if (wire === "openai-chat") return (stream ? neutralStream(bytes, choiceCount) : neutralWhole(bytes)) ?? [];
+    if (wire === "openai-responses") return eventsOfResponse(bytes, stream);
     if (wire !== "anthropic-messages") return [];
     if (stream) {
       const reader = new MessageStreamReader({ lane: "neutral", readsJsonTool: false, nowMs: 0 });
@@ -71,10 +73,10 @@ export class ContentRecorder {
 }
 
 /** Roughly, in bytes. */
-function sizeOf({ text, reasoning, toolCalls }: CompletionEvent & { type: "delta" }): number {
+function sizeOf({ text, reasoning, refusal, toolCalls }: CompletionEvent & { type: "delta" }): number {
   const calls =
     toolCalls?.reduce((sum, call) => sum + (call.arguments?.length ?? 0) + (call.name?.length ?? 0), 0) ?? 0;
-  return (text?.length ?? 0) + (reasoning?.length ?? 0) + calls;
+  return (text?.length ?? 0) + (reasoning?.length ?? 0) + (refusal?.length ?? 0) + calls;
 }
 
 function listText(list: readonly Json[]): string | undefined {
@@ -139,6 +141,7 @@ function answersOf(events: readonly CompletionEvent[]): JsonObject[] {
     parts: [
       ...(choice.reasoning === undefined ? [] : [{ type: "reasoning", content: choice.reasoning }]),
       ...(choice.text === undefined ? [] : [textPart(choice.text)]),
+      ...(choice.refusal === undefined ? [] : [{ type: "refusal", content: choice.refusal }]),
       ...[...choice.toolCalls.values()].map(({ id, name, arguments: given }) => ({
         ...{ type: "tool_call", id, name },
         arguments: jsonOr(given),

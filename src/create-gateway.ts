@@ -31,6 +31,7 @@ import { RemoteAuthority, type RemoteAuthorityParts } from "./keys/remote.ts";
 import { Shipper } from "./keys/shipper.ts";
 import { SpentBudgets } from "./keys/spent-budgets.ts";
 import { Closers } from "./lifecycle.ts";
+import { checkMetricsReader } from "./metrics-reader.ts";
 import { usdNumber } from "./money.ts";
 import { observePod } from "./pod-metrics.ts";
 import { ProviderHttp } from "./providers/http.ts";
@@ -84,6 +85,8 @@ export interface RunningGateway {
    * change; the log says which changed settings want a restart.
    */
   reload(read: ConfigReading | readonly Fault[]): Promise<void>;
+  /** Throws GatewayError unless the holder of a key may read metrics. */
+  readonly checkMetricsReader: (key: string) => Promise<void>;
   /** Every part and its state in a word, for people. */
   readonly checks: () => Readonly<Record<string, string>>;
   /** Books what is recorded, returns all money, closes everything. Calls in flight should be over. */
@@ -201,6 +204,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
     answers: cache?.store,
     ready: () => decisions.ready && models.isSettled,
     reload: (read) => live.reload(read),
+    checkMetricsReader: (key) => checkMetricsReader(admission, key),
     checks: () => ({
       keyservice: decisions.connected ? "connected" : "away",
       journal: `${journal.stats().pending} records to book`,

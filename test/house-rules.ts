@@ -39,6 +39,7 @@ const annexes: Readonly<Record<string, string>> = {
       "destinations.ts",
       "explainer.ts",
       "hedge.ts",
+      "metrics-reader.ts",
       "planner.ts",
       "previous-response.ts",
       "stored-responses.ts",

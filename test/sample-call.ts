@@ -78,6 +78,7 @@ export function sampleConfig(deployments: readonly Deployment[], facts: Partial<
     alerting: undefined,
     environment: undefined,
     keyRules: { defaults: {}, bounds: {} },
+    guardsMetrics: false,
     callbacks: { langfuse: undefined, hidesContent: false, forwardTraceparent: false },
     notices: [],
     digest: "0",

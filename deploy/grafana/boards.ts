@@ -470,6 +470,25 @@ const runtime: Board = {
           queries: [["process_open_fds", "{{instance}}"]],
         },
         {
+          title: "Certificates",
+          about: "How long they hold; each is to be renewed long before its end.",
+          unit: "s",
+          queries: [
+            ["min by (instance, use) (tollgate_certificate_expiry_timestamp_seconds) - time()", "{{instance}} {{use}}"],
+          ],
+        },
+        {
+          title: "Spans given up",
+          about: "A second: a collector or Langfuse did not take them.",
+          unit: "short",
+          queries: [
+            [
+              `sum by (instance, destination) (rate(tollgate_telemetry_dropped_total${interval}))`,
+              "{{instance}} {{destination}}",
+            ],
+          ],
+        },
+        {
           title: "Versions",
           about: "How many processes run which.",
           unit: "short",

@@ -356,6 +356,8 @@ export interface Config {
   /** `general_settings.environment`, for the resource of traces and metrics. */
   readonly environment: string | undefined;
   readonly keyRules: KeyRules;
+  /** Whether metrics are read with a key only (`litellm_settings.require_auth_for_metrics_endpoint`). */
+  readonly guardsMetrics: boolean;
   readonly callbacks: CallbackConfig;
   /** What the reader should be told: unknown keys, keys that are understood but not served yet. */
   readonly notices: readonly Notice[];

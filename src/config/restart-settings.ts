@@ -12,6 +12,7 @@ const settings = {
   countedTokens: "general_settings.token_rate_limit_type",
   keyServiceUnavailable: "tollgate.keyservice_unavailable",
   masterKey: "general_settings.master_key",
+  guardsMetrics: "litellm_settings.require_auth_for_metrics_endpoint",
   environment: "general_settings.environment",
   callbacks:
     "litellm_settings.success_callback and its like, turn_off_message_logging, forward_traceparent_to_llm_provider",

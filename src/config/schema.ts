@@ -114,6 +114,7 @@ export const litellmSettings = section({
   failure_callback: callbacks.optional(),
   service_callback: callbacks.optional(),
   turn_off_message_logging: flag.optional(),
+  require_auth_for_metrics_endpoint: flag.optional(),
   drop_params: flag.optional(),
   modify_params: flag.optional(),
   set_verbose: flag.optional(),

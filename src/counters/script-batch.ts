@@ -1,3 +1,4 @@
+import { type ActiveSpan, activeSpan } from "../active-span.ts";
 import type { Connection, Script } from "./connection.ts";
 
 /** A share of a script's work. */
@@ -38,6 +39,16 @@ export class Reply {
 
 /** Redis does nothing else while a script runs, so one must not be long. */
 const tasksPerCall = 256;
+/** One span is linked to so many others at most. */
+const servedMax = 32;
+
+/** What one script call will carry. */
+interface Batch {
+  readonly shard: string;
+  readonly tasks: Task[];
+  /** The spans it is for, as far as they are told. */
+  readonly served: ActiveSpan[];
+}
 
 /**
  * Gathers the tasks of one turn of the event loop and sends them as one script call per shard. A call costs the same
@@ -47,7 +58,9 @@ export class ScriptBatch {
   readonly #connection: Connection;
   readonly #script: Script;
   readonly #ridersTo: ((shard: string) => readonly Rider[]) | undefined;
-  readonly #waiting = new Map<string, Task[]>();
+  #waiting: Batch[] = [];
+  /** The last of them of each shard. */
+  readonly #last = new Map<string, Batch>();
 
   /** @param parts.ridersTo what else a call takes along; the script then expects it first, and before its arguments the number of its keys. */
   constructor(parts: { connection: Connection; script: Script; ridersTo?: (shard: string) => readonly Rider[] }) {
@@ -61,24 +74,27 @@ export class ScriptBatch {
    * @param isUrgent sent before the caller's turn goes on, with whatever else is waiting, instead of at its end.
    */
   add(shard: string, task: Task, isUrgent = false): void {
-    if (this.#waiting.size === 0) setImmediate(() => this.#flush());
-    const tasks = this.#waiting.get(shard);
-    if (tasks === undefined) this.#waiting.set(shard, [task]);
-    else tasks.push(task);
+    if (this.#waiting.length === 0) setImmediate(() => this.#flush());
+    let batch = this.#last.get(shard);
+    if (batch === undefined || batch.tasks.length === tasksPerCall) {
+      batch = { shard, tasks: [], served: [] };
+      this.#last.set(shard, batch);
+      this.#waiting.push(batch);
+    }
+    batch.tasks.push(task);
+    const span = batch.served.length <= servedMax ? activeSpan() : undefined;
+    if (span !== undefined) batch.served.push(span);
     if (isUrgent) queueMicrotask(() => this.#flush());
   }
 
   #flush(): void {
-    const shards = [...this.#waiting];
-    this.#waiting.clear();
-    for (const [shard, tasks] of shards) {
-      for (let start = 0; start < tasks.length; start += tasksPerCall) {
-        void this.#send(tasks.slice(start, start + tasksPerCall), this.#ridersTo?.(shard));
-      }
-    }
+    const batches = this.#waiting;
+    this.#waiting = [];
+    this.#last.clear();
+    for (const batch of batches) void this.#send(batch, this.#ridersTo?.(batch.shard));
   }
 
-  async #send(tasks: readonly Task[], riders: readonly Rider[] | undefined): Promise<void> {
+  async #send({ tasks, served }: Batch, riders: readonly Rider[] | undefined): Promise<void> {
     const keys: string[] = [];
     const args: (string | number)[] = [];
     if (riders !== undefined) {
@@ -93,7 +109,7 @@ export class ScriptBatch {
     };
     try {
       answer(
-        await this.#connection.run({ script: this.#script, keys, args, taskCount: tasks.length }, (numbers) =>
+        await this.#connection.run({ script: this.#script, keys, args, taskCount: tasks.length, served }, (numbers) =>
           answer(numbers, true),
         ),
         false,

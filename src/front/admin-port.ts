@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import type { Clock } from "../clock.ts";
+import type { MetricsPage } from "../server/metrics-page.ts";
 import { renewCertificate, type ServerTls, tlsServerOptions } from "../server/server-tls.ts";
 
 /** Whether the process can take calls, part by part. */
@@ -17,8 +18,7 @@ export interface Readiness {
 
 interface AdminPortParts {
   readonly readiness: () => Readiness;
-  /** The metrics as Prometheus reads them, by what it accepts. */
-  readonly metrics: (accept: string | undefined) => Promise<{ contentType: string; text: string }>;
+  readonly metrics: MetricsPage;
 }
 
 /** Where the port is. */
@@ -76,11 +76,7 @@ function createAdminHandler(parts: AdminPortParts): (req: IncomingMessage, res: 
         return answer(res, readiness.ready ? 200 : 503, say(readiness.ready, readiness, verbose));
       }
       case "/metrics":
-        parts.metrics(req.headers.accept).then(
-          ({ contentType, text }) => answer(res, 200, text, { "content-type": contentType }),
-          () => answer(res, 500, "metrics cannot be collected\n"),
-        );
-        return;
+        return parts.metrics.answer(req, res);
       default:
         return answer(res, 404, "not found: this port has /livez /readyz /startupz /metrics\n");
     }

@@ -16,7 +16,7 @@ const otherWires = new Set([completing, messaging, responding, returning]);
 
 /** What a key's calls may be and must have, worked out once for all of them. */
 export class CallPolicy {
-  readonly #routes: readonly string[];
+  readonly allowedRoutes: readonly string[];
   readonly #mayComplete: boolean;
   readonly #mayListModels: boolean;
   readonly #params: readonly { readonly name: string; readonly path: readonly string[] }[];
@@ -29,7 +29,7 @@ export class CallPolicy {
   }
 
   private constructor(allowedRoutes: readonly string[], enforcedParams: readonly string[]) {
-    this.#routes = allowedRoutes;
+    this.allowedRoutes = allowedRoutes;
     this.#mayComplete = allowsOperation(allowedRoutes, completing);
     this.#mayListModels = allowsOperation(allowedRoutes, listingModels);
     this.#params = enforcedParams.map((name) => ({ name, path: name.split(".") }));
@@ -60,7 +60,9 @@ export class CallPolicy {
   #allows(route: string): boolean {
     const operation = callOperations.get(route);
     if ((operation === undefined || otherWires.has(operation)) && this.#mayComplete) return true;
-    return operation === undefined ? allowsPath(this.#routes, [route]) : allowsOperation(this.#routes, operation);
+    return operation === undefined
+      ? allowsPath(this.allowedRoutes, [route])
+      : allowsOperation(this.allowedRoutes, operation);
   }
 
   /** @throws GatewayError permission_denied. */

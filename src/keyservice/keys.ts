@@ -271,12 +271,12 @@ export class Keys {
     checkKeyChange(change, names);
     checkWindows(change, names);
     checkExtra(change.extra);
-    const { keyRules, clock } = this.#parts;
+    const { keyRules, clock, operator } = this.#parts;
+    operator.checkRoutes(change.allowedRoutes ?? []);
     const { duration, ...fields } = bounded(change, keyRules, { names, isNew, nowMs: clock.nowMs() });
     if (duration === undefined) return fields;
     const length = duration === null ? undefined : parseDuration(duration);
-    if (length === undefined) return { ...fields, expiresAtMs: null };
-    const expiresAtMs = this.#parts.clock.nowMs() + durationMs(length);
+    const expiresAtMs = length === undefined ? null : clock.nowMs() + durationMs(length);
     checkTime(expiresAtMs, names.duration);
     return { ...fields, expiresAtMs };
   }

@@ -1,5 +1,6 @@
 /** Who administers, and what they may do. */
 
+import { mayReadMetrics } from "../allowed-routes.ts";
 import { GatewayError } from "../errors.ts";
 
 /**
@@ -152,6 +153,12 @@ export class Operator {
     if (organizationId !== null && !this.organizations.has(organizationId)) {
       throw denied("You are no member of the organization", "organization_id");
     }
+  }
+
+  /** What a key sees of everybody's calls is not for everybody to give. */
+  checkRoutes(allowed: readonly string[]): void {
+    if (!this.isAdmin && mayReadMetrics(allowed))
+      throw denied("Only administrators may let a key read metrics", "allowed_routes");
   }
 
   /** Teams are made, changed and ended by who administers their organization. */

@@ -1,8 +1,9 @@
 /** Who it is that sent a key. */
 
-import { allowsOperation, type Operation } from "../allowed-routes.ts";
+import { allowsOperation, mayReadMetrics, noMetricsReader, type Operation } from "../allowed-routes.ts";
 import { GatewayError } from "../errors.ts";
 import type { Secret } from "../secret.ts";
+import type { KeyRecord } from "./key-records.ts";
 import type { Keys } from "./keys.ts";
 import { Operator, type Role, type TeamPlace } from "./operator.ts";
 import type { Queryable } from "./postgres.ts";
@@ -67,16 +68,19 @@ export class Operators {
     return this.#ofKey(secret, operation);
   }
 
+  /**
+   * Whether the holder of a key may read this service's metrics: the operator may, and whose key was made for it.
+   *
+   * @throws GatewayError as `identify`.
+   */
+  async checkMetricsReader(secret: string): Promise<void> {
+    if (sameSecret(secret, this.#parts.masterKey)) return;
+    if (!mayReadMetrics((await this.#find(secret)).allowedRoutes)) throw noMetricsReader();
+  }
+
   async #ofKey(secret: string, operation: Operation): Promise<Operator> {
-    const { keys, books, nowMs } = this.#parts;
-    // Only the secret itself opens anything: neither its digest nor the key's id.
-    const key = await keys.find({ kind: "digest", sha256: digestSecret(secret) });
-    if (key === undefined) {
-      throw new GatewayError("invalid_api_key", "The key that was sent is neither the master key nor a virtual key.");
-    }
-    if (key.blocked) throw new GatewayError("blocked_key", "The key is blocked. Ask your operator to unblock it.");
-    if (key.expiresAtMs !== null && key.expiresAtMs <= nowMs())
-      throw new GatewayError("expired_key", "The key's time is over.");
+    const { books } = this.#parts;
+    const key = await this.#find(secret);
     if (!allowsOperation(key.allowedRoutes, operation)) {
       throw new GatewayError(
         "permission_denied",
@@ -97,6 +101,20 @@ export class Operators {
     const role =
       user === "proxy_admin_viewer" || user === "internal_user_viewer" ? "internal_user_viewer" : "internal_user";
     return new Operator({ name: userId, role, keyId, userId, teams: new Map(place && [[teamId, place]]) });
+  }
+
+  /** A key that works now. */
+  async #find(secret: string): Promise<KeyRecord> {
+    const { keys, nowMs } = this.#parts;
+    // Only the secret itself opens anything: neither its digest nor the key's id.
+    const key = await keys.find({ kind: "digest", sha256: digestSecret(secret) });
+    if (key === undefined) {
+      throw new GatewayError("invalid_api_key", "The key that was sent is neither the master key nor a virtual key.");
+    }
+    if (key.blocked) throw new GatewayError("blocked_key", "The key is blocked. Ask your operator to unblock it.");
+    if (key.expiresAtMs !== null && key.expiresAtMs <= nowMs())
+      throw new GatewayError("expired_key", "The key's time is over.");
+    return key;
   }
 }
 

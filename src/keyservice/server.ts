@@ -7,6 +7,7 @@ import { Closers } from "../lifecycle.ts";
 import type { Secret } from "../secret.ts";
 import { Health } from "../server/health.ts";
 import { type Listener, type ListenOptions, listen } from "../server/listen.ts";
+import { MetricsPage } from "../server/metrics-page.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
 import type { ServerTls } from "../server/server-tls.ts";
 import { Metrics } from "../telemetry/metrics.ts";
@@ -70,6 +71,8 @@ export interface KeyServiceOptions {
   readonly tracer?: Tracer | undefined;
   /** What `/metrics` tells besides the service's own figures. Default: nothing. */
   readonly metrics?: Metrics | undefined;
+  /** Whether they are read with a key only: the master key, or one made for it. Default: no. */
+  readonly guardsMetrics?: boolean;
   /** How long a lease lives without renewal, in milliseconds. Default 60 s. */
   readonly leaseTtlMs?: number;
   /** The zone whose calendar budget periods follow, an IANA name. Default UTC. */
@@ -229,12 +232,16 @@ async function open(
     "state",
     () => postgres.connections,
   );
+  const page = new MetricsPage({
+    expose: (accept) => metrics.expose(accept),
+    checkReader: options.guardsMetrics === true ? (key) => administration.operators.checkMetricsReader(key) : undefined,
+  });
   const onBug: OnBug = (error, facts) => log("error", "A call met a bug.", { ...facts, error });
   const sidecars: Face = {
     routes: (router) => router.service(KeyServiceDescription, runtime),
     services: [KeyServiceDescription],
     fallback: metricsOr(
-      metrics,
+      page,
       createManagementHandler({
         administration,
         telemetry: { log },
@@ -246,7 +253,7 @@ async function open(
   const operators: Face = {
     routes: (router) => adminRoutes(router, administration),
     services: adminServices,
-    fallback: metricsOr(metrics, createManagementHandler({ administration, telemetry: { log }, tracer })),
+    fallback: metricsOr(page, createManagementHandler({ administration, telemetry: { log }, tracer })),
   };
   const listenFor = async (place: { host: string; port: number }, face: Face): Promise<Listener> => {
     const listener = await listen({

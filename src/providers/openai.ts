@@ -9,7 +9,7 @@ import { encodeOperation, operationPath } from "../wires/openai-operation.ts";
 import { OperationStreamReader, readOperationAnswer } from "../wires/openai-operation-answer.ts";
 import { type ResponseNames, readResponse } from "../wires/responses-answer.ts";
 import { encodeResponsesRequest } from "../wires/responses-body.ts";
-import { ResponseEvents } from "../wires/responses-events.ts";
+import { endFacts as endOfResponse, ResponseEvents } from "../wires/responses-events.ts";
 import { encodeAsResponses } from "../wires/responses-request.ts";
 import { ResponseStreamReader } from "../wires/responses-stream.ts";
 import { roughTokens } from "../wires/rough-tokens.ts";
@@ -113,7 +113,8 @@ function wholeEvents(call: ProviderCall, body: Buffer, headers: AnswerHeaders): 
     const answer = readResponse(body, namesFor(call) ?? {});
     if (answer instanceof GatewayError) throw answer;
     const { bytes, body: response, usage, responseId, outputTokens } = answer;
-    if (passesResponses(call)) return [{ type: "end", usage, responseId, outputTokens, raw: bytes }];
+    if (passesResponses(call))
+      return [{ type: "end", usage, responseId, outputTokens, raw: bytes, ...endOfResponse(response) }];
     return [...new ResponseEvents().whole(response), { type: "end", usage, responseId, raw: undefined }];
   }
   const read = readChatAnswer(body);

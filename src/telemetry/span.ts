@@ -127,8 +127,9 @@ export class Span implements ReadableSpan, ActiveSpan, ClientSpan {
     return new Span(this.#parts);
   }
 
-  client(name: string, attributes: SpanAttributes): Span {
-    return this.child({ name, kind: SpanKind.CLIENT, describe: () => ({ ...attributes }) as Attributes });
+  client(name: string, attributes: SpanAttributes, others: readonly ActiveSpan[] = []): Span {
+    const links = others.length === 0 ? undefined : others.map(({ context }) => context);
+    return this.child({ name, kind: SpanKind.CLIENT, describe: () => ({ ...attributes }) as Attributes, links });
   }
 
   annotate(attributes: SpanAttributes): void {

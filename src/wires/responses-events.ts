@@ -1,7 +1,8 @@
 /** OpenAI's responses: what an answer says, as neutral events. */
 
 import type { CompletionEvent, DeltaEvent, JsonObject } from "../completion.ts";
-import { arrayOf, countOf, isObject, objectOf, textOf } from "./json.ts";
+import { arrayOf, countOf, isObject, objectOf, parseJson, textOf } from "./json.ts";
+import { SseSplitter } from "./sse.ts";
 
 type Pieces = Omit<DeltaEvent, "type" | "choice">;
 
@@ -69,17 +70,34 @@ export class ResponseEvents {
   }
 
   #finish(response: JsonObject): CompletionEvent {
-    const why = textOf(objectOf(response.incomplete_details)?.reason);
-    const reason =
-      response.status === "incomplete"
-        ? why === "content_filter"
-          ? why
-          : "length"
-        : this.#calls.size > 0
-          ? "tool_calls"
-          : "stop";
-    return { type: "finish", choice: 0, reason };
+    return { type: "finish", choice: 0, reason: finishReasonOf(response, this.#calls.size > 0) };
   }
+}
+
+/** Everything a response says, given its stream or its body. @returns nothing if it is no response. */
+export function eventsOfResponse(bytes: Buffer, isStream: boolean): readonly CompletionEvent[] {
+  const events = new ResponseEvents();
+  if (!isStream) {
+    const body = parseJson(bytes.toString());
+    return isObject(body) ? events.whole(body) : [];
+  }
+  return new SseSplitter(bytes.length + 1).push(bytes).flatMap(({ data }) => {
+    const event = parseJson(data ?? "");
+    return isObject(event) ? events.read(event) : [];
+  });
+}
+
+/** What the end of a response that passes as bytes says of it. */
+export function endFacts(response: JsonObject): { model: string | undefined; finishReasons: readonly string[] } {
+  const hasCalls = arrayOf(response.output).some((item) => objectOf(item)?.type === "function_call");
+  return { model: textOf(response.model), finishReasons: [finishReasonOf(response, hasCalls)] };
+}
+
+/** In chat's words. */
+function finishReasonOf(response: JsonObject, hasCalls: boolean): string {
+  if (response.status !== "incomplete") return hasCalls ? "tool_calls" : "stop";
+  const why = textOf(objectOf(response.incomplete_details)?.reason);
+  return why === "content_filter" ? why : "length";
 }
 
 function startOf(response: JsonObject): CompletionEvent {

@@ -6,7 +6,7 @@ import { isObject, objectOf, textOf } from "./json.ts";
 import { rewriteMembers, scanObject } from "./json-spans.ts";
 import { inBandError } from "./openai-error.ts";
 import { type ResponseNames, renamed } from "./responses-answer.ts";
-import { ResponseEvents } from "./responses-events.ts";
+import { endFacts, ResponseEvents } from "./responses-events.ts";
 import { usageOfResponse } from "./responses-usage.ts";
 import type { SseFrame } from "./sse.ts";
 import { SseAnswerReader } from "./sse-answer.ts";
@@ -25,6 +25,7 @@ export class ResponseStreamReader extends SseAnswerReader {
   #eventCount = 0;
   #usage: Usage | undefined;
   #responseId: string | undefined;
+  #endFacts: ReturnType<typeof endFacts> | undefined;
   #isWhole = false;
   /** The frame with which the response says that it has ended. */
   #last: Buffer | undefined;
@@ -48,7 +49,7 @@ export class ResponseStreamReader extends SseAnswerReader {
   }
 
   protected override lastEvents(): readonly CompletionEvent[] {
-    return [{ type: "end", usage: this.#usage, responseId: this.#responseId, raw: this.#last }];
+    return [{ type: "end", usage: this.#usage, responseId: this.#responseId, raw: this.#last, ...this.#endFacts }];
   }
 
   protected override read(event: JsonObject, frame: SseFrame): void {
@@ -71,6 +72,7 @@ export class ResponseStreamReader extends SseAnswerReader {
     this.#isWhole = true;
     this.#usage = usageOfResponse(response);
     this.#responseId = textOf(response.id);
+    if (this.#names !== undefined) this.#endFacts = endFacts(response);
   }
 
   #pass(bytes: Buffer, event: JsonObject): void {

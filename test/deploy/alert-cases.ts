@@ -184,10 +184,30 @@ export const alertCases: Readonly<Record<string, AlertCase>> = {
     fires: { 'tollgate_config_last_reload_successful{instance="a"}': "0x20" },
     silent: { 'tollgate_config_last_reload_successful{instance="a"}': "1x20" },
   },
+  // Rules are tried from the beginning of Unix time on.
+  TollgateCertificateExpiring: {
+    after: "60m",
+    fires: {
+      'tollgate_certificate_start_timestamp_seconds{instance="a",use="ports"}': "-86400x70",
+      'tollgate_certificate_expiry_timestamp_seconds{instance="a",use="ports"}': "20000x70",
+    },
+    silent: {
+      // A day's, of which a quarter is left; and ten years', of which half a year is.
+      'tollgate_certificate_start_timestamp_seconds{instance="a",use="ports"}': "-60000x70",
+      'tollgate_certificate_expiry_timestamp_seconds{instance="a",use="ports"}': "26400x70",
+      'tollgate_certificate_start_timestamp_seconds{instance="a",use="ports_ca"}': "-300000000x70",
+      'tollgate_certificate_expiry_timestamp_seconds{instance="a",use="ports_ca"}': "15000000x70",
+    },
+  },
   TollgateAlertsUndelivered: {
     after: "60m",
     fires: { tollgate_alerts_waiting: "2x70" },
     silent: { tollgate_alerts_waiting: "2x40 0x30" },
+  },
+  TollgateTelemetryDropped: {
+    after: "40m",
+    fires: { 'tollgate_telemetry_dropped_total{instance="a",destination="otlp"}': "0+10x50" },
+    silent: { 'tollgate_telemetry_dropped_total{instance="a",destination="otlp"}': "0x5 50x50" },
   },
   TollgateLabelsOverflow: {
     after: "30m",

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parse, stringify } from "yaml";
+import { TestAuthority } from "../certificates.ts";
 import { Stack } from "../e2e/stack.ts";
 import { FaultProxy } from "../faults/proxy.ts";
 import { Prometheus } from "../prometheus.ts";
@@ -45,6 +46,8 @@ export class MonitoredStack {
   readonly database: FaultProxy;
   /** The names of all alerts there are. */
   readonly alertNames: readonly string[];
+  /** Puts a certificate that ends at once in the place of the last sidecar's. */
+  readonly expireCertificate: () => void;
   /** Those that have fired. */
   readonly fired = new Set<string>();
   readonly #upstream: Upstream;
@@ -55,7 +58,7 @@ export class MonitoredStack {
   readonly #watch: Promise<void>;
 
   private constructor(
-    parts: Pick<MonitoredStack, "stack" | "prometheus" | "redis" | "database" | "alertNames">,
+    parts: Pick<MonitoredStack, "stack" | "prometheus" | "redis" | "database" | "alertNames" | "expireCertificate">,
     upstream: Upstream,
     redisServer: RedisServer,
     directory: string,
@@ -66,6 +69,7 @@ export class MonitoredStack {
     this.redis = parts.redis;
     this.database = parts.database;
     this.alertNames = parts.alertNames;
+    this.expireCertificate = parts.expireCertificate;
     this.#redisServer = redisServer;
     this.#directory = directory;
     this.#watch = this.#look();
@@ -77,15 +81,21 @@ export class MonitoredStack {
     const cluster = new URL(process.env.TOLLGATE_TEST_POSTGRES_URL ?? "postgresql://127.0.0.1");
     const database = await FaultProxy.start(Number(cluster.port || 5432));
     const upstream = await Upstream.start();
+    const directory = mkdtempSync(join(tmpdir(), "tollgate-monitoring-"));
+    const authority = new TestAuthority(directory);
+    const issue = (days: number) => authority.issue("port", "DNS:localhost", days);
+    const certificate = issue(2);
     const stack = await Stack.start({
-      sidecars: 2,
+      sidecars: 3,
+      // The last one's data port is over TLS, and nobody calls it.
+      sidecarEnv: (index) =>
+        index === 2 ? { TOLLGATE_TLS_CERT_FILE: certificate.certFile, TOLLGATE_TLS_KEY_FILE: certificate.keyFile } : {},
       redis: `  redis_host: 127.0.0.1\n  redis_port: ${redis.port}\n  fallbacks: [{ down: [ok] }]`,
       databasePort: database.port,
       config: settings,
       models: modelsAt(upstream.baseUrl),
       env,
     });
-    const directory = mkdtempSync(join(tmpdir(), "tollgate-monitoring-"));
     const rules = ["recording", "alerts"].map((name) => {
       const file = join(directory, `${name}.yaml`);
       writeFileSync(file, stringify(shortRules(name)));
@@ -101,7 +111,13 @@ export class MonitoredStack {
       intervalMs: scrapeMs,
     });
     const alertNames = shortRules("alerts").groups.flatMap((group) => group.rules.flatMap(({ alert }) => alert ?? []));
-    return new MonitoredStack({ stack, prometheus, redis, database, alertNames }, upstream, redisServer, directory);
+    const expireCertificate = () => void issue(0);
+    return new MonitoredStack(
+      { stack, prometheus, redis, database, alertNames, expireCertificate },
+      upstream,
+      redisServer,
+      directory,
+    );
   }
 
   /** One chat call that is like no other, so that no kept answer does for it. */

@@ -12,6 +12,7 @@ import OpenAI from "openai";
 import { createCompletionClient, Role } from "../../src/client.ts";
 import { Collector, type ExportedSpan } from "../collector.ts";
 import { testRedis } from "../redis.ts";
+import { ResponsesServer } from "../responses-server.ts";
 import { type Script, sendJson, Upstream } from "../upstream.ts";
 import { masterKey, Stack } from "./stack.ts";
 
@@ -39,6 +40,9 @@ const models = (base: string) => `
       input_cost_per_token: 0.000001, output_cost_per_token: 0.000002, cache_read_input_token_cost: 0.0000005 }
   - model_name: quoter
     litellm_params: { model: openai/quoter, api_base: "${base}", api_key: ${upstreamKey},
+      input_cost_per_token: 0.000001, output_cost_per_token: 0.000002 }
+  - model_name: responder
+    litellm_params: { model: openai/responder, api_base: "${base}", api_key: ${upstreamKey},
       input_cost_per_token: 0.000001, output_cost_per_token: 0.000002 }
   - model_name: embedder
     litellm_params: { model: openai/embedder, api_base: "${base}", api_key: ${upstreamKey}, input_cost_per_token: 0.000001 }
@@ -69,6 +73,18 @@ const teller: Script = (call, res) => {
   res.end("data: [DONE]\n\n");
 };
 
+/** The same by OpenAI's responses. */
+const responder = new ResponsesServer({
+  name: "told",
+  saying: ({ body }) => [
+    { type: "reasoning", summary: "It wants to know." },
+    body.tools === undefined
+      ? { type: "message", text: answerCanary }
+      : { type: "function_call", name: "look", arguments: '{"at":"sky"}', call_id: "call_1" },
+  ],
+  usage: { input_tokens: 100, output_tokens: 20, total_tokens: 120 },
+});
+
 /** One pod tells a collector by HTTP and hides what is said; the other tells another by gRPC, and may tell what is said. */
 describe("what a real mixed run leaves behind", () => {
   const app = new TracerProvider({}).getTracer("app");
@@ -86,6 +102,7 @@ describe("what a real mixed run leaves behind", () => {
     langfuses = [await Collector.start(), await Collector.start()];
     upstream = await Upstream.start();
     upstream.scripts.set("teller", teller);
+    upstream.responses = responder;
     upstream.scripts.set("quoter", (call, res) =>
       sendJson(res, 500, {
         error: { message: `Cannot read ${JSON.parse(call.body).messages[0].content} by ${upstreamKey}` },
@@ -337,6 +354,44 @@ describe("what a real mixed run leaves behind", () => {
     const last = streamed.spans.find(({ name }) => name === "chat teller")?.attributes ?? {};
     assert.match(String(last["gen_ai.output.messages"]), new RegExp(answerCanary));
     const shy = await traced(1, 5, chat(1, "teller", {}, shyKey));
+    assert.equal(JSON.stringify(shy.spans.map(({ attributes }) => attributes)).includes(canary), false);
+  });
+
+  test("responses that pass as bytes say why they ended, and what was said where that is allowed", async () => {
+    const ask =
+      (pod: number, fields: object, apiKey = key) =>
+      async (headers: Record<string, string>) => {
+        const client = new OpenAI({ baseURL: `${headersOf(pod).url}/v1`, apiKey, maxRetries: 0 });
+        const body = { model: "responder", input: canary, instructions: "Answer briefly.", ...fields };
+        const answer = await client.responses.create(body, { headers });
+        if (Symbol.asyncIterator in answer) for await (const _ of answer as AsyncIterable<unknown>);
+      };
+    const tools = [{ type: "function", name: "look", parameters: { type: "object" }, strict: false }];
+    const reasoning = { type: "reasoning", content: "It wants to know." };
+    const text = { type: "text", content: answerCanary };
+    const call = { type: "tool_call", id: "call_1", name: "look", arguments: { at: "sky" } };
+    for (const stream of [false, true]) {
+      for (const [fields, reason, part] of [
+        [{ stream }, "stop", text],
+        [{ stream, tools }, "tool_calls", call],
+      ] as const) {
+        const { spans, server } = await traced(1, 5, ask(1, fields));
+        assert.equal(server?.name, "POST /v1/responses");
+        const told = spans.find(({ name }) => name === "chat responder")?.attributes ?? {};
+        assert.deepEqual(told["gen_ai.response.finish_reasons"], [reason]);
+        assert.equal(told["gen_ai.response.model"], "responder");
+        assert.deepEqual(JSON.parse(String(told["gen_ai.input.messages"])), [
+          { role: "user", parts: [{ type: "text", content: canary }] },
+        ]);
+        assert.deepEqual(JSON.parse(String(told["gen_ai.system_instructions"])), [
+          { type: "text", content: "Answer briefly." },
+        ]);
+        assert.deepEqual(JSON.parse(String(told["gen_ai.output.messages"])), [
+          { role: "assistant", parts: [reasoning, part], finish_reason: reason },
+        ]);
+      }
+    }
+    const shy = await traced(1, 5, ask(1, {}, shyKey));
     assert.equal(JSON.stringify(shy.spans.map(({ attributes }) => attributes)).includes(canary), false);
   });
 
