@@ -28,6 +28,7 @@ import { type Settings, SettingsError } from "./settings.ts";
 import { resourceOf, startTelemetryExport } from "./telemetry-export.ts";
 import { version } from "./version.ts";
 
+const serviceName = "tollgate-keyservice";
 const encryptionKeyCharsMin = 16;
 
 /** What both programs that work on the database need to know. */
@@ -64,11 +65,11 @@ export async function startKeyService(settings: Settings, config: FileConfig | u
   const { masterKey } = facts;
   const { targets, faults } = alertTargets(alerting, settings.alertSinks);
   if (faults.length > 0) throw new SettingsError(faults.join("\n"));
-  const logger = createLogger(settings, { service: "tollgate-keyservice" });
+  const logger = createLogger(settings, { service: serviceName });
   const onError = ({ message }: Error) => logger.error(`${message}; what was there before is used on`);
   const { identitiesPath } = settings;
   const material = settings.tls.ports && tlsMaterial(settings.tls.ports, { clock: systemClock, onError });
-  const resource = resourceOf("tollgate-keyservice", settings);
+  const resource = resourceOf(serviceName, settings);
   const warn = (message: string) => logger.warn(message);
   const metrics = new Metrics();
   metrics.add(buildInfo(version), ...processMetrics());

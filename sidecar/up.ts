@@ -22,7 +22,9 @@ export async function startUp(given: Settings): Promise<{ close(): Promise<void>
   const configPath = given.configPath === "" ? demoConfig : given.configPath;
   // The greeting is what a person wants to read first; log lines come when something is wrong, or when asked for.
   const logLevel = given.env.TOLLGATE_LOG_LEVEL ? given.logLevel : "warn";
-  const settings: Settings = { ...given, dataDir, configPath, logLevel };
+  // What is for one machine is seen on no other.
+  const adminHost = given.env.TOLLGATE_ADMIN_HOST ? given.adminHost : "127.0.0.1";
+  const settings: Settings = { ...given, dataDir, configPath, logLevel, adminHost };
   const config = await readConfig(settings);
   const closers = new Closers();
   const close = () =>

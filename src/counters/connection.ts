@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 
 import { Cluster, type Redis } from "ioredis";
-import { type ActiveSpan, type ClientSpan, clientSpan, sharedClientSpan } from "../active-span.ts";
+import { type ClientSpan, clientSpan } from "../active-span.ts";
 import type { Clock, Random } from "../clock.ts";
 import type { RedisAddress, RedisTls } from "../config/redis-address.ts";
 import type { FileValue } from "../file-value.ts";
@@ -32,8 +32,6 @@ export interface ScriptCall {
   readonly args: readonly (string | number)[];
   /** How many tasks share it, for traces. */
   readonly taskCount?: number;
-  /** The spans it is run for, as far as they are told. Default: that of the work in hand. */
-  readonly served?: readonly ActiveSpan[];
 }
 
 /** Reads a script that lies beside this file; in several pieces if it shares some with others. */
@@ -123,14 +121,10 @@ export class Connection {
       if (call.script.isOwed) this.#evaluate(call).catch(() => {});
       throw new CountersUnavailable(this.#lastFailure);
     }
-    const attributes = {
+    const span = clientSpan("EVALSHA", {
       ...{ "db.system.name": "redis", "db.operation.name": "EVALSHA", "db.stored_procedure.name": call.script.name },
       "db.operation.batch.size": call.taskCount ?? 1,
-    };
-    const span =
-      call.served === undefined
-        ? clientSpan("EVALSHA", attributes)
-        : sharedClientSpan("EVALSHA", attributes, call.served);
+    });
     return this.#guarded(breaker, this.#evaluate(call), late, span);
   }
 

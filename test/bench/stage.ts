@@ -1,8 +1,9 @@
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { startEmbeddedPostgres } from "../../sidecar/embedded-postgres.ts";
 import { Stack, type TestSidecar } from "../e2e/stack.ts";
 import { databaseCount, startRedis } from "../redis.ts";
@@ -95,7 +96,7 @@ export class Stage {
     const envs = Object.entries(tracedBy(`http://127.0.0.1:${collector.port}`)) as [Traced, Record<string, string>][];
     const flags = this.#profileDir === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${this.#profileDir}`];
     const stack = await Stack.start({
-      ...{ sidecars: envs.length, models: modelsAt(upstream.port), nodeFlags: flags },
+      ...{ program: bundled(), sidecars: envs.length, models: modelsAt(upstream.port), nodeFlags: flags },
       sidecarEnv: (index) => envs[index]?.[1] ?? {},
     });
     this.#cleanUps.push(() => stack.close().catch((error) => this.#profileDir ?? Promise.reject(error)));
@@ -140,6 +141,20 @@ export class Stage {
     pin(pid, core);
     return { port: Number(port.toString()), pid };
   }
+}
+
+/** The programs as the image has them. */
+function bundled(): string {
+  const folder = fileURLToPath(new URL("../../.cache/bundle", import.meta.url));
+  const made = spawnSync(
+    process.execPath,
+    [fileURLToPath(new URL("../../deploy/bundle.mjs", import.meta.url)), folder],
+    {
+      stdio: "inherit",
+    },
+  );
+  if (made.status !== 0) throw new Error("the programs could not be bundled");
+  return join(folder, "sidecar/main.js");
 }
 
 function modelsAt(upstreamPort: number): string {
