@@ -24,6 +24,8 @@ import type { Settings } from "./settings.ts";
 import { resourceOf, startTelemetryExport } from "./telemetry-export.ts";
 import { version } from "./version.ts";
 
+const serviceName = "tollgate";
+
 /** A sidecar that takes calls. */
 export interface Sidecar {
   readonly host: string;
@@ -51,11 +53,12 @@ export async function startSidecarProgram(settings: Settings): Promise<Sidecar> 
 /** Puts a sidecar together and opens its ports. What was opened is closed again if a later part fails. */
 export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
   const { settings, config } = parts;
-  const logger = createLogger(settings, { service: "tollgate-sidecar", pod: settings.podId });
+  // As its spans are called, so that the two are found together.
+  const logger = createLogger(settings, { service: serviceName, pod: settings.podId });
   const closers = new Closers();
   const onCloseError = (part: string, error: unknown) => logger.warn({ part, error }, "a part failed to close");
   try {
-    const resource = resourceOf("tollgate", settings, config.environment);
+    const resource = resourceOf(serviceName, settings, config.environment);
     const warn = (message: string) => logger.warn(message);
     const cells = new CallCells();
     const metrics = new Metrics();
@@ -87,7 +90,10 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
       reading: config.reading,
     });
     closers.add("gateway", () => running.close(settings.graceMs));
-    const watch = new ConfigWatch({ settings, reading: config.reading, gateway: running, clock: systemClock });
+    const watch = new ConfigWatch({
+      ...{ settings, reading: config.reading, clock: systemClock },
+      reload: (read) => running.reload(read),
+    });
     await watch.start();
     closers.add("configuration", () => watch.close());
     let draining = false;
