@@ -156,8 +156,8 @@ async function figureOf(name: string): Promise<number> {
 }
 
 for (const [door, call, allocatedMaxKb] of [
-  ["HTTP", callByHttp, 150],
-  ["gRPC", callByGrpc, 165],
+  ["HTTP", callByHttp, 145],
+  ["gRPC", callByGrpc, 157],
 ] as const) {
   test(`a governed call by ${door}, eight at a time, asks Redis at most once, the KeyService far less, and allocates within its bounds`, async (t) => {
     await callTimes(call, 600, 16);
