@@ -1,6 +1,6 @@
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import type { Clock, Random } from "../clock.ts";
 import type { FileValue } from "../file-value.ts";
 import { KeyService } from "../gen/tollgate/keys/v1/keys_pb.ts";
@@ -32,6 +32,7 @@ import {
   writeSpendRecord,
 } from "./messages.ts";
 import type { ModelsAnswer } from "./model-sync.ts";
+import { SturdySession } from "./sturdy-session.ts";
 
 /** A call waits for these: short. */
 const callerWaitsMs = 2_000;
@@ -196,12 +197,12 @@ export class RemoteAuthority implements Authority {
 
 /** A connection to whichever replica is found behind the address. */
 interface Connection {
-  readonly session: Http2SessionManager;
+  readonly session: SturdySession;
   readonly client: Client<typeof KeyService>;
 }
 
 function connectionTo({ url, token, tls }: RemoteAuthorityParts): Connection {
-  const session = new Http2SessionManager(
+  const session = new SturdySession(
     url,
     // A dead connection (dropped packets, no reset) is noticed within 8 s and replaced.
     { pingIntervalMs: 5_000, pingTimeoutMs: 3_000, idleConnectionTimeoutMs: 30_000 },

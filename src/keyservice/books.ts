@@ -3,17 +3,17 @@
  *
  * Every transaction takes its locks in one order, so that none waits for another in a circle:
  * revision, keys, spend_log (inserting sorted by call_id, attempt), leases (sorted by lease_id; SKIP LOCKED never waits),
- * budget_periods (sorted by budget_id, period_start), the daily sums (sorted). lease_requests is written under the lock of the lease
- * it is about.
+ * budget_periods that are new (inserting sorted by budget_id, period_start), budget_periods that were there (sorted likewise), the
+ * daily sums (sorted). lease_requests is written under the lock of the lease it is about.
  */
 
 import type { Nanos } from "../money.ts";
-import { addToDays, type BookedFor, type BookedSpend, bookedFor } from "./daily-spend.ts";
+import { addToDays, type Booked, bookedDay, type Owner } from "./daily-spend.ts";
 import type { LentMoney } from "./ledger.ts";
 import { type Database, type Queryable, TakenBack } from "./postgres.ts";
 import { always, bookedRow, type LockedLease, nameOf, type PeriodKey, type Posting } from "./posting.ts";
 
-/** A transaction needs periods that are not there yet. */
+/** A transaction has locks of periods, and needs others that are not there yet. */
 class MissingPeriods extends TakenBack {
   readonly periods: readonly PeriodKey[];
 
@@ -24,8 +24,8 @@ class MissingPeriods extends TakenBack {
 }
 
 /**
- * Runs a transaction that calls `post` or `lockPeriods`. Periods that turn out to be missing are made on their own before it is run
- * again: made inside, their rows would be locked out of order.
+ * Runs a transaction that calls `lockPeriods`. Periods that turn out to be missing are made on their own before it is run again: made
+ * after others are locked, their rows would be locked out of order.
  */
 export async function inBooks<Result>(
   postgres: Database,
@@ -36,15 +36,22 @@ export async function inBooks<Result>(
       return await postgres.transaction(work);
     } catch (error) {
       if (!(error instanceof MissingPeriods)) throw error;
-      await postgres.query(
-        `INSERT INTO budget_periods (budget_id, period_start)
-         SELECT budget_id, period_start FROM unnest($1::text[], $2::timestamptz[]) AS m (budget_id, period_start)
-         ORDER BY budget_id, period_start
-         ON CONFLICT DO NOTHING`,
-        columns(error.periods),
-      );
+      await makePeriods(postgres, error.periods);
     }
   }
+}
+
+/** Makes those that are not there. In a transaction: before it locks any. */
+async function makePeriods(client: Queryable, periods: readonly PeriodKey[]): Promise<void> {
+  if (periods.length === 0) return;
+  await client.query(
+    `INSERT INTO budget_periods (budget_id, period_start)
+     SELECT budget_id, period_start FROM unnest($1::text[], $2::timestamptz[]) AS m (budget_id, period_start)
+     ORDER BY budget_id, period_start
+     ON CONFLICT DO NOTHING`,
+    columns(periods),
+    "periods",
+  );
 }
 
 /** Locks periods and reads what is in them, in the order given; `spent` is what counts as used. */
@@ -120,7 +127,7 @@ export async function lockLeases(
 }
 
 /**
- * Writes movements of money. The leases must be locked.
+ * Writes movements of money. The leases must be locked, and no periods.
  *
  * @param booking `timeZone`: whose days the rows of the spend log that this makes belong to; `before`: those the transaction has made.
  */
@@ -129,14 +136,9 @@ export async function post(
   posting: Posting,
   booking: { readonly at: Date; readonly timeZone: string; readonly before?: readonly Booked[] },
 ): Promise<void> {
+  await makePeriods(client, posting.unlent);
   const booked = await write(client, posting, booking);
   await addToDays(client, [...(booking.before ?? []), ...booked]);
-}
-
-/** A row of the spend log. */
-export interface Booked {
-  readonly owner: BookedFor;
-  readonly spend: BookedSpend;
 }
 
 /** @returns the rows of the spend log it made. */
@@ -167,16 +169,17 @@ async function write(
     moves.map(({ forgiven }) => forgiven),
   ];
   const rows = await client.query<PostRow>(postSql, values, "post");
-  if (Number(rows[0]?.count) !== moves.length) throw new MissingPeriods(moves.map(({ period }) => period));
-  return rows.flatMap(({ lease_id, attempt, cost_nanos: cost, ...owner }) =>
-    lease_id === null ? [] : { owner, spend: { ...noCall, attempt, cost, startedAt: at } },
+  if (Number(rows[0]?.count) !== moves.length) throw new Error("A lease is bound to a period that is not there.");
+  return rows.flatMap(({ lease_id, attempt, cost_nanos: cost, day, ...owner }) =>
+    lease_id === null ? [] : { owner, day, spend: { ...noCall, attempt, cost, startedAt: at } },
   );
 }
 
 /** How many periods were moved, with each row of the spend log that was written; with none if none was. */
-interface PostRow extends BookedFor {
+interface PostRow extends Owner {
   readonly count: bigint;
   readonly lease_id: string | null;
+  readonly day: string;
   readonly attempt: number;
   readonly cost_nanos: Nanos;
 }
@@ -227,7 +230,7 @@ const postSql = `
         AS b (lease_id, attempt, key_id, pod_id, cost)
       LEFT JOIN keys k ON k.key_id = b.key_id
       LEFT JOIN entities t ON t.scope = 'team' AND t.entity_id = k.team_id
-    RETURNING lease_id, attempt, cost_nanos, ${bookedFor("$15")}
+    RETURNING lease_id, attempt, cost_nanos, key_id, team_id, user_id, organization_id, ${bookedDay("$15")}
   )
   SELECT m.count, b.* FROM (SELECT count(*) FROM moved) m LEFT JOIN booked b ON true`;
 

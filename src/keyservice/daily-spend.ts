@@ -1,15 +1,15 @@
 /** Sums over the spend log by day, kept equal to it: they change in the transactions that write its rows. */
 
 import type { Nanos } from "../money.ts";
+import { arrayText } from "./array-text.ts";
 import type { Queryable } from "./postgres.ts";
 
-/** Whom a row of the spend log was booked for, and its day in the configured time zone, as the database has it: YYYY-MM-DD. */
-export interface BookedFor {
+/** Whom a row of the spend log was booked for. */
+export interface Owner {
   readonly key_id: string;
   readonly team_id: string;
   readonly user_id: string;
   readonly organization_id: string;
-  readonly day: string;
 }
 
 /** What else of such a row the sums are made of. */
@@ -30,9 +30,16 @@ export interface BookedSpend {
   readonly tags: readonly string[];
 }
 
-/** SQL for the columns of BookedFor, of rows of spend_log. `timeZone`: a parameter, "$1" for instance: the IANA name of the zone. */
-export function bookedFor(timeZone: string): string {
-  return `key_id, team_id, user_id, organization_id, (started_at AT TIME ZONE ${timeZone})::date::text AS day`;
+/** A row of the spend log. `day`: of the configured time zone, as the database has it: YYYY-MM-DD. */
+export interface Booked {
+  readonly owner: Owner;
+  readonly day: string;
+  readonly spend: BookedSpend;
+}
+
+/** SQL for the day of a row of spend_log. `timeZone`: a parameter, "$1" for instance: the IANA name of the zone. */
+export function bookedDay(timeZone: string): string {
+  return `(started_at AT TIME ZONE ${timeZone})::date::text AS day`;
 }
 
 const places = ["day", "key_id", "team_id", "user_id", "organization_id", "model_group", "model", "provider"];
@@ -65,8 +72,8 @@ class Sums {
     if (this.#rows.size === 0) return;
     const rows = [...this.#rows.values()];
     const values = [
-      ...this.#places.map((_, index) => rows.map(({ at }) => at[index])),
-      ...amounts.map((_, index) => rows.map((row) => row.amounts[index])),
+      ...this.#places.map((_, index) => arrayText(rows.map(({ at }) => at[index] ?? null))),
+      ...amounts.map((_, index) => arrayText(rows.map((row) => row.amounts[index] ?? null))),
     ];
     await client.query(upsert(this.#table, this.#places), values, this.#table);
   }
@@ -83,14 +90,11 @@ function upsert(table: string, columns: readonly string[]): string {
 }
 
 /** Adds rows of the spend log to the sums. The last thing a transaction does: everybody waits here for everybody. */
-export async function addToDays(
-  client: Queryable,
-  rows: readonly { readonly owner: BookedFor; readonly spend: BookedSpend }[],
-): Promise<void> {
+export async function addToDays(client: Queryable, rows: readonly Booked[]): Promise<void> {
   const days = new Sums("daily_spend", places);
   const parties = new Sums("daily_party_spend", ["scope", "scope_id", ...places]);
-  for (const { owner, spend } of rows) {
-    const { day, key_id, team_id, user_id, organization_id } = owner;
+  for (const { owner, day, spend } of rows) {
+    const { key_id, team_id, user_id, organization_id } = owner;
     const at = [day, key_id, team_id, user_id, organization_id, spend.modelGroup, spend.model, spend.provider];
     const added = amountsOf(spend);
     days.add(at, added);

@@ -1,5 +1,5 @@
 import type { Clock } from "../clock.ts";
-import { inBooks, lockLeases, post } from "./books.ts";
+import { lockLeases, post } from "./books.ts";
 import type { Postgres, Queryable } from "./postgres.ts";
 import { type LeaseReturn, postExpiry, postReturns } from "./posting.ts";
 
@@ -59,7 +59,7 @@ export class Leases {
   async giveBack(returns: readonly LeaseReturn[]): Promise<void> {
     const ids = [...new Set(returns.map(({ leaseId }) => leaseId))];
     const now = this.#now();
-    await inBooks(this.#postgres, async (client) => {
+    await this.#postgres.transaction(async (client) => {
       await closeUnopened(client, returns, now);
       const leases = await lockLeases(client, "l.lease_id = ANY ($1::uuid[]) ORDER BY l.lease_id FOR NO KEY UPDATE", [
         ids,
@@ -77,7 +77,7 @@ export class Leases {
    */
   async expireDue(keyId?: string): Promise<{ count: number; more: boolean }> {
     const now = this.#now();
-    const count = await inBooks(this.#postgres, async (client) => {
+    const count = await this.#postgres.transaction(async (client) => {
       const leases = await lockLeases(
         client,
         `l.state = 'open' AND l.expires_at <= $1 AND ($2::text IS NULL OR l.key_id = $2)

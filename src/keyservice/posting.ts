@@ -96,6 +96,7 @@ export interface Move {
 export class Posting {
   readonly #moves = new Map<string, { period: PeriodKey; spent: Nanos; reserved: Nanos; forgiven: Nanos }>();
   readonly #steps: { readonly lease: LockedLease; readonly step: Step }[] = [];
+  readonly #unlent = new Map<string, PeriodKey>();
 
   /** Each period once. */
   get moves(): readonly Move[] {
@@ -107,17 +108,15 @@ export class Posting {
     return this.#steps;
   }
 
-  /** Adds to a budget's period. */
-  move(period: PeriodKey, spent: Nanos, reserved: Nanos, forgiven: Nanos = 0n): void {
-    const name = nameOf(period);
-    const sum = this.#moves.get(name);
-    if (sum === undefined) {
-      this.#moves.set(name, { period, spent, reserved, forgiven });
-    } else {
-      sum.spent += spent;
-      sum.reserved += reserved;
-      sum.forgiven += forgiven;
-    }
+  /** Periods that are charged without a lease that is bound to them: they may not be there yet. */
+  get unlent(): readonly PeriodKey[] {
+    return [...this.#unlent.values()];
+  }
+
+  /** Charges a budget's period without a lease. */
+  charge(period: PeriodKey, spent: Nanos): void {
+    this.#unlent.set(nameOf(period), period);
+    this.#move(period, spent, 0n, 0n);
   }
 
   /** Takes one step with a lease, and the same on all its periods. One step a lease. */
@@ -126,7 +125,20 @@ export class Posting {
     for (const period of lease.periods) {
       // What was forgiven cannot be given back once more.
       const forgiven = period.forgiven && step.spent < 0n ? step.spent : 0n;
-      this.move(period, step.spent, step.reserved, forgiven);
+      this.#move(period, step.spent, step.reserved, forgiven);
+    }
+  }
+
+  /** Adds to a budget's period. */
+  #move(period: PeriodKey, spent: Nanos, reserved: Nanos, forgiven: Nanos): void {
+    const name = nameOf(period);
+    const sum = this.#moves.get(name);
+    if (sum === undefined) {
+      this.#moves.set(name, { period, spent, reserved, forgiven });
+    } else {
+      sum.spent += spent;
+      sum.reserved += reserved;
+      sum.forgiven += forgiven;
     }
   }
 }
@@ -194,7 +206,7 @@ export function postSpend(
     for (const budget of budgets) {
       if (charged.has(budget.budget_id)) continue;
       const period = currentPeriod(budget, nowMs, timeZone);
-      if (budget.removed_at === null || budget.removed_at >= period.start) posting.move(period, budget.cost, 0n);
+      if (budget.removed_at === null || budget.removed_at >= period.start) posting.charge(period, budget.cost);
     }
   }
   return posting;

@@ -1,8 +1,9 @@
 import type { Clock } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
 import type { Nanos } from "../money.ts";
-import { type Booked, inBooks, lockLeases, post } from "./books.ts";
-import { type BookedFor, bookedFor } from "./daily-spend.ts";
+import { arrayText } from "./array-text.ts";
+import { lockLeases, post } from "./books.ts";
+import { type Booked, bookedDay, type Owner } from "./daily-spend.ts";
 import type { Postgres, Queryable } from "./postgres.ts";
 import { type ChargedBudget, type LockedLease, postSpend, type SpendTotal } from "./posting.ts";
 import { Together } from "./together.ts";
@@ -47,8 +48,10 @@ export interface SpendRecord {
   readonly cacheHit: boolean;
 }
 
+type Value = string | bigint | number | boolean | Date | null;
+
 /** A column of spend_log: its name, its type, and what goes there. */
-type Column = readonly [name: string, type: string, value: (record: SpendRecord) => unknown];
+type Column = readonly [name: string, type: string, value: (record: SpendRecord) => Value];
 
 /** What of a record is written, and where. */
 export const columns: readonly Column[] = [
@@ -85,39 +88,57 @@ export const columns: readonly Column[] = [
 const names = columns.map(([name]) => name).join(", ");
 const lists = new Set(["tags", "budget_ids"]);
 const selected = columns.map(([name]) => (lists.has(name) ? `r.${name}::text[]` : `r.${name}`)).join(", ");
-const parameters = columns.map(([, type], index) => `$${index + 4}::${type}[]`).join(", ");
+const ownerNames = ["team_id", "user_id", "organization_id"] as const;
+const parameters = columns.map(([, type], index) => `$${index + 7}::${type}[]`).join(", ");
 
 /**
  * Only the rows that were not there before come back. Sorted, so that two batches that share records queue up instead of blocking each
  * other. Whom a row was booked for stays with it, wherever its key belongs later.
  */
 const bookSql = `
-  INSERT INTO spend_log (pod_id, booked_at, team_id, user_id, organization_id, ${names})
-  SELECT r.pod_id, $2, coalesce(k.team_id, ''), coalesce(k.user_id, ''), coalesce(k.organization_id, t.organization_id, ''), ${selected}
-  FROM unnest($1::text[], ${parameters}) AS r (pod_id, ${names})
-    LEFT JOIN keys k ON k.key_id = r.key_id
-    LEFT JOIN entities t ON t.scope = 'team' AND t.entity_id = k.team_id
+  INSERT INTO spend_log (pod_id, booked_at, ${ownerNames.join(", ")}, ${names})
+  SELECT r.pod_id, $2, ${ownerNames.map((name) => `r.${name}`).join(", ")}, ${selected}
+  FROM unnest($1::text[], $4::text[], $5::text[], $6::text[], ${parameters})
+    AS r (pod_id, ${ownerNames.join(", ")}, ${names})
   ORDER BY r.call_id, r.attempt
   ON CONFLICT (call_id, attempt) DO NOTHING
-  RETURNING call_id, attempt, ${bookedFor("$3")}`;
+  RETURNING call_id, attempt, ${bookedDay("$3")}`;
 
-interface BookedRow extends BookedFor {
+interface BookedRow {
   readonly call_id: string;
   readonly attempt: number;
+  readonly day: string;
 }
 
-/** The budgets of all calls of keys, and those that calls name. */
-const budgetsSql = `
-  SELECT key_id, budget_id, duration, removed_at FROM key_budgets WHERE key_id = ANY ($1::text[])
+/** Whom the calls of keys are booked for, the budgets of all calls of keys, and those that calls name. */
+const accountsSql = `
+  SELECT k.key_id, coalesce(k.team_id, '') AS team_id, coalesce(k.user_id, '') AS user_id,
+    coalesce(k.organization_id, t.organization_id, '') AS organization_id,
+    NULL AS budget_id, NULL AS duration, NULL::timestamptz AS removed_at
+  FROM keys k LEFT JOIN entities t ON t.scope = 'team' AND t.entity_id = k.team_id
+  WHERE k.key_id = ANY ($1::text[])
   UNION ALL
-  SELECT NULL, budget_id, duration, removed_at FROM effective_budgets WHERE budget_id = ANY ($2::text[])`;
+  SELECT key_id, NULL, NULL, NULL, budget_id, duration, removed_at FROM key_budgets WHERE key_id = ANY ($1::text[])
+  UNION ALL
+  SELECT NULL, NULL, NULL, NULL, budget_id, duration, removed_at FROM effective_budgets WHERE budget_id = ANY ($2::text[])`;
 
-interface BudgetRow {
-  /** Null: it is not a key's. */
-  readonly key_id: string | null;
-  readonly budget_id: string;
-  readonly duration: string | null;
-  readonly removed_at: Date | null;
+type AccountRow =
+  | (Owner & { readonly budget_id: null })
+  | (BudgetRow & {
+      /** Null: it is not a key's. */
+      readonly key_id: string | null;
+    });
+
+type BudgetRow = Omit<ChargedBudget, "cost">;
+
+/** Whom and what calls may be charged to. */
+interface Accounts {
+  /** By key. Those that never were are not there. */
+  readonly owners: ReadonlyMap<string, Owner>;
+  /** Of all calls of a key. */
+  readonly budgets: ReadonlyMap<string, readonly BudgetRow[]>;
+  /** Those that calls name, by their ids. */
+  readonly named: ReadonlyMap<string, BudgetRow>;
 }
 
 /** What one pod settles at once. */
@@ -129,7 +150,7 @@ interface Batch {
 /** Records that are booked in one transaction: more make it no cheaper, and every row's lock is held longer. */
 const togetherMax = 2_000;
 /** Transactions at once: while one waits for the rows of another, or for the disk, it does not hold up the next. */
-const transactionsAtOnce = 2;
+const transactionsAtOnce = 4;
 
 /** Books what calls cost. */
 export class Settlements {
@@ -168,18 +189,27 @@ export class Settlements {
     const unique = uniqueOf(batches);
     const records = [...unique.values()].map(({ record }) => record);
     const podIds = [...unique.values()].map(({ batch }) => batch.podId);
-    return inBooks(this.#postgres, async (client) => {
+    return this.#postgres.transaction(async (client) => {
       const at = new Date(this.#clock.nowMs());
-      const values = columns.map(([, , value]) => records.map(value));
-      const rows = await client.query<BookedRow>(bookSql, [podIds, at, timeZone, ...values], "book");
+      const accounts = await readAccounts(client, records);
+      const owners = records.map(({ keyId }) => ownerOf(accounts, keyId));
+      const rows = await client.query<BookedRow>(
+        bookSql,
+        [
+          ...[podIds, at, timeZone],
+          ...ownerNames.map((name) => arrayText(owners.map((owner) => owner[name]))),
+          ...columns.map(([, , value]) => arrayText(records.map(value))),
+        ],
+        "book",
+      );
       const known = new Map(batches.map((batch) => [batch, batch.records.length]));
-      const before = rows.map(({ call_id, attempt, ...owner }) => {
+      const before = rows.map(({ call_id, attempt, day }) => {
         const found = unique.get(`${call_id} ${attempt}`);
         if (found === undefined) throw new Error(`${call_id} is not how the database writes a call's id.`);
         known.set(found.batch, (known.get(found.batch) ?? 0) - 1);
-        return { owner, spend: found.record };
+        return { owner: ownerOf(accounts, found.record.keyId), day, spend: found.record };
       });
-      if (before.length > 0) await charge(client, before, { at, timeZone });
+      if (before.length > 0) await charge(client, before, accounts, { at, timeZone });
       return [...known.values()];
     });
   }
@@ -209,33 +239,45 @@ interface BookedRecord extends Booked {
 async function charge(
   client: Queryable,
   before: readonly BookedRecord[],
+  accounts: Accounts,
   { at, timeZone }: { readonly at: Date; readonly timeZone: string },
 ): Promise<void> {
   const totals = totalsOf(
     before.map(({ spend }) => spend),
-    await readBudgets(client, before),
+    accounts,
   );
   const leases = await lockNamed(client, totals);
   await post(client, postSpend(totals, leases, at.getTime(), timeZone), { at, timeZone, before });
 }
 
-function readBudgets(client: Queryable, booked: readonly BookedRecord[]): Promise<BudgetRow[]> {
-  const keyIds = new Set(booked.map(({ spend }) => spend.keyId));
-  const budgetIds = new Set(booked.flatMap(({ spend }) => spend.budgetIds));
-  return client.query<BudgetRow>(budgetsSql, [[...keyIds], [...budgetIds]], "budgets");
+async function readAccounts(client: Queryable, records: readonly SpendRecord[]): Promise<Accounts> {
+  const keyIds = new Set(records.map(({ keyId }) => keyId));
+  const budgetIds = new Set(records.flatMap(({ budgetIds }) => budgetIds));
+  const rows = await client.query<AccountRow>(accountsSql, [[...keyIds], [...budgetIds]], "accounts");
+  const owners = new Map<string, Owner>();
+  const budgets = new Map<string, BudgetRow[]>();
+  const named = new Map<string, BudgetRow>();
+  for (const row of rows) {
+    if (row.budget_id === null) owners.set(row.key_id, row);
+    else if (row.key_id === null) named.set(row.budget_id, row);
+    else budgets.set(row.key_id, [...(budgets.get(row.key_id) ?? []), row]);
+  }
+  return { owners, budgets, named };
+}
+
+function ownerOf({ owners }: Accounts, keyId: string): Owner {
+  return owners.get(keyId) ?? { key_id: keyId, team_id: "", user_id: "", organization_id: "" };
 }
 
 /** What the records of one key and lease cost together, once for each budget they are charged to. */
-function totalsOf(records: readonly SpendRecord[], budgets: readonly BudgetRow[]): SpendTotal[] {
-  const ofKeys = Map.groupBy(budgets, ({ key_id }) => key_id);
-  const named = new Map(ofKeys.get(null)?.map((budget) => [budget.budget_id, budget]));
+function totalsOf(records: readonly SpendRecord[], { budgets, named }: Accounts): SpendTotal[] {
   const groups = Map.groupBy(records, ({ keyId, leaseId }) => `${keyId} ${leaseId?.toLowerCase()}`);
   return [...groups.values()].flatMap((group) => {
     const [first] = group;
     if (first === undefined) return [];
     const { keyId, leaseId } = first;
     const cost = costOf(group);
-    const charged: ChargedBudget[] = (ofKeys.get(keyId) ?? []).map((budget) => ({ ...budget, cost }));
+    const charged: ChargedBudget[] = (budgets.get(keyId) ?? []).map((budget) => ({ ...budget, cost }));
     for (const id of new Set(group.flatMap(({ budgetIds }) => budgetIds))) {
       const budget = named.get(id);
       const naming = group.filter(({ budgetIds }) => budgetIds.includes(id));
@@ -255,9 +297,4 @@ async function lockNamed(client: Queryable, totals: readonly SpendTotal[]): Prom
   const where = "l.lease_id = ANY ($1::uuid[]) ORDER BY l.lease_id FOR NO KEY UPDATE";
   const leases = await lockLeases(client, where, [ids], "leases");
   return new Map(leases.map((lease) => [lease.leaseId, lease]));
-}
-
-/** A list as Postgres writes it: {"a","b"}. */
-export function arrayText(texts: readonly string[]): string {
-  return `{${texts.map((text) => `"${text.replace(/["\\]/g, "\\$&")}"`).join(",")}}`;
 }

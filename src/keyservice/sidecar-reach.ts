@@ -1,8 +1,8 @@
 /** What a sidecar may ask about: the keys of its teams, in its own pod's name. */
 
 import { GatewayError } from "../errors.ts";
+import { arrayText } from "./array-text.ts";
 import type { Queryable } from "./postgres.ts";
-import { arrayText } from "./settlements.ts";
 import type { CallingSidecar } from "./sidecar-access.ts";
 
 /** What a lease is asked for, or a record is charged to. */

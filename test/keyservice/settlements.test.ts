@@ -54,6 +54,28 @@ describe("settling", () => {
     for (const keyId of keys) assert.equal((await stage.standing(keyId)).spent, 60n);
   });
 
+  it("charges keys that were never charged, by many pods in any order at once, without blocking each other", async () => {
+    const keys = await Promise.all(Array.from({ length: 40 }, () => stage.key(100_000n, "1d")));
+    const parts = { postgres: stage.postgres, clock: stage.clock, timeZone: "UTC" };
+    const pods = Array.from({ length: 8 }, () => keys.toSorted(() => Math.random() - 0.5).slice(0, 30));
+    await Promise.all(
+      pods.map((charged, n) =>
+        new Settlements(parts).settle(
+          `pod-${n}`,
+          charged.map((keyId) => spend(keyId, 3n)),
+        ),
+      ),
+    );
+    for (const keyId of keys) {
+      const count = pods.filter((charged) => charged.includes(keyId)).length;
+      assert.equal((await stage.standing(keyId)).spent, BigInt(3 * count));
+    }
+    const [database] = await stage.postgres.query<{ deadlocks: bigint }>(
+      "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()",
+    );
+    assert.equal(database?.deadlocks, 0n);
+  });
+
   it("books for pods that settle at once what each has sent, and says to each what was there before", async () => {
     const keyId = await stage.key(1_000n);
     const records = Array.from({ length: 8 }, (_, n) => spend(keyId, BigInt(n + 1)));

@@ -31,10 +31,10 @@ try {
     say(`ResolveKey, ${name}: p50 ${ms(p50Ms)}, p99 ${ms(p99Ms)}`);
   for (const { path, p50Ms, p99Ms, bytes } of result.reports)
     say(`${path}: p50 ${ms(p50Ms)}, p99 ${ms(p99Ms)}, ${bytes} bytes`);
-  for (const { batchSize, settledPerSecond, insertedPerSecond } of result.settle) {
+  for (const { spread, batchSize, settledPerSecond, insertedPerSecond } of result.settle) {
     const ratio = (settledPerSecond / insertedPerSecond).toFixed(2);
     say(
-      `batches of ${batchSize}: ${settledPerSecond.toFixed(0)} rows/s settled, ${insertedPerSecond.toFixed(0)} plainly inserted, ratio ${ratio}`,
+      `${spread}, batches of ${batchSize}: ${settledPerSecond.toFixed(0)} rows/s settled, ${insertedPerSecond.toFixed(0)} plainly inserted, ratio ${ratio}`,
     );
   }
   if (result.logged !== result.summed) process.exitCode = 1;

@@ -6,6 +6,7 @@ import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { systemClock, systemRandom } from "../../src/clock.ts";
 import { KeyService } from "../../src/gen/tollgate/keys/v1/keys_pb.ts";
+import { arrayText } from "../../src/keyservice/array-text.ts";
 import { insertKey } from "../../src/keyservice/key-writes.ts";
 import { Leases } from "../../src/keyservice/leases.ts";
 import { Lender } from "../../src/keyservice/lender.ts";
@@ -25,6 +26,10 @@ const podCount = 4;
 /** Of the rows, nine in ten are of so many keys; the others of any. */
 const busyKeyCount = 1_000;
 const dayCount = 30;
+/** Keys of each pod, where each has its own. */
+const ownKeyCount = 4;
+/** Batches that each pod settles one after the other before the other way has its turn. */
+const batchesATurn = 4;
 const models = ["gpt-4o", "gpt-4o-mini", "claude-sonnet"] as const;
 
 /** How full the books are to be, and how long to measure. */
@@ -45,8 +50,12 @@ export interface Latency {
   readonly p99Ms: number;
 }
 
+/** Whose calls the records of a batch are: of any keys and days, so that nearly every one moves budgets and sums of its own; or of the few keys a pod has, begun just now. */
+export type Spread = "any keys of any days" | "a pod's own keys of today";
+
 /** What booking in batches of one size does. */
 export interface Throughput {
+  readonly spread: Spread;
   readonly batchSize: number;
   /** Rows a second: settled, with every budget, lease and sum moved; and only inserted into a table like the spend log. */
   readonly settledPerSecond: number;
@@ -91,6 +100,13 @@ export async function measureScale(databaseUrl: Secret, options: ScaleOptions): 
 interface MadeKey {
   readonly keyId: string;
   readonly secret: string;
+  readonly teamId: string;
+  readonly userId: string;
+}
+
+interface MadeRecord {
+  readonly record: SpendRecord;
+  readonly key: MadeKey;
 }
 
 class Scale {
@@ -122,8 +138,10 @@ class Scale {
     await this.#makeKeys();
     say(`${keyCount} keys are made.`);
     await this.#openLeases();
-    const settle = (records: readonly SpendRecord[], pod: number) => this.#settlements.settle(`pod-${pod}`, records);
-    await this.#runBatches(Math.ceil(rowCount / 1_000), Math.min(1_000, rowCount), settle);
+    const spread = "any keys of any days";
+    const size = Math.min(1_000, rowCount / podCount);
+    for (let rows = 0; rows < rowCount; rows += size * podCount)
+      await this.#runBatches({ size, batches: 1, spread }, (made, pod) => this.#settle(made, pod));
     say(`${rowCount} rows are settled.`);
     // As the database has it in order after a while by itself.
     await this.#postgres.query("ANALYZE");
@@ -147,7 +165,8 @@ class Scale {
     for (let from = 0; from < keyCount; from += together) {
       await this.#postgres.transaction(async (client) => {
         for (let n = from; n < Math.min(keyCount, from + together); n++) {
-          const key = { keyId: `key_${randomUUID()}`, secret: `sk-${randomUUID()}` };
+          const [teamId, userId] = [`team-${n % teamCount}`, `user-${n % (teamCount * 10)}`];
+          const key = { keyId: `key_${randomUUID()}`, secret: `sk-${randomUUID()}`, teamId, userId };
           const { keyId, secret } = key;
           await insertKey(client, {
             ...{
@@ -158,8 +177,7 @@ class Scale {
             },
             ...{ createdBy: "test", requestId: undefined, nowMs: systemClock.nowMs(), version },
             fields: {
-              ...{ teamId: `team-${n % teamCount}`, userId: `user-${n % (teamCount * 10)}` },
-              ...{ maxBudget: 1_000_000_000_000_000n, rpmLimit: 1_000 },
+              ...{ teamId, userId, maxBudget: 1_000_000_000_000_000n, rpmLimit: 1_000 },
             },
           });
           this.#keys.push(key);
@@ -189,35 +207,55 @@ class Scale {
     }
   }
 
-  #records(count: number, pod: number): SpendRecord[] {
+  #records(count: number, pod: number, spread: Spread): MadeRecord[] {
     const pick = (of: number) => Math.floor(Math.random() * of);
     const nowMs = systemClock.nowMs();
+    const isAny = spread === "any keys of any days";
     return Array.from({ length: count }, (_, n) => {
       const isBusy = pick(10) > 0;
-      const key = this.#keys[pick(isBusy ? Math.min(busyKeyCount, this.#keys.length) : this.#keys.length)];
-      const keyId = key?.keyId ?? "";
-      const startedAt = new Date(nowMs - pick(dayCount) * 86_400_000);
-      return spend(keyId, BigInt(1_000 + pick(1_000_000)), {
-        ...{ callId: randomUUIDv7(), leaseId: this.#leases[pod]?.get(keyId), model: models[n % 3] ?? "", startedAt },
+      const busy = Math.min(busyKeyCount, this.#keys.length);
+      const place = isAny ? pick(isBusy ? busy : this.#keys.length) : pod * ownKeyCount + pick(ownKeyCount);
+      const key = this.#keys[place] as MadeKey;
+      const startedAt = new Date(nowMs - (isAny ? pick(dayCount) * 86_400_000 : 0));
+      const record = spend(key.keyId, BigInt(1_000 + pick(1_000_000)), {
+        ...{
+          callId: randomUUIDv7(),
+          leaseId: this.#leases[pod]?.get(key.keyId),
+          model: models[n % 3] ?? "",
+          startedAt,
+        },
         ...{ endUser: n % 4 === 0 ? `customer-${pick(200)}` : "", tags: n % 2 === 0 ? [`tag-${pick(20)}`] : [] },
       });
+      return { record, key };
     });
   }
 
-  /** @returns how long it took, in seconds, the making of the records left out. */
+  /**
+   * Every pod writes batches of its own, one after the other.
+   *
+   * @returns how long it took, in seconds, the making of the records left out.
+   */
   async #runBatches(
-    count: number,
-    size: number,
-    write: (records: readonly SpendRecord[], pod: number) => Promise<unknown>,
+    { size, batches, spread }: { readonly size: number; readonly batches: number; readonly spread: Spread },
+    write: (records: readonly MadeRecord[], pod: number) => Promise<unknown>,
   ): Promise<number> {
-    let tookMs = 0;
-    for (let done = 0; done < count; done += podCount) {
-      const batches = Array.from({ length: Math.min(podCount, count - done) }, (_, pod) => this.#records(size, pod));
-      const startMs = performance.now();
-      await Promise.all(batches.map(write));
-      tookMs += performance.now() - startMs;
-    }
-    return tookMs / 1_000;
+    const made = Array.from({ length: podCount }, (_, pod) =>
+      Array.from({ length: batches }, () => this.#records(size, pod, spread)),
+    );
+    const startMs = performance.now();
+    await Promise.all(
+      made.map(async (ofPod, pod) => {
+        for (const batch of ofPod) await write(batch, pod);
+      }),
+    );
+    return (performance.now() - startMs) / 1_000;
+  }
+
+  #settle(made: readonly MadeRecord[], pod: number): Promise<number> {
+    return this.#settlements.settle(
+      `pod-${pod}`,
+      made.map(({ record }) => record),
+    );
   }
 
   async #resolve(atOnce: number): Promise<Latency> {
@@ -287,38 +325,59 @@ class Scale {
     });
   }
 
-  /** Both ways by turns, on tables of the same size with the same indexes. */
+  /** Both ways by turns, on tables of the same parts with the same rows and the same indexes. */
   async #compare(): Promise<Throughput[]> {
-    await this.#postgres.transaction(async (client) => {
-      // A million rows with all their indexes take longer than any statement of the KeyService may.
-      await client.query("SET LOCAL statement_timeout = 0");
-      await client.query("CREATE TABLE plain_log (LIKE spend_log INCLUDING ALL)");
-      await client.query("INSERT INTO plain_log SELECT * FROM spend_log");
-    });
-    await this.#postgres.query("ANALYZE plain_log");
-    const names = columns.map(([name]) => name).join(", ");
+    await this.#makePlainLog();
+    const names = ["pod_id", "team_id", "user_id", ...columns.map(([name]) => name)].join(", ");
     const cast = columns
       .map(([name]) => (name === "tags" || name === "budget_ids" ? `${name}::text[]` : name))
       .join(", ");
-    const lists = columns.map(([, type], index) => `$${index + 2}::${type}[]`).join(", ");
-    const sql = `INSERT INTO plain_log (pod_id, ${names}) SELECT $1, ${cast} FROM unnest(${lists}) AS r (${names})`;
-    const insert = (records: readonly SpendRecord[], pod: number) =>
-      this.#postgres.query(sql, [`pod-${pod}`, ...columns.map(([, , value]) => records.map(value))]);
-    const settle = (records: readonly SpendRecord[], pod: number) => this.#settlements.settle(`pod-${pod}`, records);
+    const lists = columns.map(([, type], index) => `$${index + 4}::${type}[]`).join(", ");
+    const sql = `INSERT INTO plain_log (${names}) SELECT $1, team_id, user_id, ${cast}
+      FROM unnest($2::text[], $3::text[], ${lists}) AS r (team_id, user_id, ${columns.map(([name]) => name).join(", ")})`;
+    const insert = (made: readonly MadeRecord[], pod: number) =>
+      this.#postgres.query(
+        sql,
+        [
+          ...[`pod-${pod}`, arrayText(made.map(({ key }) => key.teamId)), arrayText(made.map(({ key }) => key.userId))],
+          ...columns.map(([, , value]) => arrayText(made.map(({ record }) => value(record)))),
+        ],
+        "plain",
+      );
+    const settle = (made: readonly MadeRecord[], pod: number) => this.#settle(made, pod);
 
     const results: Throughput[] = [];
-    for (const batchSize of [100, 500, 1_000]) {
-      let [settleSeconds, insertSeconds] = [0, 0];
-      const turns = Math.ceil(this.#options.batchCount / podCount);
-      for (let turn = 0; turn < turns; turn++) {
-        settleSeconds += await this.#runBatches(podCount, batchSize, settle);
-        insertSeconds += await this.#runBatches(podCount, batchSize, insert);
+    for (const spread of ["any keys of any days", "a pod's own keys of today"] as const) {
+      for (const size of [100, 500, 1_000]) {
+        let [settleSeconds, insertSeconds] = [0, 0];
+        const turns = Math.ceil(this.#options.batchCount / (podCount * batchesATurn));
+        for (let turn = 0; turn < turns; turn++) {
+          settleSeconds += await this.#runBatches({ size, batches: batchesATurn, spread }, settle);
+          insertSeconds += await this.#runBatches({ size, batches: batchesATurn, spread }, insert);
+        }
+        const rows = turns * podCount * batchesATurn * size;
+        const [settledPerSecond, insertedPerSecond] = [rows / settleSeconds, rows / insertSeconds];
+        results.push({ spread, batchSize: size, settledPerSecond, insertedPerSecond });
       }
-      const rows = turns * podCount * batchSize;
-      results.push({ batchSize, settledPerSecond: rows / settleSeconds, insertedPerSecond: rows / insertSeconds });
     }
     await this.#postgres.query("DROP TABLE plain_log");
     return results;
+  }
+
+  async #makePlainLog(): Promise<void> {
+    await this.#postgres.transaction(async (client) => {
+      // A million rows with all their indexes take longer than any statement of the KeyService may.
+      await client.query("SET LOCAL statement_timeout = 0");
+      await client.query("CREATE TABLE plain_log (LIKE spend_log INCLUDING ALL) PARTITION BY RANGE (call_id)");
+      const parts = await client.query<{ name: string; bounds: string }>(
+        `SELECT relname AS name, pg_get_expr(relpartbound, oid) AS bounds FROM pg_class
+         WHERE oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'spend_log'::regclass)`,
+      );
+      for (const { name, bounds } of parts)
+        await client.query(`CREATE TABLE plain_${name} PARTITION OF plain_log ${bounds}`);
+      await client.query("INSERT INTO plain_log SELECT * FROM spend_log");
+    });
+    await this.#postgres.query("ANALYZE plain_log");
   }
 
   async #totals(): Promise<{ rowCount: bigint; logged: bigint; summed: bigint }> {
