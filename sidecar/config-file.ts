@@ -34,7 +34,7 @@ export async function readConfig(settings: Settings): Promise<FileConfig> {
   for (const notice of result.config.notices) process.stderr.write(`tollgate: ${remarkText(notice)}\n`);
   return {
     ...result.config,
-    masterKey: result.config.masterKey ?? settings.masterKey,
+    masterKey: rotatingIfSame(result.config.masterKey, settings.masterKey),
     databaseUrl: rotatingIfSame(result.config.databaseUrl, settings.databaseUrl),
     timeZone: result.config.timeZone ?? settings.timeZone,
     alerting: result.config.alerting ?? settings.alerting,

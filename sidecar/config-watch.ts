@@ -1,12 +1,13 @@
-import { type Clock, ConfigReading, type Fault, FileWatch, type RunningGateway, readConfigFile } from "../src/index.ts";
+import { type Clock, ConfigReading, type Fault, FileWatch, readConfigFile } from "../src/index.ts";
 import type { Settings } from "./settings.ts";
 
 /** What a ConfigWatch is made of. */
 export interface ConfigWatchParts {
   readonly settings: Pick<Settings, "configPath" | "env">;
-  /** What the gateway was made of. */
+  /** What the program was made of. */
   readonly reading: ConfigReading;
-  readonly gateway: Pick<RunningGateway, "reload">;
+  /** Puts what was read anew into force. */
+  readonly reload: (read: ConfigReading | readonly Fault[]) => Promise<void>;
   readonly clock: Clock;
 }
 
@@ -33,7 +34,7 @@ export class ConfigWatch {
   async start(): Promise<void> {
     const read = await this.#read();
     await this.#watch.start();
-    // The file may have changed since the gateway was made of it.
+    // The file may have changed since the program was made of it.
     if (read instanceof ConfigReading && read.digest === this.#parts.reading.digest) return;
     await this.reload();
   }
@@ -43,7 +44,7 @@ export class ConfigWatch {
     // Whoever asks while one is under way waits for the next, with all others who do.
     this.#next ??= this.#reloading.then(async () => {
       this.#next = undefined;
-      await this.#parts.gateway.reload(await this.#read());
+      await this.#parts.reload(await this.#read());
     });
     this.#reloading = this.#next;
     return this.#next;

@@ -2,26 +2,33 @@ import { hash } from "node:crypto";
 import {
   type AlertRouting,
   buildInfo,
+  Closers,
+  type Config,
   type ConfigReading,
   certificateMetrics,
+  type Fault,
   FileValue,
-  type KeyRules,
+  keyServiceRestartSettings,
   Metrics,
+  observedConfig,
   processMetrics,
-  type Secret,
+  Secret,
   systemClock,
   systemRandom,
   tlsMaterial,
 } from "../src/index.ts";
+import type { FileRules } from "../src/keyservice/administration.ts";
 import { type IdentityRules, readIdentityRules } from "../src/keyservice/identity-rules.ts";
-import { createKeyService, type KeyService } from "../src/keyservice/server.ts";
+import { createKeyService, type KeyService, type KeyServiceOptions } from "../src/keyservice/server.ts";
 import { alertTargets } from "./alert-settings.ts";
-import { readConfig } from "./config-file.ts";
+import { type FileConfig, readConfig } from "./config-file.ts";
+import { ConfigWatch } from "./config-watch.ts";
 import { createLogger } from "./logger.ts";
 import { type Settings, SettingsError } from "./settings.ts";
 import { resourceOf, startTelemetryExport } from "./telemetry-export.ts";
 import { version } from "./version.ts";
 
+const serviceName = "tollgate-keyservice";
 const encryptionKeyCharsMin = 16;
 
 /** What both programs that work on the database need to know. */
@@ -32,43 +39,47 @@ export interface KeyServiceFacts {
   readonly spendLogRetentionMs: number | undefined;
   readonly alerting: AlertRouting | undefined;
   readonly storesModels: boolean;
-  /** Undefined: there is no file. */
-  readonly keyRules: KeyRules | undefined;
-  readonly guardsMetrics: boolean | undefined;
+  readonly guardsMetrics: boolean;
   /** The newest first. */
   readonly encryptionKeys: readonly Secret[];
-  /** The file, if there is one. */
-  readonly reading: ConfigReading | undefined;
+}
+
+/** A KeyService that runs. */
+interface KeyServiceProgram extends KeyService {
+  /** Reads the configuration now. Absent: there is none. */
+  reload?(): Promise<void>;
 }
 
 /**
  * `tollgate keyservice`: needs a database and a master key; of the config file it takes these two, the time zone, the retention of the
- * spend log, `store_model_in_db`, what holds for new keys, where alerts go and who reads metrics, and shows its models beside those of the database.
- *
- * @param given the file and its rules, where somebody else has read it.
+ * spend log, `store_model_in_db`, what holds for new keys, where alerts go and who reads metrics, and shows its models beside those of the
+ * database. What holds for new keys and models, and the models shown, change with the file.
  */
-export async function startKeyServiceProgram(
-  settings: Settings,
-  given: Partial<Pick<KeyServiceFacts, "reading" | "keyRules" | "guardsMetrics">> = {},
-): Promise<KeyService> {
-  const { alerting, ...facts } = await keyServiceFacts(settings);
-  const { reading = given.reading, keyRules = given.keyRules, guardsMetrics = given.guardsMetrics ?? false } = facts;
+export async function startKeyServiceProgram(settings: Settings): Promise<KeyServiceProgram> {
+  return startKeyService(settings, await fileConfigOf(settings));
+}
+
+/** @param config undefined: there is no file. */
+export async function startKeyService(settings: Settings, config: FileConfig | undefined): Promise<KeyServiceProgram> {
+  const { alerting, ...facts } = keyServiceFacts(settings, config);
   const { masterKey } = facts;
   const { targets, faults } = alertTargets(alerting, settings.alertSinks);
   if (faults.length > 0) throw new SettingsError(faults.join("\n"));
-  const logger = createLogger(settings, { service: "tollgate-keyservice" });
+  const logger = createLogger(settings, { service: serviceName });
   const onError = ({ message }: Error) => logger.error(`${message}; what was there before is used on`);
   const { identitiesPath } = settings;
   const material = settings.tls.ports && tlsMaterial(settings.tls.ports, { clock: systemClock, onError });
-  const resource = resourceOf("tollgate-keyservice", settings);
+  const resource = resourceOf(serviceName, settings);
   const warn = (message: string) => logger.warn(message);
   const metrics = new Metrics();
   metrics.add(buildInfo(version), ...processMetrics());
   if (material !== undefined) metrics.add(...certificateMetrics({ ports: material }));
+  const log: KeyServiceOptions["log"] = (level, message, facts) => logger[level](facts ?? {}, message);
+  const file = config && new ServedFile({ config, metrics, log });
   const exported = await startTelemetryExport({ settings, resource, metrics, warn });
   const service = await createKeyService({
     ...facts,
-    ...{ fileModels: reading, keyRules, guardsMetrics },
+    rules: file && (() => file.rules),
     runtimeToken: settings.keyserviceToken ?? masterKey,
     identities: identitiesPath === undefined ? undefined : readIdentities(identitiesPath, onError),
     adminPort: settings.keyserviceAdmin,
@@ -86,16 +97,47 @@ export async function startKeyServiceProgram(
     random: systemRandom,
     metrics,
     tracer: exported.tracing?.tracer,
-    log: (level, message, facts) => logger[level](facts ?? {}, message),
+    log,
   });
   const { host, port, adminPort } = service;
-  return {
-    ...{ host, port, adminPort },
-    close: async () => {
-      await service.close();
-      await exported.close();
-    },
-  };
+  const closers = new Closers();
+  closers.add("telemetry", () => exported.close());
+  closers.add("keyservice", () => service.close());
+  const close = () => closers.close((part, error) => log("warn", "A part failed to close.", { part, error }));
+  if (file === undefined) return { host, port, adminPort, close };
+  const { reading } = file.config;
+  const watch = new ConfigWatch({ settings, reading, clock: systemClock, reload: (read) => file.reload(read) });
+  await watch.start();
+  closers.add("configuration", () => watch.close());
+  return { host, port, adminPort, close, reload: () => watch.reload() };
+}
+
+/** The file of a KeyService, and what of it is in force. */
+class ServedFile {
+  readonly config: FileConfig;
+  rules: FileRules;
+  readonly #live: ReturnType<typeof observedConfig>;
+
+  constructor(parts: { config: FileConfig; metrics: Metrics; log: KeyServiceOptions["log"] }) {
+    const { config } = parts;
+    const rulesOf = ({ keyRules, privateHosts }: Config, fileModels: ConfigReading) => ({
+      ...{ keyRules, privateHosts, fileModels },
+    });
+    this.config = config;
+    this.rules = rulesOf(config, config.reading);
+    this.#live = observedConfig({
+      ...{ ...parts, reading: config.reading, first: config, clock: systemClock },
+      untilRestart: keyServiceRestartSettings,
+      apply: (changed, reading) => {
+        this.rules = rulesOf(changed, reading);
+      },
+    });
+  }
+
+  /** One with a fault changes nothing, and is logged. */
+  reload(read: ConfigReading | readonly Fault[]): Promise<void> {
+    return this.#live.reload(read);
+  }
 }
 
 /** @throws SettingsError if the file cannot be used now. */
@@ -108,24 +150,30 @@ function readIdentities(file: string, onError: (error: Error) => void): FileValu
   }
 }
 
+/** @returns undefined: there is none. */
+export async function fileConfigOf(settings: Settings): Promise<FileConfig | undefined> {
+  return settings.configPath === "" ? undefined : readConfig(settings);
+}
+
 /** @throws SettingsError saying what is missing. */
-export async function keyServiceFacts(settings: Settings): Promise<KeyServiceFacts> {
-  const config = settings.configPath === "" ? undefined : await readConfig(settings);
-  const { masterKey, databaseUrl, timeZone, spendLogRetentionMs, storesModels, alerting } = config ?? settings;
+export function keyServiceFacts(settings: Settings, config: FileConfig | undefined): KeyServiceFacts {
+  const { masterKey: given, databaseUrl, timeZone, spendLogRetentionMs, storesModels, alerting } = config ?? settings;
   if (databaseUrl === undefined) {
     throw new SettingsError(
       "No database. Set DATABASE_URL (or general_settings.database_url): postgresql://user:password@host/name.",
     );
   }
-  if (masterKey === undefined) {
+  if (given === undefined) {
     throw new SettingsError(
       'No master key. Set LITELLM_MASTER_KEY (or general_settings.master_key) to a long secret that begins with "sk-".',
     );
   }
+  // Without a salt key it is what keys are hashed with, and stays as it was at the start.
+  const masterKey = settings.pepper === undefined ? new Secret(given.reveal()) : given;
   const encryptionKeys = encryptionKeysOf(settings.encryptionKeys, settings.pepper ?? masterKey);
-  const { reading, keyRules, guardsMetrics } = config ?? {};
-  const ofKeys = { masterKey, encryptionKeys, keyRules, guardsMetrics };
-  return { databaseUrl, timeZone, spendLogRetentionMs, alerting, storesModels, reading, ...ofKeys };
+  const guardsMetrics = config?.guardsMetrics ?? false;
+  const ofKeys = { masterKey, encryptionKeys };
+  return { databaseUrl, timeZone, spendLogRetentionMs, alerting, storesModels, guardsMetrics, ...ofKeys };
 }
 
 /** The salt key is the oldest; as one of the others it may be as short as it is. */

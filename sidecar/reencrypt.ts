@@ -1,6 +1,6 @@
 import { systemClock, systemRandom } from "../src/index.ts";
 import { reencryptDatabase } from "../src/keyservice/reencryption.ts";
-import { keyServiceFacts } from "./keyservice.ts";
+import { fileConfigOf, keyServiceFacts } from "./keyservice.ts";
 import type { Settings } from "./settings.ts";
 
 /**
@@ -9,7 +9,7 @@ import type { Settings } from "./settings.ts";
  * @returns the exit code: 0, or 70 if there are secrets that no key opens.
  */
 export async function reencrypt(settings: Settings, stdout: { write(text: string): unknown }): Promise<number> {
-  const facts = await keyServiceFacts(settings);
+  const facts = keyServiceFacts(settings, await fileConfigOf(settings));
   const { changed, unreadable, newestKeyId } = await reencryptDatabase({
     ...facts,
     clock: systemClock,

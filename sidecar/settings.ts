@@ -27,7 +27,10 @@ export const variables = {
     meaning:
       "Names the data port and the KeyService may be asked by, commas between, besides `localhost` and addresses. None: on a loopback address no other, else any.",
   },
-  TOLLGATE_ADMIN_HOST: { default: "0.0.0.0", meaning: "Address of the sidecar's health and metrics port." },
+  TOLLGATE_ADMIN_HOST: {
+    default: "0.0.0.0",
+    meaning: "Address of the sidecar's health and metrics port; `tollgate up`: 127.0.0.1 unless it is set.",
+  },
   TOLLGATE_ADMIN_PORT: { default: "4001", meaning: "Port of `/livez /readyz /startupz /metrics`." },
   TOLLGATE_KEYSERVICE_HOST: { default: "127.0.0.1", meaning: "Address the KeyService listens at." },
   TOLLGATE_KEYSERVICE_PORT: {
@@ -368,7 +371,7 @@ function encryptionKeysOf(given: Secret | undefined): readonly Secret[] {
 }
 
 /** Secrets that may be rotated while a program runs: they are asked for whenever they are used. */
-const rotating: ReadonlySet<string> = new Set(["TOLLGATE_KEYSERVICE_TOKEN", "DATABASE_URL"]);
+const rotating: ReadonlySet<string> = new Set(["TOLLGATE_KEYSERVICE_TOKEN", "DATABASE_URL", "LITELLM_MASTER_KEY"]);
 
 function readSecret(env: Variables, name: string, faults: string[]): Secret | undefined {
   const value = env[name];

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { Closers, Secret } from "../src/index.ts";
 import { readConfig } from "./config-file.ts";
 import { startEmbeddedPostgres } from "./embedded-postgres.ts";
-import { startKeyServiceProgram } from "./keyservice.ts";
+import { startKeyService } from "./keyservice.ts";
 import type { Settings } from "./settings.ts";
 import { type Sidecar, startSidecar } from "./sidecar.ts";
 
@@ -22,7 +22,9 @@ export async function startUp(given: Settings): Promise<{ close(): Promise<void>
   const configPath = given.configPath === "" ? demoConfig : given.configPath;
   // The greeting is what a person wants to read first; log lines come when something is wrong, or when asked for.
   const logLevel = given.env.TOLLGATE_LOG_LEVEL ? given.logLevel : "warn";
-  const settings: Settings = { ...given, dataDir, configPath, logLevel };
+  // What is for one machine is seen on no other.
+  const adminHost = given.env.TOLLGATE_ADMIN_HOST ? given.adminHost : "127.0.0.1";
+  const settings: Settings = { ...given, dataDir, configPath, logLevel, adminHost };
   const config = await readConfig(settings);
   const closers = new Closers();
   const close = () =>
@@ -39,13 +41,12 @@ export async function startUp(given: Settings): Promise<{ close(): Promise<void>
       databaseUrl = postgres.url;
     }
     const pepper = settings.pepper ?? keptSecret(dataDir, "pepper", randomText).secret;
-    const { timeZone, alerting, storesModels, reading, keyRules, guardsMetrics } = config;
-    const shared = { ...settings, masterKey, databaseUrl, pepper, timeZone, alerting, storesModels };
+    const shared = { ...settings, masterKey, pepper };
     // The two talk inside one machine, so what protects them on a network would only keep them apart.
     const tls = { ...settings.tls, ports: undefined };
-    const keyService = await startKeyServiceProgram(
-      { ...shared, configPath: "", tls, identitiesPath: undefined, keyserviceAdmin: undefined },
-      { reading, keyRules, guardsMetrics },
+    const keyService = await startKeyService(
+      { ...shared, tls, identitiesPath: undefined, keyserviceAdmin: undefined },
+      { ...config, masterKey, databaseUrl },
     );
     closers.add("keyservice", () => keyService.close());
     const keyserviceUrl = `http://127.0.0.1:${keyService.port}`;

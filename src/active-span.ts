@@ -26,7 +26,9 @@ export interface ActiveSpan {
   readonly isOpen: boolean;
 }
 
-const storage = new AsyncLocalStorage<ActiveSpan>();
+const storage = new AsyncLocalStorage<ActiveSpan | undefined>();
+/** So many others a span is linked to at most. */
+const othersMax = 32;
 
 /** Does some work as part of a span, across its awaits. */
 export function withinSpan<Result>(span: ActiveSpan, work: () => Result): Result {
@@ -39,13 +41,27 @@ export function activeSpan(): ActiveSpan | undefined {
   return span?.isOpen === true && span.isSampled ? span : undefined;
 }
 
-/** Begins one request that is made for several spans: below the first, and linked to the others. */
-export function sharedClientSpan(
-  name: string,
-  attributes: SpanAttributes,
-  [first, ...others]: readonly ActiveSpan[],
-): ClientSpan | undefined {
-  return first?.client(name, attributes, others);
+/**
+ * Does some work as part of several spans at once, whosever work is in hand: what is asked for it shows below the first, and is linked to
+ * the others.
+ *
+ * @param spans none: it is part of nothing.
+ */
+export function withinSpans<Result>(spans: readonly ActiveSpan[], work: () => Result): Result {
+  const [first, ...others] = spans.length < 2 ? spans : spans.filter(({ isOpen }) => isOpen).slice(0, 1 + othersMax);
+  if (first === undefined && storage.getStore() === undefined) return work();
+  return storage.run(first === undefined || others.length === 0 ? first : shared(first, others), work);
+}
+
+function shared(first: ActiveSpan, others: readonly ActiveSpan[]): ActiveSpan {
+  const { context, isSampled } = first;
+  return {
+    ...{ context, isSampled },
+    get isOpen() {
+      return first.isOpen;
+    },
+    client: (name, attributes) => first.client(name, attributes, others),
+  };
 }
 
 /**

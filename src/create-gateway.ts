@@ -7,11 +7,10 @@ import { MemoryAnswers } from "./cache/memory-answers.ts";
 import { RedisAnswers } from "./cache/redis-answers.ts";
 import type { Clock, Random } from "./clock.ts";
 import { behindWildcard } from "./config/behind-wildcard.ts";
-import type { Config, Fault, Notice } from "./config/config.ts";
-import { LiveConfig, type Outcome } from "./config/live-config.ts";
+import type { Config, Fault } from "./config/config.ts";
 import type { ConfigReading } from "./config/load.ts";
-import { remarkText } from "./config/remarks.ts";
-import { changedAtRestart } from "./config/restart-settings.ts";
+import { isSameRedis } from "./config/redis-address.ts";
+import { gatewayRestartSettings } from "./config/restart-settings.ts";
 import { Board } from "./counters/board.ts";
 import { MemoryBoard } from "./counters/board-memory.ts";
 import { type BoardStore, boardHalfLifeMs } from "./counters/board-store.ts";
@@ -33,6 +32,7 @@ import { SpentBudgets } from "./keys/spent-budgets.ts";
 import { Closers } from "./lifecycle.ts";
 import { checkMetricsReader } from "./metrics-reader.ts";
 import { usdNumber } from "./money.ts";
+import { observedConfig } from "./observed-config.ts";
 import { observePod } from "./pod-metrics.ts";
 import { ProviderHttp } from "./providers/http.ts";
 import { ProviderSet } from "./providers/provider-set.ts";
@@ -130,7 +130,18 @@ export function createGateway(options: GatewayOptions): RunningGateway {
         behindWildcard: (wildcard, model) => behindWildcard(wildcard, model, clock.nowMs()),
       }),
   });
-  const live = createLiveConfig(options, (changed) => snapshots.reload(changed));
+  const cache = createAnswerCache(options);
+  const apply = (changed: Config) => {
+    snapshots.reload(changed);
+    const [counting, keeping] = [changed.redis, changed.answerCache?.redis];
+    if (counting !== undefined && isSameRedis(config.redis, counting)) redis?.renew(counting);
+    if (keeping !== undefined && isSameRedis(config.answerCache?.redis, keeping)) cache?.store.renew?.(keeping);
+  };
+  const live = observedConfig({
+    ...{ reading: options.reading, first: config, untilRestart: gatewayRestartSettings, apply, clock, metrics },
+    log: (level, message, facts) => telemetry.log(level, message, facts),
+  });
+  metrics.gauge("tollgate_stored_models", "Models of the database in force.", () => live.storedCount);
   const models = new ModelSync({
     ...{ clock, random, telemetry },
     ask: () => authority.models(),
@@ -145,7 +156,6 @@ export function createGateway(options: GatewayOptions): RunningGateway {
   });
   const http = new ProviderHttp({ clock });
   const providers = new ProviderSet({ http, clock });
-  const cache = createAnswerCache(options);
   const unpriced = new Map<string, number>();
   metrics.counters(
     "tollgate_unpriced_model_requests_total",
@@ -273,49 +283,6 @@ function createAnswerCache(options: GatewayOptions): AnswerCache | undefined {
   metrics.counter("tollgate_cache_misses_total", "Calls that no kept answer would do for.", () => cache.misses);
   metrics.gauge("tollgate_cache_bytes", "Answers kept in this pod's memory.", () => memory.bytes);
   return cache;
-}
-
-/** Logs and counts what becomes of changes to the configuration. */
-function createLiveConfig(
-  { config: first, reading, clock, telemetry, metrics }: GatewayOptions,
-  apply: (config: Config) => void,
-): LiveConfig {
-  let successful = true;
-  let succeededAtMs = clock.nowMs();
-  const texts = (remarks: readonly Notice[]) => remarks.map(remarkText);
-  const onChange = (outcome: Outcome) => {
-    successful = outcome.ok && outcome.heldBack.length === 0;
-    if (successful) succeededAtMs = clock.nowMs();
-    if (!outcome.ok) {
-      const faults = texts(outcome.faults);
-      telemetry.log("error", "The configuration was not changed: what is new cannot be used.", { faults });
-      return;
-    }
-    if (outcome.heldBack.length > 0) {
-      const faults = texts(outcome.heldBack);
-      telemetry.log("error", "Models of the database cannot be used here; they are served as they were, or not.", {
-        faults,
-      });
-    }
-    const digest = outcome.config.digest.slice(0, 12);
-    telemetry.log("info", "A new configuration is in force.", { digest, notices: texts(outcome.notices) });
-    const settings = changedAtRestart(first, outcome.config);
-    if (settings.length > 0)
-      telemetry.log("warn", "Some settings that were changed are in force after a restart only.", { settings });
-  };
-  const live = new LiveConfig({ reading, clock, apply, onChange });
-  metrics.gauge(
-    "tollgate_config_last_reload_successful",
-    "Whether the last change of the configuration, the file's or the database's, is in force as a whole.",
-    () => (successful ? 1 : 0),
-  );
-  metrics.gauge(
-    "tollgate_config_last_reload_success_timestamp_seconds",
-    "When the configuration was last changed as a whole, or read at the start.",
-    () => succeededAtMs / 1000,
-  );
-  metrics.gauge("tollgate_stored_models", "Models of the database in force.", () => live.storedCount);
-  return live;
 }
 
 interface Parts {

@@ -28,6 +28,7 @@ const floors: readonly (readonly string[])[] = [
 /** Files that stand beside another and are one room with it. */
 const annexes: Readonly<Record<string, string>> = {
   "pod-metrics.ts": "create-gateway.ts",
+  "observed-config.ts": "create-gateway.ts",
   ...Object.fromEntries(
     [
       "attempt.ts",
@@ -58,7 +59,7 @@ const belowSidecar = new Set(["index.ts", "ground", tower]);
 const faces = new Set(["src/index.ts", "src/client.ts"]);
 const entries = new Set([
   ...[...faces, "sidecar/main.ts", "sidecar/setup.mjs", "sidecar/tollgate.mjs"],
-  ...["test/run.ts", "test/deploy/outages.ts"],
+  ...["test/run.ts", "test/deploy/outages.ts", "test/deploy/chart.ts"],
 ]);
 const linesMax = 400;
 

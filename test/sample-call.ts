@@ -1,5 +1,6 @@
 import type { Caller, CompletionRequest } from "../src/completion.ts";
 import type { Config, Deployment, Price, RouterConfig } from "../src/config/config.ts";
+import { noPrivateHosts } from "../src/config/private-hosts.ts";
 import { GatewayError } from "../src/errors.ts";
 import { decodeChatRequest } from "../src/wires/openai-chat.ts";
 
@@ -72,6 +73,7 @@ export function sampleConfig(deployments: readonly Deployment[], facts: Partial<
     keyServiceUnavailable: { mode: "lease_only" },
     spendLogRetentionMs: undefined,
     storesModels: undefined,
+    privateHosts: noPrivateHosts,
     masterKey: undefined,
     databaseUrl: undefined,
     timeZone: undefined,
@@ -79,6 +81,7 @@ export function sampleConfig(deployments: readonly Deployment[], facts: Partial<
     environment: undefined,
     keyRules: { defaults: {}, bounds: {} },
     guardsMetrics: false,
+    workers: 1,
     callbacks: { langfuse: undefined, hidesContent: false, forwardTraceparent: false },
     notices: [],
     digest: "0",

@@ -1,3 +1,5 @@
+import type { RedisAddress } from "../config/redis-address.ts";
+
 /** Where answers are kept, as bytes that mean nothing here. */
 export interface AnswerStore {
   /** "local" or "redis", LiteLLM's words. */
@@ -11,5 +13,7 @@ export interface AnswerStore {
   /** Forgets every answer, and nothing else that may be in the same place. @throws if the store does not answer. */
   clear(): Promise<void>;
   ping(): Promise<boolean>;
+  /** The same store has other passwords now. Absent: it has none. */
+  renew?(address: RedisAddress): void;
   close(): Promise<void>;
 }

@@ -1,3 +1,4 @@
+import type { RedisAddress } from "../config/redis-address.ts";
 import { Connection, type ConnectionParts } from "../counters/connection.ts";
 import type { AnswerStore } from "./answer-store.ts";
 
@@ -41,6 +42,10 @@ export class RedisAnswers implements AnswerStore {
   /** One by one: those of a Cluster are on several nodes. */
   async #unlink(keys: readonly (string | Buffer)[]): Promise<void> {
     await Promise.all(keys.map((key) => this.#connection.command("UNLINK", key)));
+  }
+
+  renew(address: RedisAddress): void {
+    this.#connection.renew(address);
   }
 
   ping(): Promise<boolean> {

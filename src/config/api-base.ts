@@ -1,11 +1,10 @@
-import { BlockList, isIP } from "node:net";
+import { isIP } from "node:net";
+import { AddressRanges } from "./address-ranges.ts";
 
 /** Where cloud machines find their own credentials: whoever could point a deployment there could read them. */
-const metadataAddresses = new BlockList();
-metadataAddresses.addSubnet("169.254.0.0", 16, "ipv4");
-metadataAddresses.addAddress("100.100.100.200", "ipv4");
-metadataAddresses.addSubnet("fe80::", 10, "ipv6");
-metadataAddresses.addAddress("fd00:ec2::254", "ipv6");
+const metadataAddresses = new AddressRanges([
+  ...["169.254.0.0/16", "100.100.100.200/32", "fe80::/10", "fd00:ec2::254/128"],
+]);
 
 const metadataHosts: ReadonlySet<string> = new Set(["metadata.google.internal", "metadata.goog", "metadata"]);
 
@@ -30,7 +29,7 @@ export function readApiBase(value: unknown): string | undefined {
 
 /** Whether an IP address is one where machines find their own credentials. */
 export function isMetadataAddress(address: string): boolean {
-  return metadataAddresses.check(address, isIP(address) === 4 ? "ipv4" : "ipv6");
+  return metadataAddresses.has(address);
 }
 
 /** Whether a name is one of those that cloud machines know their credentials' place by. */

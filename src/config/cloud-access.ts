@@ -1,6 +1,7 @@
 /** As whom a deployment in a cloud is called. */
 
 import type { Secret } from "../secret.ts";
+import type { PrivateHosts } from "./private-hosts.ts";
 
 /** Where AWS credentials come from. */
 export type AwsSource =
@@ -48,7 +49,12 @@ export interface AwsAccess {
 
 /** Whose token a deployment is called with at Google: an account's key, as a JSON text or in a file; or the machine's own. */
 export type GoogleAccount =
-  | { readonly kind: "json"; readonly json: Secret }
+  | {
+      readonly kind: "json";
+      readonly json: Secret;
+      /** Where it stands in the database: the private places that its addresses may lead to. Absent: any. */
+      readonly privateHosts?: PrivateHosts;
+    }
   | { readonly kind: "file"; readonly path: string }
   | { readonly kind: "machine"; readonly url: string };
 

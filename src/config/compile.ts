@@ -8,6 +8,7 @@ import { callbackVariables, compileCallbacks } from "./callbacks.ts";
 import type { Config, Deployment, UnpricedModels } from "./config.ts";
 import { compileEntry, unsetText } from "./deployments.ts";
 import { compileKeyRules } from "./key-rules.ts";
+import { noPrivateHosts, PrivateHosts } from "./private-hosts.ts";
 import { providerVariables } from "./providers.ts";
 import { compileRedis, redisVariables } from "./redis.ts";
 import type { ResolvedTree } from "./references.ts";
@@ -40,6 +41,8 @@ export interface Compilation {
   readonly nowMs: number;
   /** How many entries of `model_list` the file has; the others are the database's. */
   readonly fileEntries: number;
+  /** Which entries have an address that stands in the database. */
+  readonly storedAddresses: ReadonlySet<number>;
 }
 
 /** Makes a configuration of a file whose types are right. Check `remarks` for faults before using it. */
@@ -47,7 +50,8 @@ export async function compile(parts: Compilation): Promise<Config> {
   const { file, resolved, remarks } = parts;
   const { router_settings: router, litellm_settings: settings, general_settings: general } = file;
   const environment = general?.environment ?? resolved.lookup("LITELLM_ENVIRONMENT");
-  const { modelGroups, compiled } = await compileGroups(parts, environment);
+  const privateHosts = privateHostsOf(file);
+  const { modelGroups, compiled } = await compileGroups(parts, environment, privateHosts);
   const aliases = compileAliases(router?.model_group_alias, modelGroups, remarks);
   const redis = compileRedis(file, resolved.lookup, remarks);
   noticeUnset(resolved, compiled, remarks);
@@ -64,6 +68,7 @@ export async function compile(parts: Compilation): Promise<Config> {
     ...compileChecks(file, remarks),
     countedTokens: general?.token_rate_limit_type ?? "total",
     storesModels: general?.store_model_in_db,
+    privateHosts,
     masterKey: general?.master_key ?? secretOf(resolved.lookup("LITELLM_MASTER_KEY")),
     databaseUrl: general?.database_url ?? secretOf(resolved.lookup("DATABASE_URL")),
     alerting: compileAlerting(file, remarks),
@@ -71,6 +76,7 @@ export async function compile(parts: Compilation): Promise<Config> {
     timeZone: settings?.timezone,
     spendLogRetentionMs: general?.maximum_spend_logs_retention_period,
     keyRules: compileKeyRules(settings, remarks),
+    workers: file.tollgate?.workers ?? 1,
     guardsMetrics: settings?.require_auth_for_metrics_endpoint ?? false,
     callbacks: compileCallbacks(file, resolved.lookup, remarks),
     notices: remarks.notices,
@@ -97,6 +103,11 @@ function compileChecks(
 
 function unpricedModelsOf(file: ConfigFile): UnpricedModels {
   return file.tollgate?.unpriced_models ?? "refuse";
+}
+
+function privateHostsOf({ tollgate }: ConfigFile): PrivateHosts {
+  const items = tollgate?.stored_models_private_hosts;
+  return items === undefined ? noPrivateHosts : new PrivateHosts(items);
 }
 
 function keyServiceUnavailableOf({ tollgate }: ConfigFile, remarks: Remarks): Config["keyServiceUnavailable"] {
@@ -126,8 +137,12 @@ interface Groups {
   readonly compiled: ReadonlySet<number>;
 }
 
-async function compileGroups(parts: Compilation, environment: string | undefined): Promise<Groups> {
-  const { file, resolved, remarks, nowMs } = parts;
+async function compileGroups(
+  parts: Compilation,
+  environment: string | undefined,
+  privateHosts: PrivateHosts,
+): Promise<Groups> {
+  const { file, resolved, remarks, nowMs, fileEntries, storedAddresses } = parts;
   const context = {
     resolved,
     remarks,
@@ -141,7 +156,7 @@ async function compileGroups(parts: Compilation, environment: string | undefined
     dropParams: file.litellm_settings?.drop_params ?? false,
     modifyParams: file.litellm_settings?.modify_params ?? false,
     credentials: new Set((file.credential_list ?? []).map((credential) => credential.credential_name)),
-    nowMs,
+    ...{ nowMs, privateHosts, fileEntries, storedAddresses },
   };
   const modelGroups = new Map<string, Deployment[]>();
   const compiled = new Set<number>();

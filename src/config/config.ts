@@ -11,6 +11,7 @@ import type { KeyRules } from "./creation-rules.ts";
 import type { DeploymentCheck, HealthCheckRules } from "./health-check-rules.ts";
 import type { MockAnswer } from "./mock-answer.ts";
 import type { ParamPolicy } from "./param-policy.ts";
+import type { PrivateHosts } from "./private-hosts.ts";
 import type { RedisAddress } from "./redis-address.ts";
 
 /**
@@ -113,6 +114,8 @@ export interface Deployment {
   readonly model: string;
   /** Without a trailing slash, "https://api.openai.com/v1" for instance. */
   readonly apiBase: string | undefined;
+  /** Where its address is the database's: the private places that may lead to. Absent: any. */
+  readonly privateHosts?: PrivateHosts;
   readonly apiKey: Secret | undefined;
   /** How a cloud is called that wants more than a key. */
   readonly access?: AwsAccess | AzureAccess | GoogleAccess;
@@ -346,6 +349,8 @@ export interface Config {
   readonly masterKey: Secret | undefined;
   /** Whether models may be kept in the database (`general_settings.store_model_in_db`); undefined: the file does not say. */
   readonly storesModels: boolean | undefined;
+  /** The private places that models of the database may be called at (`tollgate.stored_models_private_hosts`). */
+  readonly privateHosts: PrivateHosts;
   readonly databaseUrl: Secret | undefined;
   /** Whose calendar budget periods follow (`litellm_settings.timezone`), an IANA name. */
   readonly timeZone: string | undefined;
@@ -358,6 +363,8 @@ export interface Config {
   readonly keyRules: KeyRules;
   /** Whether metrics are read with a key only (`litellm_settings.require_auth_for_metrics_endpoint`). */
   readonly guardsMetrics: boolean;
+  /** Processes of a sidecar that share its port. */
+  readonly workers: number;
   readonly callbacks: CallbackConfig;
   /** What the reader should be told: unknown keys, keys that are understood but not served yet. */
   readonly notices: readonly Notice[];

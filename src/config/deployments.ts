@@ -12,6 +12,7 @@ import { byClass } from "./failure-policy.ts";
 import type { MockAnswer } from "./mock-answer.ts";
 import type { ParamPolicy } from "./param-policy.ts";
 import { contextTokensOf, findPrice, type PriceFinding } from "./prices.ts";
+import type { PrivateHosts } from "./private-hosts.ts";
 import type { ProviderRow } from "./provider-rows.ts";
 import { findTarget, type Target } from "./providers.ts";
 import type { ResolvedTree } from "./references.ts";
@@ -56,18 +57,34 @@ export interface DeploymentContext {
   /** Names that `litellm_credential_name` may have. */
   readonly credentials: ReadonlySet<string>;
   readonly nowMs: number;
+  /** As in Compilation. */
+  readonly fileEntries: number;
+  readonly storedAddresses: ReadonlySet<number>;
+  /** Where entries with such an address may be called that is private. */
+  readonly privateHosts: PrivateHosts;
 }
 
 /** Why a deployment cannot be called. */
 interface LeftOut {
   readonly path: Path;
   readonly reason: string;
+  /** Whether the entry is refused for it. Absent: no. */
+  readonly isFault?: boolean;
 }
 
 /** Where and how a deployment is called. */
 type Address = Pick<
   Deployment,
-  "provider" | "wire" | "speaksResponses" | "model" | "apiBase" | "apiKey" | "access" | "outputCapField" | "params"
+  | "provider"
+  | "wire"
+  | "speaksResponses"
+  | "model"
+  | "apiBase"
+  | "privateHosts"
+  | "apiKey"
+  | "access"
+  | "outputCapField"
+  | "params"
 >;
 
 /**
@@ -82,9 +99,10 @@ export async function compileEntry(
 ): Promise<Deployment[]> {
   const path = ["model_list", index];
   const unavailable = wrongEnvironment(entry, path, context) ?? missingCredential(entry, path, context);
-  const address = unavailable ?? addressOf(entry, path, context);
+  const address = unavailable ?? withinReach(addressOf(entry, path, context), entry, index, context);
   if ("reason" in address) {
-    context.remarks.notice(address.path, address.reason);
+    if (address.isFault) context.remarks.fault(address.path, address.reason);
+    else context.remarks.notice(address.path, address.reason);
     return [];
   }
   const pricing = priceOf(entry, address, context.nowMs);
@@ -180,6 +198,25 @@ function addressOf(entry: ModelEntry, path: Path, context: DeploymentContext): A
   const { provider, model, row } = target;
   const called = { provider, wire: row.wire, model, apiBase: base, apiKey, outputCapField };
   return { ...called, ...responsesSupport(entry, row, called), params: paramsOf(entry, row, context) };
+}
+
+/** Who writes to the database must not have the pods call into their network: an address that stands there leads to what is allowed. */
+function withinReach(
+  address: Address | LeftOut,
+  { litellm_params: params }: ModelEntry,
+  index: number,
+  { storedAddresses, privateHosts, fileEntries }: DeploymentContext,
+): Address | LeftOut {
+  if ("reason" in address || !storedAddresses.has(index)) return address;
+  for (const key of ["api_base", "base_url", "aws_bedrock_runtime_endpoint"] as const) {
+    const { hostname } = new URL(params[key] ?? "https://provider.example");
+    if (privateHosts.allowsHost(hostname)) continue;
+    const reason = `${hostname} is a private host: the database's models are called there only where tollgate.stored_models_private_hosts allows it, in the KeyService's configuration and in the sidecars'`;
+    return { path: ["model_list", index, "litellm_params", key], reason, isFault: index >= fileEntries };
+  }
+  const { access } = address;
+  if (access?.cloud !== "google" || access.account.kind !== "json") return { ...address, privateHosts };
+  return { ...address, privateHosts, access: { ...access, account: { ...access.account, privateHosts } } };
 }
 
 function cloudAddressOf(

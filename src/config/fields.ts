@@ -10,6 +10,7 @@ import { readApiBase, writeApiBase } from "./api-base.ts";
 import { readNumber } from "./decimal.ts";
 import { isTree } from "./document.ts";
 import { readMockResponse, writeMockResponse } from "./mock-response.ts";
+import { readPrivateHost, writePrivateHost } from "./private-hosts.ts";
 import type { RedisNode } from "./redis-address.ts";
 import { readRedisUrl, writeRedisUrl } from "./redis-url.ts";
 
@@ -164,6 +165,9 @@ export const retention = field(retentionForm, (value) =>
 
 /** The address of a provider. */
 export const apiBase = field(writeApiBase, readApiBase, (value) => /[@?]/.test(String(value)));
+
+/** A private place that may be called. */
+export const privateHost = field(writePrivateHost, readPrivateHost);
 
 /** The address of a PostgreSQL database. */
 export const databaseUrl = field(

@@ -20,8 +20,8 @@ export interface LiveConfigParts {
   /** The file, which has compiled. */
   readonly reading: ConfigReading;
   readonly clock: Clock;
-  /** Puts a configuration into force. */
-  readonly apply: (config: Config) => void;
+  /** Puts a configuration into force, and the file it was compiled from. */
+  readonly apply: (config: Config, reading: ConfigReading) => void;
   /** Told of every change, after it is in force or was refused. */
   readonly onChange: (outcome: Outcome) => void;
 }
@@ -91,7 +91,7 @@ export class LiveConfig {
     const ofStored = config.notices.filter(({ modelId }) => modelId !== undefined);
     const notices = ofStored.filter((notice) => !this.#told.has(JSON.stringify(notice)));
     this.#told = new Set(ofStored.map((notice) => JSON.stringify(notice)));
-    apply(config);
+    apply(config, reading);
     onChange({ ok: true, config, notices, heldBack: [...unreadableFaults(stored), ...heldBack] });
   }
 

@@ -10,7 +10,7 @@ import { type Env, referenceOf, resolveReferences, variableFiles } from "./refer
 import { type Path, pathText, Remarks } from "./remarks.ts";
 import { configFile } from "./schema.ts";
 import { readSource, type Source } from "./source.ts";
-import { nothingStored, type StoredModel, type StoredModels, withStored } from "./stored-models.ts";
+import { nothingStored, type StoredModel, type StoredModels, storedAddresses, withStored } from "./stored-models.ts";
 import { noticeStrangers } from "./strangers.ts";
 
 /** A configuration, or everything that is wrong with it. */
@@ -63,6 +63,7 @@ export class ConfigReading {
       resolved: { ...resolved, unset: lent.unset },
       digest: source.digest,
       fileEntries: (checked.data.model_list?.length ?? 0) - stored.models.length,
+      storedAddresses: storedAddresses(source.tree, stored),
     });
     return remarks.faults.length > 0 ? { ok: false, faults: remarks.faults } : { ok: true, config };
   }

@@ -4,6 +4,7 @@ import type { Fault, Notice, Price } from "./config.ts";
 import type { Tree } from "./document.ts";
 import { ConfigReading } from "./load.ts";
 import { findPrice } from "./prices.ts";
+import type { PrivateHosts } from "./private-hosts.ts";
 import { findTarget, providerVariables } from "./providers.ts";
 import { referenceOf } from "./references.ts";
 import { type Path, pathText } from "./remarks.ts";
@@ -44,11 +45,12 @@ const ofPods: ReadonlySet<string> = new Set(["model_info.supported_environments"
 export async function checkEntry(parts: {
   readonly entry: Tree;
   readonly credentials: readonly StoredCredential[];
+  readonly privateHosts: PrivateHosts;
   readonly nowMs: number;
 }): Promise<EntryVerdict> {
-  const { entry, credentials, nowMs } = parts;
-  const nothing = { tree: {}, digest: "", place: () => ({ file: "", line: 0 }) };
-  const reading = new ConfigReading(nothing, assumed);
+  const { entry, credentials, privateHosts, nowMs } = parts;
+  const tree = { tollgate: { stored_models_private_hosts: privateHosts.items } };
+  const reading = new ConfigReading({ tree, digest: "", place: () => ({ file: "", line: 0 }) }, assumed);
   const result = await reading.compile({ stored: { models: [{ id: "", entry }], credentials }, nowMs });
   const trusted = new Set(referencesIn(entry, []).map(pathText));
   const isOfEntry = ({ modelId, path }: Notice) => modelId !== undefined && !trusted.has(path) && !ofPods.has(path);
@@ -59,9 +61,13 @@ export async function checkEntry(parts: {
 }
 
 /** What the configuration's own rules refuse of what a credential lends to a deployment; paths begin with `litellm_params`. */
-export async function checkLent(values: Tree, nowMs: number): Promise<readonly Fault[]> {
-  const entry = { model_name: "borrower", litellm_params: { model: "openai/borrower", ...values } };
-  return (await checkEntry({ entry, credentials: [], nowMs })).faults;
+export async function checkLent(parts: {
+  readonly values: Tree;
+  readonly privateHosts: PrivateHosts;
+  readonly nowMs: number;
+}): Promise<readonly Fault[]> {
+  const entry = { model_name: "borrower", litellm_params: { model: "openai/borrower", ...parts.values } };
+  return (await checkEntry({ ...parts, entry, credentials: [] })).faults;
 }
 
 /** @returns undefined for an entry that says too little, or says it in a pod's environment. */

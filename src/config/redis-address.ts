@@ -21,6 +21,12 @@ export interface RedisAddress {
   readonly sentinel: { readonly serviceName: string; readonly password: Secret | undefined } | undefined;
 }
 
+/** Whether two addresses are the same but for their passwords, which may change while it is used. */
+export function isSameRedis(one: RedisAddress | undefined, other: RedisAddress | undefined): boolean {
+  // All that a secret's JSON says is that there is one.
+  return JSON.stringify(one) === JSON.stringify(other);
+}
+
 /** How a Redis is known to be the right one, and this process to it. Files are in PEM. */
 export interface RedisTls {
   /** Whose certificates are trusted; undefined: the authorities Node trusts. */

@@ -14,6 +14,7 @@ import {
   number,
   pause,
   port,
+  privateHost,
   ratio,
   redisUrl,
   retention,
@@ -166,6 +167,8 @@ export const tollgateSettings = section({
   queue_timeout: seconds.optional(),
   queue_length: whole(1, 100).optional(),
   cache_sharing: choice(["all", "team", "key"]).optional(),
+  stored_models_private_hosts: list(privateHost).optional(),
+  workers: whole(1, 64).optional(),
 });
 
 /** The whole file. */

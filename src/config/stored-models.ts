@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import type { Fault } from "./config.ts";
-import { canonical, type Tree } from "./document.ts";
+import { canonical, isTree, type Tree } from "./document.ts";
 import type { Path, Place } from "./remarks.ts";
 import type { Source } from "./source.ts";
 
@@ -71,6 +71,31 @@ export function withStored(source: Source, stored: StoredModels): Source {
     digest: createHash("sha256").update(source.digest).update(digestOf(stored)).digest("hex"),
     place: (path) => placeOf(path, models.length, credentials.length, stored) ?? source.place(path),
   };
+}
+
+/** What says where a deployment is called, the place of its tokens included. */
+const addressKeys = [
+  "api_base",
+  "base_url",
+  "aws_bedrock_runtime_endpoint",
+  "vertex_credentials",
+  "vertex_ai_credentials",
+];
+
+/** Which entries of `model_list` have an address that stands in the database: in the model itself, or in the credential it names. */
+export function storedAddresses(tree: Tree, stored: StoredModels): ReadonlySet<number> {
+  const models = listOf(tree.model_list) ?? [];
+  const credentials = new Map(stored.credentials.map(({ name, values }) => [name, values]));
+  const isStored = (entry: unknown, index: number) => {
+    const params = isTree(entry) && isTree(entry.litellm_params) ? entry.litellm_params : {};
+    const own = addressKeys.filter((key) => Object.hasOwn(params, key));
+    const lent = credentials.get(String(params.litellm_credential_name)) ?? {};
+    const isModelStored = index >= models.length - stored.models.length;
+    return (
+      (isModelStored && own.length > 0) || addressKeys.some((key) => Object.hasOwn(lent, key) && !own.includes(key))
+    );
+  };
+  return new Set(models.flatMap((entry, index) => (isStored(entry, index) ? index : [])));
 }
 
 /** @returns undefined for what is there and no list. */

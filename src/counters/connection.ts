@@ -2,9 +2,11 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 
 import { Cluster, type Redis } from "ioredis";
-import { type ActiveSpan, type ClientSpan, clientSpan, sharedClientSpan } from "../active-span.ts";
+import { type ClientSpan, clientSpan } from "../active-span.ts";
 import type { Clock, Random } from "../clock.ts";
-import type { RedisAddress } from "../config/redis-address.ts";
+import type { RedisAddress, RedisTls } from "../config/redis-address.ts";
+import type { FileValue } from "../file-value.ts";
+import { type TlsMaterial, tlsMaterial } from "../tls-files.ts";
 import { Breaker, type BreakerParts } from "./breaker.ts";
 import { CountersUnavailable } from "./counters.ts";
 import { hashSlotOf, hashTagOf } from "./hash-slot.ts";
@@ -30,8 +32,6 @@ export interface ScriptCall {
   readonly args: readonly (string | number)[];
   /** How many tasks share it, for traces. */
   readonly taskCount?: number;
-  /** The spans it is run for, as far as they are told. Default: that of the work in hand. */
-  readonly served?: readonly ActiveSpan[];
 }
 
 /** Reads a script that lies beside this file; in several pieces if it shares some with others. */
@@ -68,6 +68,7 @@ export interface ConnectionParts {
 export class Connection {
   readonly #parts: ConnectionParts;
   readonly #client: Redis | Cluster;
+  #address: RedisAddress;
   /** Of each node that has been asked, by its name in the Cluster; else one. */
   readonly #breakers = new Map<string, Breaker>();
   /** The first attempt to connect, while it lasts. */
@@ -76,9 +77,13 @@ export class Connection {
   #failures = 0;
   #isClosed = false;
 
+  /** @throws Error if the certificates cannot be read. */
   constructor(parts: ConnectionParts) {
     this.#parts = parts;
-    this.#client = redisClient(parts);
+    this.#address = parts.address;
+    const { tls } = parts.address;
+    const material = tls && materialOf(tls, parts);
+    this.#client = redisClient({ address: () => this.#address, material, random: parts.random });
     // Without a listener ioredis prints each failed attempt to reconnect.
     this.#client.on("error", (error: unknown) => {
       this.#lastFailure = plain(error);
@@ -87,6 +92,11 @@ export class Connection {
       this.#opening = undefined;
     };
     this.#opening = this.#client.connect().then(opened, opened);
+  }
+
+  /** The same Redis has other passwords now: further connections show these. Certificates are read from their files by themselves. */
+  renew(address: RedisAddress): void {
+    this.#address = address;
   }
 
   /** Whether there is a connection, and Redis, or each node of the Cluster, has answered on it lately. */
@@ -111,14 +121,10 @@ export class Connection {
       if (call.script.isOwed) this.#evaluate(call).catch(() => {});
       throw new CountersUnavailable(this.#lastFailure);
     }
-    const attributes = {
+    const span = clientSpan("EVALSHA", {
       ...{ "db.system.name": "redis", "db.operation.name": "EVALSHA", "db.stored_procedure.name": call.script.name },
       "db.operation.batch.size": call.taskCount ?? 1,
-    };
-    const span =
-      call.served === undefined
-        ? clientSpan("EVALSHA", attributes)
-        : sharedClientSpan("EVALSHA", attributes, call.served);
+    });
     return this.#guarded(breaker, this.#evaluate(call), late, span);
   }
 
@@ -270,6 +276,19 @@ export class Connection {
         },
       );
     });
+  }
+}
+
+function materialOf(
+  { caFile, certFile, keyFile }: RedisTls,
+  { clock, telemetry }: ConnectionParts,
+): FileValue<TlsMaterial> {
+  const onError = ({ message }: Error) => telemetry.log("warn", `Redis: ${message}; what was there before is used on.`);
+  try {
+    // One file may hold both.
+    return tlsMaterial({ caFile, certFile, keyFile: keyFile ?? certFile }, { clock, onError });
+  } catch (error) {
+    throw new Error(`Redis cannot be reached: ${error instanceof Error ? error.message : error}`, { cause: error });
   }
 }
 

@@ -1,23 +1,33 @@
-import { readFileSync } from "node:fs";
 import type { ConnectionOptions } from "node:tls";
 import { Cluster, Redis } from "ioredis";
 import type { Random } from "../clock.ts";
 import type { RedisAddress, RedisTls } from "../config/redis-address.ts";
+import type { FileValue } from "../file-value.ts";
+import type { TlsMaterial } from "../tls-files.ts";
 
 const connectTimeoutMs = 1000;
 const reconnectDelayMaxMs = 500;
 /** A connection that owes an answer for so long is dead. Answers that come earlier, but too late, are still made good. */
 const silenceMaxMs = 3000;
 
-/**
- * A client for the Redis at an address, not connected yet. It queues nothing and sends nothing twice.
- *
- * @throws Error naming the file of a certificate or a key that cannot be read.
- */
-export function redisClient(parts: { address: RedisAddress; random: Random }): Redis | Cluster {
+/** What a client is made of. */
+export interface RedisClientParts {
+  /** The passwords of each new connection are those it then has. */
+  readonly address: () => RedisAddress;
+  /** And these are its certificates, if it is over TLS. */
+  readonly material: FileValue<TlsMaterial> | undefined;
+  readonly random: Random;
+}
+
+/** A client for the Redis at an address, not connected yet. It queues nothing and sends nothing twice. */
+export function redisClient(parts: RedisClientParts): Redis | Cluster {
   const client = newClient(parts);
-  if (client instanceof Cluster) client.on("+node", outliveErrors);
-  else outliveErrors(client);
+  if (client instanceof Cluster) {
+    client.on("+node", (node: Redis) => {
+      outliveErrors(node);
+      Object.assign(node.options, changingOptions(parts));
+    });
+  } else outliveErrors(client);
   return client;
 }
 
@@ -26,13 +36,12 @@ function outliveErrors(client: Redis): void {
   client.on("error", () => client.stream?.on("error", () => {}));
 }
 
-function newClient({ address, random }: { address: RedisAddress; random: Random }): Redis | Cluster {
-  const { kind, nodes, tls: settings, sentinel } = address;
-  const tls = settings && tlsOptions(settings);
+function newClient(parts: RedisClientParts): Redis | Cluster {
+  const { kind, nodes, sentinel, db, username, tls } = parts.address();
   const retryStrategy = (attempt: number) =>
-    Math.min(25 * 2 ** Math.min(attempt, 10), reconnectDelayMaxMs) * (0.5 + random() / 2);
+    Math.min(25 * 2 ** Math.min(attempt, 10), reconnectDelayMaxMs) * (0.5 + parts.random() / 2);
   const common = { lazyConnect: true, enableOfflineQueue: false };
-  const options = { ...optionsFor(address), ...(tls && { tls }) };
+  const options = { ...fixedOptions, db, username, ...changingOptions(parts) };
   if (kind === "cluster") {
     return new Cluster([...nodes], {
       ...{ lazyConnect: true, clusterRetryStrategy: retryStrategy, redisOptions: options },
@@ -44,43 +53,45 @@ function newClient({ address, random }: { address: RedisAddress; random: Random 
       ...(tls && { dnsLookup: (host, found) => found(null, host) }),
     });
   }
-  if (kind === "sentinels") {
-    return new Redis({
-      ...{ ...common, ...options, retryStrategy },
-      ...{ sentinels: [...nodes], name: sentinel?.serviceName ?? "", sentinelRetryStrategy: retryStrategy },
-      ...(sentinel?.password && { sentinelPassword: sentinel.password.reveal() }),
-      ...(tls && { enableTLSForSentinelMode: true, sentinelTLS: tls }),
-    });
-  }
-  return new Redis({ ...common, ...options, ...nodes[0], retryStrategy });
+  // Asked before each connection but the first.
+  const renewing = (attempt: number) => {
+    Object.assign(client.options, changingOptions(parts));
+    return retryStrategy(attempt);
+  };
+  const client =
+    kind === "sentinels"
+      ? new Redis({
+          ...{ ...common, ...options, retryStrategy: renewing },
+          ...{ sentinels: [...nodes], name: sentinel?.serviceName ?? "", sentinelRetryStrategy: renewing },
+          ...(tls && { enableTLSForSentinelMode: true }),
+        })
+      : new Redis({ ...common, ...options, ...nodes[0], retryStrategy: renewing });
+  return client;
 }
 
-function optionsFor({ db, username, password }: RedisAddress) {
+const fixedOptions = {
+  ...{ connectTimeout: connectTimeoutMs, socketTimeout: silenceMaxMs },
+  ...{ autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 },
+  // After a failover the old master is a replica: look for the new one.
+  reconnectOnError: (error: Error) => error.message.includes("READONLY"),
+};
+
+/** What may be another at the next connection: ioredis reads it when it makes one. */
+function changingOptions({ address, material }: RedisClientParts) {
+  const { password, tls: settings, sentinel } = address();
+  const tls = settings && material && tlsOptions(settings, material);
   return {
-    ...{ db, username, password: password?.reveal() },
-    ...{ connectTimeout: connectTimeoutMs, socketTimeout: silenceMaxMs },
-    ...{ autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 },
-    // After a failover the old master is a replica: look for the new one.
-    reconnectOnError: (error: Error) => error.message.includes("READONLY"),
+    ...(password && { password: password.reveal() }),
+    ...(tls && { tls }),
+    ...(sentinel?.password && { sentinelPassword: sentinel.password.reveal() }),
+    ...(sentinel && tls && { sentinelTLS: tls }),
   };
 }
 
-function tlsOptions({ caFile, certFile, keyFile, verifies, checksHost }: RedisTls): ConnectionOptions {
+function tlsOptions({ verifies, checksHost }: RedisTls, material: FileValue<TlsMaterial>): ConnectionOptions {
   return {
-    ...(caFile !== undefined && { ca: readPem("ssl_ca_certs", caFile) }),
-    ...(certFile !== undefined && { cert: readPem("ssl_certfile", certFile) }),
-    // One file may hold both.
-    ...(certFile !== undefined && { key: readPem("ssl_keyfile", keyFile ?? certFile) }),
+    ...material.current,
     rejectUnauthorized: verifies,
     ...(!checksHost && { checkServerIdentity: () => undefined }),
   };
-}
-
-function readPem(setting: string, file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new Error(`Redis cannot be reached: the file of ${setting} cannot be read: ${reason}`, { cause: error });
-  }
 }

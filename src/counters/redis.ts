@@ -109,6 +109,11 @@ export class RedisCounters implements Counters {
     return { ok: false, refused, retryAfterMs, remaining };
   }
 
+  /** See Connection. */
+  renew(address: RedisAddress): void {
+    this.#connection.renew(address);
+  }
+
   ping(): Promise<boolean> {
     return this.#connection.ping();
   }

@@ -1,4 +1,4 @@
-import { type ActiveSpan, activeSpan } from "../active-span.ts";
+import { type ActiveSpan, activeSpan, withinSpans } from "../active-span.ts";
 import type { Connection, Script } from "./connection.ts";
 
 /** A share of a script's work. */
@@ -39,8 +39,6 @@ export class Reply {
 
 /** Redis does nothing else while a script runs, so one must not be long. */
 const tasksPerCall = 256;
-/** One span is linked to so many others at most. */
-const servedMax = 32;
 
 /** What one script call will carry. */
 interface Batch {
@@ -82,7 +80,7 @@ export class ScriptBatch {
       this.#waiting.push(batch);
     }
     batch.tasks.push(task);
-    const span = batch.served.length <= servedMax ? activeSpan() : undefined;
+    const span = activeSpan();
     if (span !== undefined) batch.served.push(span);
     if (isUrgent) queueMicrotask(() => this.#flush());
   }
@@ -107,13 +105,10 @@ export class ScriptBatch {
       for (const task of tasks) task.answer(reply, isLate);
       for (const rider of riders ?? []) rider.answer();
     };
+    const call = { script: this.#script, keys, args, taskCount: tasks.length };
+    const late = (numbers: unknown) => answer(numbers, true);
     try {
-      answer(
-        await this.#connection.run({ script: this.#script, keys, args, taskCount: tasks.length, served }, (numbers) =>
-          answer(numbers, true),
-        ),
-        false,
-      );
+      answer(await withinSpans(served, () => this.#connection.run(call, late)), false);
     } catch (error) {
       for (const task of tasks) task.fail(error);
       for (const rider of riders ?? []) rider.fail();

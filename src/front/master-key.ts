@@ -1,18 +1,19 @@
-import { hash, timingSafeEqual } from "node:crypto";
+import { hash } from "node:crypto";
 import { GatewayError } from "../errors.ts";
 import type { Secret } from "../secret.ts";
+import { SecretDigest } from "../secret-digest.ts";
 
 /** Tells the master key from others, in a time that says nothing of it. */
 export class MasterKey {
-  readonly #digest: Buffer | undefined;
+  readonly #digest: SecretDigest;
 
   /** @param secret undefined: nobody has it. */
   constructor(secret: Secret | undefined) {
-    this.#digest = secret && digestOf(secret.reveal());
+    this.#digest = new SecretDigest(secret);
   }
 
   is(token: string): boolean {
-    return this.#digest !== undefined && timingSafeEqual(this.#digest, digestOf(token));
+    return this.#digest.is(hash("sha256", token, "buffer"));
   }
 
   /** @throws GatewayError missing_api_key, permission_denied. */
@@ -20,8 +21,4 @@ export class MasterKey {
     if (token === undefined) throw new GatewayError("missing_api_key", "Send the master key.");
     if (!this.is(token)) throw new GatewayError("permission_denied", "Only the master key may do this.");
   }
-}
-
-function digestOf(text: string): Buffer {
-  return hash("sha256", text, "buffer");
 }

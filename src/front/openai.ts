@@ -97,7 +97,8 @@ class OpenAiDoor {
     const format = route?.format ?? formatAt(path);
     if (route?.writesHead !== true) identify(res, { format, requestId });
     if (route === undefined) {
-      const error = new GatewayError("route_not_found", "There is nothing at this path. Check its spelling.");
+      const cure = path === "/metrics" ? "Metrics are at the admin port (4001)." : "Check its spelling.";
+      const error = new GatewayError("route_not_found", `There is nothing at this path. ${cure}`);
       if (this.#options.management?.serves(path) === true) this.#options.management.forward(req, res, requestId);
       else this.#refuse(res, error, { format, requestId });
       return;

@@ -224,7 +224,10 @@ export interface Authority {
   renew(leaseIds: readonly string[]): Promise<{ ttlMs: number; ended: readonly string[] }>;
   giveBack(returns: readonly LeaseReturn[]): Promise<void>;
   settle(records: readonly SpendRecord[]): Promise<void>;
-  /** Changes since a version, until `signal` aborts or the connection breaks (then it throws). 0n: from now. */
+  /**
+   * Changes since a version, until `signal` aborts or the connection breaks (then it throws). It may also just end: then the next one
+   * goes on. 0n: from now.
+   */
   watch(sinceVersion: bigint, signal: AbortSignal): AsyncIterable<KeyChange>;
   close(): Promise<void>;
 }

@@ -1,6 +1,7 @@
-import { hash, timingSafeEqual } from "node:crypto";
+import { hash } from "node:crypto";
 import type { Clock, Random } from "../clock.ts";
 import type { Secret } from "../secret.ts";
+import { SecretDigest } from "../secret-digest.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import {
   type Authority,
@@ -75,7 +76,7 @@ export class Decisions {
   readonly #telemetry: Pick<Telemetry, "log">;
   readonly #onModels: (version: bigint) => void;
   readonly #backoff: Backoff;
-  readonly #masterDigest: Buffer | undefined;
+  readonly #masterKey: SecretDigest;
   readonly #staleMs: number;
   readonly #negativeTtlMs: number;
   readonly #grants: GrantCache;
@@ -107,7 +108,7 @@ export class Decisions {
     this.#telemetry = parts.telemetry;
     this.#onModels = parts.onModels;
     this.#backoff = new Backoff({ firstMs: 100, maxMs: 4_000, random: parts.random });
-    this.#masterDigest = parts.masterKey && hash("sha256", parts.masterKey.reveal(), "buffer");
+    this.#masterKey = new SecretDigest(parts.masterKey);
     this.#staleMs = parts.staleMs;
     this.#negativeTtlMs = parts.negativeTtlMs;
     this.#grants = new GrantCache(parts.capacity);
@@ -157,9 +158,7 @@ export class Decisions {
     const digest = hash("sha256", token, "binary");
     const kept = this.#grants.get(digest);
     if (kept !== undefined && this.#isFresh(kept.readAtMs)) return kept.grant;
-    if (this.#masterDigest !== undefined && timingSafeEqual(this.#masterDigest, Buffer.from(digest, "binary"))) {
-      return masterGrant;
-    }
+    if (this.#masterKey.is(Buffer.from(digest, "binary"))) return masterGrant;
     if (!tokenForm.test(token)) return undefined;
     const strangerUntilMs = this.#strangers.get(digest);
     if (strangerUntilMs !== undefined && this.#clock.monotonicMs() < strangerUntilMs) return undefined;
@@ -227,18 +226,21 @@ export class Decisions {
   async #watch(): Promise<void> {
     const { signal } = this.#closing;
     while (!signal.aborted) {
+      // A watch that the KeyService has ended by plan goes on with the next one.
+      let isOver = false;
       try {
-        await this.#listen(signal);
+        isOver = await this.#listen(signal);
       } catch (error) {
         if (!this.#missed) this.#telemetry.log("warn", "The KeyService's changes are not heard.", { error });
         this.#missed = true;
       }
-      this.#connected = false;
+      this.#connected = isOver && !signal.aborted;
       await pause(this.#clock, this.#backoff.nextMs(), signal);
     }
   }
 
-  async #listen(closing: AbortSignal): Promise<void> {
+  /** @returns false if the KeyService has fallen silent. */
+  async #listen(closing: AbortSignal): Promise<boolean> {
     const silent = new AbortController();
     let spokenAtMs = this.#clock.monotonicMs();
     let cancel = () => {};
@@ -256,6 +258,7 @@ export class Decisions {
         spokenAtMs = this.#clock.monotonicMs();
         this.#hear(change);
       }
+      return !silent.signal.aborted;
     } finally {
       cancel();
     }

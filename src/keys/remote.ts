@@ -55,24 +55,16 @@ export interface RemoteAuthorityParts {
 
 /** The KeyService over gRPC. */
 export class RemoteAuthority implements Authority {
-  readonly #client: Client<typeof KeyService>;
-  readonly #session: SturdySession;
+  readonly #parts: RemoteAuthorityParts;
+  #connection: Connection;
   readonly #podId: string;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #closed = new AbortController();
 
   constructor(parts: RemoteAuthorityParts) {
-    this.#session = new SturdySession(
-      parts.url,
-      // A dead connection (dropped packets, no reset) is noticed within 8 s and replaced.
-      { pingIntervalMs: 5_000, pingTimeoutMs: 3_000 },
-      // In megabytes. Node's default of 10 refuses streams under load.
-      { maxSessionMemory: 1_000, ...(parts.tls && { createConnection: http2Connector(parts.tls) }) },
-    );
-    const interceptors = [clientSpans, ...(parts.token === undefined ? [] : [bearer(parts.token)])];
-    const transport = createGrpcTransport({ baseUrl: parts.url, sessionManager: this.#session, interceptors });
-    this.#client = createClient(KeyService, transport);
+    this.#parts = parts;
+    this.#connection = connectionTo(parts);
     this.#podId = parts.podId;
     this.#clock = parts.clock;
     this.#random = parts.random;
@@ -166,12 +158,17 @@ export class RemoteAuthority implements Authority {
       if (either.aborted) return;
       throw new AuthorityUnavailable(error);
     }
-    if (!either.aborted) throw new AuthorityUnavailable(new Error("The KeyService ended the watch."));
+    // Calls that are under way on the old connection end there.
+    if (!either.aborted) this.#connection = connectionTo(this.#parts);
   }
 
   async close(): Promise<void> {
     this.#closed.abort();
-    this.#session.abort();
+    this.#connection.session.abort();
+  }
+
+  get #client(): Client<typeof KeyService> {
+    return this.#connection.client;
   }
 
   /** Asks, and asks again while the service is away and time is left: every request carries ids that make that safe. */
@@ -196,6 +193,25 @@ export class RemoteAuthority implements Authority {
       }
     }
   }
+}
+
+/** A connection to whichever replica is found behind the address. */
+interface Connection {
+  readonly session: SturdySession;
+  readonly client: Client<typeof KeyService>;
+}
+
+function connectionTo({ url, token, tls }: RemoteAuthorityParts): Connection {
+  const session = new SturdySession(
+    url,
+    // A dead connection (dropped packets, no reset) is noticed within 8 s and replaced.
+    { pingIntervalMs: 5_000, pingTimeoutMs: 3_000, idleConnectionTimeoutMs: 30_000 },
+    // In megabytes. Node's default of 10 refuses streams under load.
+    { maxSessionMemory: 1_000, ...(tls && { createConnection: http2Connector(tls) }) },
+  );
+  const interceptors = [clientSpans, ...(token === undefined ? [] : [bearer(token)])];
+  const transport = createGrpcTransport({ baseUrl: url, sessionManager: session, interceptors });
+  return { session, client: createClient(KeyService, transport) };
 }
 
 /** @throws AuthorityRejected if one cannot be written: it never will be. */

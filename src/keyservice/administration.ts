@@ -4,6 +4,7 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
 import type { Clock } from "../clock.ts";
 import type { KeyRules } from "../config/creation-rules.ts";
+import type { PrivateHosts } from "../config/private-hosts.ts";
 import { AuditAdminService } from "../gen/tollgate/admin/v1/audit_pb.ts";
 import { BudgetAdminService, EntityAdminService } from "../gen/tollgate/admin/v1/entities_pb.ts";
 import { KeyAdminService, SpendAdminService } from "../gen/tollgate/admin/v1/keys_pb.ts";
@@ -36,6 +37,15 @@ export const adminServices = [
   ...[ModelAdminService, CredentialAdminService, AuditAdminService],
 ] as const;
 
+/** What the service's file says for administration; each call takes it as it then is. */
+export interface FileRules {
+  readonly keyRules: KeyRules;
+  /** The private places that models of the database may be called at. */
+  readonly privateHosts: PrivateHosts;
+  /** The file's models, to be listed. Undefined: there is no file. */
+  readonly fileModels: FileModels | undefined;
+}
+
 /** Puts together what both faces work with. */
 export function createAdministration(parts: {
   readonly postgres: Database;
@@ -43,18 +53,17 @@ export function createAdministration(parts: {
   readonly masterKey: Secret;
   readonly clock: Clock;
   readonly timeZone: string;
-  readonly keyRules: KeyRules;
+  readonly rules: () => FileRules;
   readonly vault: Vault;
   readonly storesModels: boolean;
   readonly deliversSecrets?: boolean;
-  readonly fileModels: FileModels | undefined;
   /** Default: providers have none. */
   readonly providerBudgets?: ProviderBudgets;
 }): Administration {
   const { postgres: books, masterKey, clock, timeZone } = parts;
   const providerBudgets = parts.providerBudgets ?? noProviderBudgets;
   const on = (postgres: Database, operator: Operator): AdminParts => {
-    const signed = { ...parts, operator, postgres };
+    const signed = { ...parts, ...parts.rules(), operator, postgres };
     return {
       ...{ operator, books, masterKey, clock, timeZone, providerBudgets },
       audit: new AuditLog({ books }),

@@ -10,11 +10,11 @@
 import type { Nanos } from "../money.ts";
 import { addToDays, type Booked, bookedDay, type Owner } from "./daily-spend.ts";
 import type { LentMoney } from "./ledger.ts";
-import type { Database, Queryable } from "./postgres.ts";
+import { type Database, type Queryable, TakenBack } from "./postgres.ts";
 import { always, bookedRow, type LockedLease, nameOf, type PeriodKey, type Posting } from "./posting.ts";
 
 /** A transaction has locks of periods, and needs others that are not there yet. */
-class MissingPeriods extends Error {
+class MissingPeriods extends TakenBack {
   readonly periods: readonly PeriodKey[];
 
   constructor(periods: readonly PeriodKey[]) {

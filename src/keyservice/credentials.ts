@@ -4,6 +4,7 @@ import { randomUUID } from "node:crypto";
 import type { Clock } from "../clock.ts";
 import type { JsonObject } from "../completion.ts";
 import { checkLent } from "../config/model-check.ts";
+import type { PrivateHosts } from "../config/private-hosts.ts";
 import { GatewayError } from "../errors.ts";
 import { bumpRevision } from "./changes.ts";
 import { checkJson, checkName, invalid, refused, requireEtag } from "./key-fields.ts";
@@ -68,14 +69,18 @@ export class Credentials {
   readonly #vault: Vault;
   readonly #clock: Clock;
   readonly #operator: Operator;
+  readonly #privateHosts: PrivateHosts;
 
+  /** @param parts `privateHosts`: the private places that addresses in them may name. */
   constructor(parts: {
     readonly postgres: Database;
     readonly vault: Vault;
     readonly clock: Clock;
     readonly operator: Operator;
+    readonly privateHosts: PrivateHosts;
   }) {
     this.#operator = parts.operator;
+    this.#privateHosts = parts.privateHosts;
     this.#postgres = parts.postgres;
     this.#vault = parts.vault;
     this.#clock = parts.clock;
@@ -90,7 +95,7 @@ export class Credentials {
   async create(
     wish: CredentialFields & { readonly names: CredentialNames; readonly requestId?: string | undefined },
   ): Promise<CredentialRecord> {
-    const fields = await checked(wish, wish.names, this.#clock.nowMs());
+    const fields = await this.#checked(wish, wish.names);
     unmasked(fields.values, undefined, wish.names.values);
     return this.#postgres.transaction(async (client) => {
       const version = await bumpRevision(client, { scope: "model", id: "" });
@@ -146,14 +151,13 @@ export class Credentials {
       const current = openValues(row, this.#vault);
       const sent = change.values && (unmasked(change.values, current, by.names.values) as JsonObject);
       const { isWhole = false } = change;
-      const fields = await checked(
+      const fields = await this.#checked(
         {
           name: change.name ?? name,
           values: merged(isWhole && sent !== undefined ? {} : current, sent ?? {}),
           info: merged(isWhole && change.info !== undefined ? {} : row.info, change.info ?? {}),
         },
         by.names,
-        this.#clock.nowMs(),
       );
       if (fields.name !== name && (await findRow(client, fields.name)) !== undefined) throw taken(by.names);
       const { keyId, bytes } = this.#vault.seal(fields.values, credentialOwner(row.credential_id));
@@ -177,6 +181,17 @@ export class Credentials {
       const gone = await client.query("DELETE FROM credentials WHERE credential_name = $1 RETURNING 1", [name]);
       if (gone.length === 0) throw noSuchCredential(name);
     });
+  }
+
+  async #checked({ name, values, info }: CredentialFields, names: CredentialNames): Promise<CredentialFields> {
+    checkName(name, names.name);
+    checkJson(values, names.values);
+    checkJson(info, names.info);
+    if (Object.keys(values).length === 0)
+      throw invalid(names.values, 'must have a value, such as {"api_key": "sk-..."}.');
+    const faults = await checkLent({ values, privateHosts: this.#privateHosts, nowMs: this.#clock.nowMs() });
+    if (faults.length > 0) throw refused(faults, (path) => path.replace(/^litellm_params\b/, names.values));
+    return { name, values, info };
   }
 
   #recordOf(row: CredentialRow): CredentialRecord {
@@ -233,21 +248,6 @@ function shownValues(row: CredentialRow, vault: Vault): JsonObject {
   } catch (error) {
     return { unreadable: GatewayError.from(error).message };
   }
-}
-
-async function checked(
-  { name, values, info }: CredentialFields,
-  names: CredentialNames,
-  nowMs: number,
-): Promise<CredentialFields> {
-  checkName(name, names.name);
-  checkJson(values, names.values);
-  checkJson(info, names.info);
-  if (Object.keys(values).length === 0)
-    throw invalid(names.values, 'must have a value, such as {"api_key": "sk-..."}.');
-  const faults = await checkLent(values, nowMs);
-  if (faults.length > 0) throw refused(faults, (path) => path.replace(/^litellm_params\b/, names.values));
-  return { name, values, info };
 }
 
 async function rowsOf(client: Queryable): Promise<CredentialRow[]> {

@@ -12,7 +12,7 @@ import {
   type LeaseAsk,
   type Loan,
 } from "./loan.ts";
-import type { Postgres, Queryable } from "./postgres.ts";
+import { type Postgres, type Queryable, TakenBack } from "./postgres.ts";
 import { currentPeriod, type LockedLease } from "./posting.ts";
 
 /** What a Lender is made of. */
@@ -28,7 +28,7 @@ export interface LenderParts {
 }
 
 /** The same ask came twice at once, and the other one has just opened the lease. */
-class LeaseAppeared extends Error {}
+class LeaseAppeared extends TakenBack {}
 
 /** Of a budget as it is at $2: with what it allows for a time, and the end of that. */
 const budgetColumns = `budget_id, scope, scope_id, model, duration,

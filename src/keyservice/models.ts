@@ -3,6 +3,7 @@
 import type { Clock } from "../clock.ts";
 import type { Json, JsonObject } from "../completion.ts";
 import { checkEntry } from "../config/model-check.ts";
+import type { PrivateHosts } from "../config/private-hosts.ts";
 import { remarkText } from "../config/remarks.ts";
 import type { StoredModel } from "../config/stored-models.ts";
 import { GatewayError } from "../errors.ts";
@@ -37,6 +38,8 @@ export interface ModelsParts {
   readonly clock: Clock;
   /** Whether models may be kept in the database (`store_model_in_db`). */
   readonly storesModels: boolean;
+  /** The private places their addresses may name. */
+  readonly privateHosts: PrivateHosts;
   /** Those of this service's own file, to be listed. */
   readonly fileModels: FileModels | undefined;
 }
@@ -211,12 +214,13 @@ export class Models {
     client: Queryable,
     { id, fields, names }: { readonly id: string; readonly fields: ModelFields; readonly names: ModelNames },
   ): Promise<readonly string[]> {
-    const { vault, clock } = this.#parts;
+    const { vault, clock, privateHosts } = this.#parts;
     checkName(fields.name, names.name);
     checkJson(fields.params, names.params);
     checkJson(fields.info, names.info);
     const credentials = await openCredentials(client, vault, () => undefined);
-    const { faults, notices } = await checkEntry({ entry: entryOf(id, fields), credentials, nowMs: clock.nowMs() });
+    const entry = entryOf(id, fields);
+    const { faults, notices } = await checkEntry({ entry, credentials, privateHosts, nowMs: clock.nowMs() });
     if (faults.length > 0) throw refused(faults, (path) => nameOf(path, names));
     return notices.map((notice) => remarkText({ ...notice, file: "model", line: 0 }));
   }

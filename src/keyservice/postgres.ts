@@ -197,6 +197,9 @@ function querySpan(text: string, name: string | undefined): ClientSpan | undefin
   });
 }
 
+/** What a transaction throws to be taken back and done in another way: no failure of the database's, nor of the work. */
+export class TakenBack extends Error {}
+
 async function traced<Result>(span: ClientSpan | undefined, work: () => Promise<Result>): Promise<Result> {
   if (span === undefined) return work();
   try {
@@ -204,7 +207,11 @@ async function traced<Result>(span: ClientSpan | undefined, work: () => Promise<
     span.end();
     return result;
   } catch (error) {
-    span.end(error instanceof GatewayError ? error.code : sqlState(error) || "error");
+    // Nor is a refusal one.
+    const isTakenBack =
+      error instanceof TakenBack || (error instanceof GatewayError && error.code !== "keyservice_unavailable");
+    if (isTakenBack) span.annotate({ "tollgate.db.taken_back": true });
+    span.end(isTakenBack ? undefined : error instanceof GatewayError ? error.code : sqlState(error) || "error");
     throw error;
   }
 }

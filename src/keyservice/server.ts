@@ -1,5 +1,5 @@
 import { type Clock, keepProcessAlive, type Random } from "../clock.ts";
-import type { KeyRules } from "../config/creation-rules.ts";
+import { noPrivateHosts } from "../config/private-hosts.ts";
 import { GatewayError } from "../errors.ts";
 import type { FileValue } from "../file-value.ts";
 import { KeyService as KeyServiceDescription } from "../gen/tollgate/keys/v1/keys_pb.ts";
@@ -16,7 +16,7 @@ import { serverSpans } from "../telemetry/rpc-spans.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { Tracer } from "../telemetry/tracer.ts";
 import type { Administration } from "./admin.ts";
-import { adminRoutes, adminServices, createAdministration } from "./administration.ts";
+import { adminRoutes, adminServices, createAdministration, type FileRules } from "./administration.ts";
 import { AlertCourier } from "./alerts/courier.ts";
 import { AlertForecast } from "./alerts/forecast.ts";
 import { ProviderWatch } from "./alerts/provider-watch.ts";
@@ -27,12 +27,11 @@ import { ConfiguredProviderBudgets } from "./configured-budgets.ts";
 import { createManagementHandler, isManagementPath } from "./http.ts";
 import { metricsOr } from "./http-metrics.ts";
 import type { IdentityRules } from "./identity-rules.ts";
-import { KeyRotations, type RotationTarget } from "./key-rotations.ts";
+import { KeyRotations, type KeyRotationsParts, type RotationTarget } from "./key-rotations.ts";
 import { noKeyRules } from "./key-rules.ts";
 import { Leases } from "./leases.ts";
 import { Lender } from "./lender.ts";
 import { migrate } from "./migrations.ts";
-import type { FileModels } from "./models.ts";
 import { Operator } from "./operator.ts";
 import { isAway, Postgres } from "./postgres.ts";
 import type { Pepper } from "./secrets.ts";
@@ -83,16 +82,16 @@ export interface KeyServiceOptions {
   readonly encryptionKeys?: readonly Secret[];
   /** Whether models may be kept in the database. Default: no. */
   readonly storesModels?: boolean;
-  /** The models of this service's file, to be listed. */
-  readonly fileModels?: FileModels | undefined;
+  /** What this service's file says, as it is now. Default: there is none. */
+  readonly rules?: (() => FileRules) | undefined;
   /** Where the secrets of keys that rotate by themselves go; without one no key may. */
   readonly rotationTarget?: RotationTarget | undefined;
-  /** What holds for keys that are made or changed. Default: nothing. */
-  readonly keyRules?: KeyRules | undefined;
   /** Where alerts go besides the log. */
   readonly alertTargets?: AlertTargets | undefined;
   /** How long the start waits for a database that is away, in milliseconds. Default 60 s. */
   readonly startPatienceMs?: number;
+  /** How long a sidecar's watch lasts before it is to connect anew, in milliseconds, a tenth more or less. Default 5 minutes. */
+  readonly watchMaxMs?: number;
   /** How long calls in flight may take to finish at the end, in milliseconds. Default 5 s. */
   readonly graceMs?: number;
 }
@@ -109,6 +108,8 @@ export interface KeyService {
 
 const defaultLeaseTtlMs = 60_000;
 const defaultGraceMs = 5_000;
+const defaultWatchMaxMs = 300_000;
+const noFile: FileRules = { keyRules: noKeyRules, privateHosts: noPrivateHosts, fileModels: undefined };
 const startRetryMs = 500;
 /** The longest a lease that has run out waits to be charged, in milliseconds. */
 const sweepIntervalMaxMs = 10_000;
@@ -194,7 +195,7 @@ async function open(
   await onceThere(options, () => feed.start());
 
   const settlements = new Settlements({ postgres, clock, timeZone });
-  const { storesModels = false, fileModels } = options;
+  const { storesModels = false, rules = () => noFile } = options;
   const vault = new Vault(options.encryptionKeys ?? [pepper.value]);
   const models = new StoredModelsReader({ postgres, vault, storesModels, log });
   const access = new SidecarAccess({
@@ -207,10 +208,11 @@ async function open(
   const meter = new BookingMeter({ clock });
   const runtime = createRuntimeService({
     ...{ ...options, books, lender, leases, settlements, feed, models, access, meter },
+    watchMaxMs: options.watchMaxMs ?? defaultWatchMaxMs,
   });
   const administration = createAdministration({
     ...{ postgres, pepper, masterKey, clock, timeZone },
-    ...{ vault, storesModels, fileModels, keyRules: options.keyRules ?? noKeyRules },
+    ...{ vault, storesModels, rules },
     deliversSecrets: options.rotationTarget !== undefined,
     providerBudgets: new ConfiguredProviderBudgets({
       books: postgres,
@@ -313,7 +315,10 @@ function openRotations(
   closers: Closers,
 ): void {
   if (target === undefined) return;
-  const { keys } = administration.as(new Operator({ name: "auto_rotate", role: "proxy_admin" }));
+  const operator = new Operator({ name: "auto_rotate", role: "proxy_admin" });
+  const keys: KeyRotationsParts["keys"] = {
+    rotateUndelivered: (...change) => administration.as(operator).keys.rotateUndelivered(...change),
+  };
   const rotations = new KeyRotations({ books, keys, vault, target, clock, log });
   rotations.start();
   closers.add("key rotations", () => rotations.close());

@@ -1,6 +1,6 @@
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
-import type { Clock } from "../clock.ts";
+import type { Clock, Random } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
 import type { KeyService, WatchRequest, WatchResponse } from "../gen/tollgate/keys/v1/keys_pb.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
@@ -36,6 +36,9 @@ export interface RuntimeParts {
   readonly models: StoredModelsReader;
   readonly pepper: Pepper;
   readonly clock: Clock;
+  readonly random: Random;
+  /** How long a watch lasts at most, in milliseconds, a tenth more or less. */
+  readonly watchMaxMs: number;
   readonly meter: BookingMeter;
   readonly access: SidecarAccess;
   readonly log: Telemetry["log"];
@@ -119,15 +122,27 @@ export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof Ke
   };
 }
 
+/**
+ * A watch that is over without an error is to be asked for again, on a new connection: so sidecars come to the replicas that were started
+ * after they were, and none goes on with a token that has expired.
+ */
 async function* watch(
-  parts: RuntimeParts,
+  { access, feed, clock, random, watchMaxMs }: RuntimeParts,
   request: WatchRequest,
   context: HandlerContext,
 ): AsyncGenerator<WatchResponse> {
-  await accessAs(parts.access, context, request.podId);
-  for await (const change of parts.feed.watch(request.sinceVersion, context.signal)) yield writeChange(change);
-  // Only a replica that is going away ends a watch by itself; its sidecars go to another.
-  if (!context.signal.aborted) throw new GatewayError("shutting_down", "The KeyService is shutting down.");
+  const { expiresAtMs = Number.POSITIVE_INFINITY } = await accessAs(access, context, request.podId);
+  const lifeMs = Math.min(watchMaxMs * (0.9 + random() * 0.2), expiresAtMs - clock.nowMs());
+  const old = new AbortController();
+  const cancel = clock.after(lifeMs, () => old.abort());
+  try {
+    const either = AbortSignal.any([context.signal, old.signal]);
+    for await (const change of feed.watch(request.sinceVersion, either)) yield writeChange(change);
+    // Else only a replica that is going away ends a watch by itself; its sidecars go to another.
+    if (!either.aborted) throw new GatewayError("shutting_down", "The KeyService is shutting down.");
+  } finally {
+    cancel();
+  }
 }
 
 /** The sidecar that calls, in the name of its own pod. */

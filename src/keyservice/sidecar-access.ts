@@ -21,6 +21,8 @@ export interface CallingSidecar {
   readonly teams: ReadonlySet<string> | "all";
   /** What it may call its pod; undefined: anything. */
   readonly podNames: readonly string[] | undefined;
+  /** When what it showed is worth nothing any more, Unix time in milliseconds. Absent: nobody says. */
+  readonly expiresAtMs?: number;
 }
 
 /** What a SidecarAccess is made of. */
@@ -70,10 +72,10 @@ export class SidecarAccess {
       if (ofCertificate !== undefined) return sidecarOf(ofCertificate, rules);
       throw new GatewayError("invalid_api_key", "Sidecars are known by their certificates here; none was shown.");
     }
-    const account = await this.#ofToken(token, rules.tokens);
+    const { account, expiresAtMs } = await this.#ofToken(token, rules.tokens);
     if (ofCertificate !== undefined && !isSame(account, ofCertificate))
       throw new GatewayError("invalid_api_key", "The token and the certificate are of different service accounts.");
-    return sidecarOf(account, rules);
+    return { ...sidecarOf(account, rules), expiresAtMs };
   }
 
   #bySharedSecret(token: string): CallingSidecar {
@@ -91,14 +93,15 @@ export class SidecarAccess {
     return same.includes(true);
   }
 
-  async #ofToken(token: string, rules: TokenRules): Promise<ServiceAccount> {
+  async #ofToken(token: string, rules: TokenRules): Promise<{ account: ServiceAccount; expiresAtMs: number }> {
     const { clock } = this.#parts;
     try {
       const { payload } = await jwtVerify(token, this.#keysFor(rules).find, {
         ...{ issuer: rules.issuer, audience: rules.audience, algorithms, clockTolerance: clockSkewS },
         ...{ currentDate: new Date(clock.nowMs()), requiredClaims: ["exp"] },
       });
-      return accountOf(payload, rules);
+      const expiresAtMs = ((payload.exp ?? 0) + clockSkewS) * 1_000;
+      return { account: accountOf(payload, rules), expiresAtMs };
     } catch (error) {
       if (error instanceof GatewayError) throw error;
       if (error instanceof errors.JOSEError) throw new GatewayError("invalid_api_key", refusalText(error));

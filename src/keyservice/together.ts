@@ -1,3 +1,5 @@
+import { type ActiveSpan, activeSpan, withinSpans } from "../active-span.ts";
+
 /** What one piece of work is done for together, and how much. */
 export interface TogetherParts<Item, Result> {
   /** Does it for all or for none, and gives a result for each. */
@@ -14,6 +16,8 @@ export interface TogetherParts<Item, Result> {
 
 interface Waiting<Item, Result> {
   readonly item: Item;
+  /** What it is part of, if that is traced. */
+  readonly span: ActiveSpan | undefined;
   readonly resolve: (result: Result) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -34,7 +38,7 @@ export class Together<Item, Result> {
   /** @throws what the work throws for this item. */
   run(item: Item): Promise<Result> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ item, resolve, reject });
+      this.#waiting.push({ item, span: activeSpan(), resolve, reject });
       void this.#start();
     });
   }
@@ -62,7 +66,8 @@ export class Together<Item, Result> {
   /** One that cannot be done does not keep the others from it. */
   async #carryOut(group: readonly Waiting<Item, Result>[]): Promise<void> {
     try {
-      const results = await this.#parts.work(group.map(({ item }) => item));
+      const spans = group.flatMap(({ span }) => span ?? []);
+      const results = await withinSpans(spans, () => this.#parts.work(group.map(({ item }) => item)));
       for (const [index, { resolve }] of group.entries()) resolve(results[index] as Result);
     } catch (error) {
       if (group.length === 1 || this.#parts.failsAll(error)) for (const { reject } of group) reject(error);

@@ -6,6 +6,7 @@ import type { Clock } from "../clock.ts";
 import type { JsonObject } from "../completion.ts";
 import { readApiBase } from "../config/api-base.ts";
 import type { GoogleAccess, GoogleAccount } from "../config/cloud-access.ts";
+import type { PrivateHosts } from "../config/private-hosts.ts";
 import { ProviderFailure } from "../errors.ts";
 import { Secret, scrubCredentials } from "../secret.ts";
 import { countOf, isObject, objectOf, parseJson, textOf } from "../wires/json.ts";
@@ -27,6 +28,15 @@ export interface GoogleIdentity {
   readonly token: Secret;
   /** The project the account belongs to, if it says so. */
   readonly project: string | undefined;
+}
+
+interface TokenQuestion {
+  readonly method: "GET" | "POST";
+  readonly url: string;
+  /** As in ProviderRequest. */
+  readonly privateHosts?: PrivateHosts | undefined;
+  readonly headers: Record<string, string>;
+  readonly body: string;
 }
 
 /** Finds the tokens of deployments in Google's cloud, and keeps them while they hold. */
@@ -52,11 +62,12 @@ export class GoogleTokenStore {
     const text = account.kind === "json" ? account.json.reveal() : await readText(account.path);
     const key = parseJson(text);
     if (!isObject(key)) throw noToken("the account's key is not a JSON object");
+    const privateHosts = account.kind === "json" ? account.privateHosts : undefined;
     switch (key.type) {
       case "service_account":
-        return this.#askAsService(key);
+        return this.#askAsService(key, privateHosts);
       case "authorized_user":
-        return this.#askAsUser(key);
+        return this.#askAsUser(key, privateHosts);
       case "external_account":
         // It has a file of this machine read and sent to an address, which a text from elsewhere must not.
         if (account.kind !== "file") throw noToken("an external account's key is taken only in a file");
@@ -67,8 +78,8 @@ export class GoogleTokenStore {
   }
 
   /** A statement signed with the account's key is worth a token (RFC 7523). */
-  async #askAsService(key: JsonObject): Promise<Perishable<GoogleIdentity>> {
-    const url = urlIn(key, "token_uri", "https://oauth2.googleapis.com/token");
+  async #askAsService(key: JsonObject, privateHosts?: PrivateHosts): Promise<Perishable<GoogleIdentity>> {
+    const url = urlIn(key, "token_uri", "https://oauth2.googleapis.com/token", privateHosts);
     const nowS = Math.floor(this.#clock.nowMs() / 1000);
     const email = wanted(key, "client_email");
     const claims = { iss: email, sub: email, aud: url, scope, iat: nowS, exp: nowS + assertionS };
@@ -77,18 +88,16 @@ export class GoogleTokenStore {
       claims,
       wanted(key, "private_key"),
     );
-    const body = await this.#post(url, { grant_type: jwtGrant, assertion });
+    const body = await this.#post(url, { grant_type: jwtGrant, assertion }, privateHosts);
     return this.#identity(body, textOf(key.project_id));
   }
 
   /** What `gcloud auth application-default login` leaves. */
-  async #askAsUser(key: JsonObject): Promise<Perishable<GoogleIdentity>> {
+  async #askAsUser(key: JsonObject, privateHosts?: PrivateHosts): Promise<Perishable<GoogleIdentity>> {
+    const url = urlIn(key, "token_uri", "https://oauth2.googleapis.com/token", privateHosts);
     const fields = { grant_type: "refresh_token", refresh_token: wanted(key, "refresh_token") };
     const client = { client_id: wanted(key, "client_id"), client_secret: wanted(key, "client_secret") };
-    const body = await this.#post(urlIn(key, "token_uri", "https://oauth2.googleapis.com/token"), {
-      ...fields,
-      ...client,
-    });
+    const body = await this.#post(url, { ...fields, ...client }, privateHosts);
     return this.#identity(body, textOf(key.quota_project_id));
   }
 
@@ -112,7 +121,7 @@ export class GoogleTokenStore {
 
   async #impersonate(url: string, identity: GoogleIdentity): Promise<Perishable<GoogleIdentity>> {
     const headers = { "content-type": "application/json", authorization: `Bearer ${identity.token.reveal()}` };
-    const body = await this.#ask("POST", url, headers, JSON.stringify({ scope: [scope] }));
+    const body = await this.#ask({ method: "POST", url, headers, body: JSON.stringify({ scope: [scope] }) });
     const expiresAtMs = Date.parse(textOf(body.expireTime) ?? "");
     if (Number.isNaN(expiresAtMs)) throw noToken("an impersonation without an end");
     return { value: { token: new Secret(wanted(body, "accessToken")), project: identity.project }, expiresAtMs };
@@ -121,14 +130,15 @@ export class GoogleTokenStore {
   async #askMachine(url: string): Promise<Perishable<GoogleIdentity>> {
     const headers = { "metadata-flavor": "Google" };
     const path = `${url}/computeMetadata/v1`;
-    const body = await this.#ask("GET", `${path}/instance/service-accounts/default/token`, headers, "");
-    const project = await this.#askText("GET", `${path}/project/project-id`, headers, "");
+    const ask = { method: "GET", headers, body: "" } as const;
+    const body = await this.#ask({ ...ask, url: `${path}/instance/service-accounts/default/token` });
+    const project = await this.#askText({ ...ask, url: `${path}/project/project-id` });
     return this.#identity(body, project.text.trim());
   }
 
-  #post(url: string, fields: Record<string, string>): Promise<JsonObject> {
+  #post(url: string, fields: Record<string, string>, privateHosts?: PrivateHosts): Promise<JsonObject> {
     const headers = { "content-type": "application/x-www-form-urlencoded" };
-    return this.#ask("POST", url, headers, new URLSearchParams(fields).toString());
+    return this.#ask({ method: "POST", url, privateHosts, headers, body: new URLSearchParams(fields).toString() });
   }
 
   #identity(body: JsonObject, project: string | undefined): Perishable<GoogleIdentity> {
@@ -137,16 +147,16 @@ export class GoogleTokenStore {
     return { value, expiresAtMs: this.#clock.nowMs() + lifeMs };
   }
 
-  async #ask(method: "GET" | "POST", url: string, headers: Record<string, string>, body: string): Promise<JsonObject> {
-    const { text } = await this.#askText(method, url, headers, body);
+  async #ask(question: TokenQuestion): Promise<JsonObject> {
+    const { text } = await this.#askText(question);
     const answer = parseJson(text);
     if (!isObject(answer)) throw noToken("an answer that is no JSON object");
     return answer;
   }
 
-  async #askText(method: "GET" | "POST", url: string, headers: Record<string, string>, body: string) {
+  async #askText({ method, url, privateHosts, headers, body }: TokenQuestion) {
     const answer = await this.#http.send(method, {
-      ...{ url: new URL(url), headers, body: Buffer.from(body) },
+      ...{ url: new URL(url), privateHosts, headers, body: Buffer.from(body) },
       signal: new AbortController().signal,
       headTimeoutMs: timeoutMs,
       idleTimeoutMs: timeoutMs,
@@ -186,9 +196,10 @@ function wanted(fields: JsonObject, name: string): string {
   return text;
 }
 
-function urlIn(key: JsonObject, name: string, otherwise: string): string {
+function urlIn(key: JsonObject, name: string, otherwise: string, privateHosts?: PrivateHosts): string {
   const url = textOf(key[name]) ?? otherwise;
-  if (readApiBase(url) === undefined) throw noToken(`${name} is no address that may be called`);
+  const mayCall = readApiBase(url) !== undefined && privateHosts?.allowsHost(new URL(url).hostname) !== false;
+  if (!mayCall) throw noToken(`${name} is no address that may be called`);
   return url;
 }
 

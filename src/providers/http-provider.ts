@@ -87,6 +87,7 @@ export class HttpProvider implements Provider {
     const question = await asked(dialect, call);
     const answer = await this.#http.post({
       url: question.url,
+      privateHosts: call.deployment.privateHosts,
       headers: { ...question.headers, ...commonHeaders(call, dialect, question) },
       body: question.body,
       signal,
@@ -117,7 +118,7 @@ export class HttpProvider implements Provider {
     if (asked === undefined) return undefined;
     const { url, headers, body } = asked.question;
     const answer = await this.#http.post({
-      ...{ url, body, signal: call.signal },
+      ...{ url, body, signal: call.signal, privateHosts: call.deployment.privateHosts },
       headers: { ...headers, ...commonHeaders(call, this.#dialect, asked.question) },
       headTimeoutMs: call.timeoutMs,
       idleTimeoutMs: call.idleTimeoutMs,
@@ -137,9 +138,9 @@ export class HttpProvider implements Provider {
       throw new ProviderFailure("response_not_found", "This provider keeps no responses.", { billable: false });
     const { url, body } = asked;
     const headers = { ...asked.headers, accept: "application/json", "accept-encoding": "identity" };
-    const { timeoutMs } = deployment;
+    const { timeoutMs, privateHosts } = deployment;
     const limits = { headTimeoutMs: timeoutMs, idleTimeoutMs: timeoutMs };
-    const answer = await this.#http.send(method, { url, body, headers, signal, ...limits });
+    const answer = await this.#http.send(method, { url, privateHosts, body, headers, signal, ...limits });
     if (answer.status === 200) return answer.read(answerBytesMax, timeoutMs);
     const said = await answer.readError();
     if (answer.status !== 404) throw failureOfAnswer(answer.status, answer.headers, said, this.#clock.nowMs());

@@ -1,6 +1,8 @@
+import type { LookupFunction } from "node:net";
 import { Agent } from "undici";
 import type { Clock } from "../clock.ts";
-import { guardedLookup } from "./guarded-lookup.ts";
+import type { PrivateHosts } from "../config/private-hosts.ts";
+import { guardedLookup, guardedLookupWithin } from "./guarded-lookup.ts";
 import { ProviderAnswer } from "./provider-answer.ts";
 
 /** undici's time limits are looked at in steps of this length, and may act one step early. */
@@ -9,6 +11,8 @@ const stepMs = 500;
 /** One request to a provider. */
 export interface ProviderRequest {
   readonly url: URL;
+  /** Where the address is the database's: the private places that its name may lead to. Absent: any. */
+  readonly privateHosts?: PrivateHosts | undefined;
   readonly headers: Record<string, string>;
   readonly body: Buffer;
   readonly signal: AbortSignal;
@@ -22,16 +26,12 @@ export interface ProviderRequest {
 export class ProviderHttp {
   readonly #clock: Clock;
   readonly #agent: Agent;
+  /** By what is allowed: a connection that one list let through is none for another. */
+  readonly #guardedAgents = new Map<string, Agent>();
 
   constructor(parts: { clock: Clock }) {
     this.#clock = parts.clock;
-    this.#agent = new Agent({
-      // As many sockets as calls: a completion holds its socket for seconds, so pipelining would queue calls behind it.
-      pipelining: 1,
-      connections: 512,
-      connect: { timeout: 10_000, noDelay: true, lookup: guardedLookup },
-      keepAliveTimeout: 30_000,
-    });
+    this.#agent = agentWith(guardedLookup);
   }
 
   /** Posts a body, as `send` does. */
@@ -48,7 +48,7 @@ export class ProviderHttp {
     const { url, headers, body, signal } = request;
     const answer = new ProviderAnswer({ clock: this.#clock, signal });
     return answer.head((handler) =>
-      this.#agent.dispatch(
+      this.#agentFor(request.privateHosts).dispatch(
         {
           origin: url.origin,
           path: url.pathname + url.search,
@@ -65,6 +65,27 @@ export class ProviderHttp {
 
   /** Cuts every connection. */
   async close(): Promise<void> {
-    await this.#agent.destroy();
+    await Promise.all([this.#agent, ...this.#guardedAgents.values()].map((agent) => agent.destroy()));
   }
+
+  #agentFor(privateHosts: PrivateHosts | undefined): Agent {
+    if (privateHosts === undefined) return this.#agent;
+    const key = privateHosts.text;
+    let agent = this.#guardedAgents.get(key);
+    if (agent === undefined) {
+      agent = agentWith(guardedLookupWithin(privateHosts));
+      this.#guardedAgents.set(key, agent);
+    }
+    return agent;
+  }
+}
+
+function agentWith(lookup: LookupFunction): Agent {
+  return new Agent({
+    // As many sockets as calls: a completion holds its socket for seconds, so pipelining would queue calls behind it.
+    pipelining: 1,
+    connections: 512,
+    connect: { timeout: 10_000, noDelay: true, lookup },
+    keepAliveTimeout: 30_000,
+  });
 }

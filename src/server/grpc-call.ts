@@ -90,7 +90,7 @@ export class GrpcCall implements RpcCall {
     const { stream } = this.#request;
     stream.on("close", () => this.#onClose());
     // What broke it is told by "close".
-    stream.on("error", () => {});
+    stream.on("error", ignore);
     try {
       this.#readHead();
     } catch (error) {
@@ -198,7 +198,7 @@ export class GrpcCall implements RpcCall {
 
   #sendHead(): void {
     const { stream } = this.#request;
-    if (stream.headersSent || stream.destroyed) return;
+    if (stream.headersSent || stream.closed || stream.destroyed) return;
     if (this.#compression !== undefined) this.#head["grpc-encoding"] = this.#compression.name;
     stream.on("wantTrailers", () => stream.sendTrailers(this.#trailers));
     stream.respond(this.#head, { waitForTrailers: true });
@@ -231,6 +231,8 @@ export class GrpcCall implements RpcCall {
   }
 
   #onClose(): void {
+    // node keeps a stream until all garbage is collected, and with it would be kept all that the call has held.
+    this.#request.stream.removeAllListeners().on("error", ignore);
     if (this.#isOver) return;
     this.#over();
     this.#abort.abort(new GatewayError("client_closed_request", "The caller went away."));
@@ -243,6 +245,8 @@ export class GrpcCall implements RpcCall {
     this.#request.onOver(this);
   }
 }
+
+function ignore(): void {}
 
 const unitMs = new Map([
   ["H", 3_600_000],

@@ -7,11 +7,16 @@ import { scrubCredentials } from "../secret.ts";
 import type { CallLines } from "./call-lines.ts";
 import type { CallFacts, CallOrigin } from "./telemetry.ts";
 
+/** Callers write what they like; names of models are shorter. */
+const modelCharsMax = 100;
+
 /** What the line is made from, besides what its attempts said. */
 interface CallEnd {
   readonly facts: CallFacts;
   readonly origin: CallOrigin;
   readonly traceId: string;
+  /** The model as the caller spelled it. */
+  readonly model: string;
   readonly stream: boolean;
   readonly durationMs: number;
 }
@@ -54,7 +59,7 @@ export class CallLog {
   }
 
   /** JSON, each with a comma before it. */
-  #members(failure: GatewayError | undefined, { facts, origin, traceId, stream, durationMs }: CallEnd): string {
+  #members(failure: GatewayError | undefined, { facts, origin, traceId, model, stream, durationMs }: CallEnd): string {
     const { callId, keyId, teamId, modelGroup, cacheHit } = facts;
     // Callers name their requests.
     let members = `,"requestId":${JSON.stringify(scrubCredentials(origin.requestId))}`;
@@ -64,6 +69,8 @@ export class CallLog {
     if (teamId !== undefined) members += `,"teamId":${JSON.stringify(teamId)}`;
     members += `,"door":"${origin.door}","route":${JSON.stringify(origin.route)}`;
     if (modelGroup !== undefined) members += `,"model":${JSON.stringify(modelGroup)}`;
+    // Of a group that is there nobody needs to know what it was called.
+    else members += `,"requestedModel":${JSON.stringify(scrubCredentials(model.slice(0, modelCharsMax)))}`;
     members += `,"stream":${stream},"code":"${failure?.code ?? "ok"}","durationMs":${Math.round(durationMs * 10) / 10}`;
     members += `,"attempts":${this.#attempts}`;
     if (this.#provider !== undefined) members += `,"provider":${JSON.stringify(this.#provider)}`;

@@ -58,6 +58,7 @@ class LiveCall implements CallTrace {
   readonly #parts: CallParts;
   readonly #origin: CallOrigin;
   readonly #isStream: boolean;
+  readonly #model: string;
   readonly #meter: CallMeter;
   readonly #log: CallLog;
   readonly #spans: CallSpans | undefined;
@@ -68,6 +69,7 @@ class LiveCall implements CallTrace {
     this.#parts = parts;
     this.#origin = origin;
     this.#isStream = request.stream;
+    this.#model = request.model;
     this.#meter = new CallMeter(parts.cells, parts.clock, { route: origin.route, stream: request.stream });
     this.#log = new CallLog(parts.logger, parts.lines);
     this.#spans = parts.tracing && new CallSpans(parts.tracing, parts.clock, request, origin);
@@ -109,7 +111,7 @@ class LiveCall implements CallTrace {
     this.#spans?.end(failure);
     this.#log.end(failure, {
       ...{ facts: this.#facts, origin: this.#origin, traceId: this.traceId },
-      ...{ stream: this.#isStream, durationMs },
+      ...{ model: this.#model, stream: this.#isStream, durationMs },
     });
   }
 

@@ -60,14 +60,28 @@ export function parseBody(bytes: Buffer): ParsedBody | GatewayError {
     const body: unknown = JSON.parse(bytes.toString());
     if (!isObject(body)) return new GatewayError("invalid_request", "The body must be a JSON object.");
     const { spans, repeated, depth } = scanObject(bytes);
-    if (depth <= depthMax) return { body, spans, repeated };
-    return new GatewayError("invalid_json", `The body is nested deeper than ${depthMax} levels.`);
+    return depth > depthMax ? tooDeep() : { body, spans, repeated };
   } catch (error) {
     // V8's own message quotes the body, so only its position is taken.
     const position = error instanceof SyntaxError ? /at position (\d+)/.exec(error.message)?.[1] : undefined;
     const where = position === undefined ? "" : ` It breaks at character ${position}.`;
     return new GatewayError("invalid_json", `The body is not valid JSON.${where}`);
   }
+}
+
+/** @returns `invalid_json` for what is nested deeper than a body may be. */
+export function depthFault(value: Json, levels = depthMax): GatewayError | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  if (levels === 0) return tooDeep();
+  for (const member of Array.isArray(value) ? value : Object.values(value)) {
+    const fault = depthFault(member, levels - 1);
+    if (fault !== undefined) return fault;
+  }
+  return undefined;
+}
+
+function tooDeep(): GatewayError {
+  return new GatewayError("invalid_json", `The body is nested deeper than ${depthMax} levels.`);
 }
 
 /**

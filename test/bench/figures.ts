@@ -1,10 +1,9 @@
 import { spawnSync } from "node:child_process";
 import type { Lane } from "./lanes.ts";
-import { chunkCount } from "./stream-shape.ts";
 
 /** By how many things a lane's CPU is divided: calls, or the chunks of streams. */
-export function chunksOf({ isStream }: Lane): number {
-  return isStream ? chunkCount : 1;
+export function chunksOf({ stream }: Lane): number {
+  return stream?.chunkCount ?? 1;
 }
 
 /** @param sorted ascending. */

@@ -1,10 +1,11 @@
 import { connect, type Socket } from "node:net";
+import { AnswerReader } from "./answer-reader.ts";
 
 /** What is asked, again and again. */
 export interface Load {
   readonly port: number;
   readonly key: string;
-  readonly body: string;
+  readonly body: Buffer;
   readonly connections: number;
   readonly forMs: number;
 }
@@ -19,16 +20,19 @@ export interface LoadResult {
   readonly firstByteMs: readonly number[];
 }
 
-const endOfChunks = Buffer.from("\r\n0\r\n\r\n");
+/** A call by HTTP as it stands on the wire. */
+export function chatRequest(key: string, body: Buffer): Buffer {
+  const head =
+    `POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer ${key}\r\ncontent-type: application/json\r\n` +
+    `content-length: ${body.length}\r\n\r\n`;
+  return Buffer.concat([Buffer.from(head), body]);
+}
 
 /**
  * Calls as fast as they are answered, over so many connections; by bare sockets, since the client shares a core with the upstream.
  */
 export async function runLoad({ port, key, body, connections, forMs }: Load): Promise<LoadResult> {
-  const request = Buffer.from(
-    `POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer ${key}\r\ncontent-type: application/json\r\n` +
-      `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-  );
+  const request = chatRequest(key, body);
   const untilMs = performance.now() + forMs;
   const times: number[] = [];
   const firsts: number[] = [];
@@ -77,46 +81,4 @@ function keep(socket: Socket, untilMs: number, resolve: () => void): void {
     },
     untilMs - performance.now() + 10_000,
   ).unref();
-}
-
-/** Finds the end of each answer; content-length or chunked. */
-class AnswerReader {
-  #head = "";
-  #left: number | undefined;
-  #status = 0;
-  #tail = Buffer.alloc(0);
-
-  get isFresh(): boolean {
-    return this.#head === "" && this.#status === 0;
-  }
-
-  /** @returns the status once the answer is whole. */
-  push(data: Buffer): number | undefined {
-    let rest = data;
-    if (this.#status === 0) {
-      this.#head += data.toString("latin1");
-      const end = this.#head.indexOf("\r\n\r\n");
-      if (end === -1) return undefined;
-      const head = this.#head.slice(0, end).toLowerCase();
-      this.#status = Number(head.slice(9, 12));
-      const length = /\r\ncontent-length: *(\d+)/.exec(head)?.[1];
-      this.#left = length === undefined ? undefined : Number(length);
-      rest = Buffer.from(this.#head.slice(end + (this.#left === undefined ? 2 : 4)), "latin1");
-    }
-    if (this.#left !== undefined) {
-      this.#left -= rest.length;
-      return this.#left <= 0 ? this.#end() : undefined;
-    }
-    this.#tail = Buffer.concat([this.#tail, rest]).subarray(-endOfChunks.length);
-    return this.#tail.equals(endOfChunks) ? this.#end() : undefined;
-  }
-
-  #end(): number {
-    const status = this.#status;
-    this.#head = "";
-    this.#status = 0;
-    this.#left = undefined;
-    this.#tail = Buffer.alloc(0);
-    return status;
-  }
 }

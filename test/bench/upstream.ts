@@ -1,6 +1,6 @@
-/** An OpenAI-compatible upstream that does next to nothing for each call, so that it is never the bottleneck. Prints its port. */
+/** An upstream, OpenAI's and for unary calls Anthropic's, that does next to nothing for each call, so that it is never the bottleneck. Prints its port. */
 import { createServer, type Socket } from "node:net";
-import { chunkCount, chunkPauseMs } from "./stream-shape.ts";
+import { type StreamShape, shapeIn } from "./stream-shape.ts";
 
 const answer = JSON.stringify({
   id: "chatcmpl-bench",
@@ -17,9 +17,21 @@ const answer = JSON.stringify({
   ],
   usage: { prompt_tokens: 200, completion_tokens: 150, total_tokens: 350 },
 });
-const whole = Buffer.from(
-  `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(answer)}\r\n\r\n${answer}`,
-);
+const anthropicAnswer = JSON.stringify({
+  id: "msg_bench",
+  type: "message",
+  role: "assistant",
+  model: "bench",
+  content: [{ type: "text", text: "word ".repeat(150).trim() }],
+  stop_reason: "end_turn",
+  stop_sequence: null,
+  usage: { input_tokens: 200, output_tokens: 150, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 },
+});
+const wholeOf = (body: string) =>
+  Buffer.from(
+    `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
+const [whole, anthropicWhole] = [wholeOf(answer), wholeOf(anthropicAnswer)];
 
 const frame = (choices: object[], more: object = {}) =>
   `data: ${JSON.stringify({ id: "chatcmpl-bench", object: "chat.completion.chunk", created: 1_700_000_000, model: "bench", choices, ...more })}\n\n`;
@@ -29,7 +41,7 @@ const word = piece(frame([{ index: 0, delta: { content: " word" }, finish_reason
 const last = Buffer.concat([
   piece(
     frame([{ index: 0, delta: {}, finish_reason: "stop" }]) +
-      frame([], { usage: { prompt_tokens: 200, completion_tokens: chunkCount, total_tokens: 200 + chunkCount } }) +
+      frame([], { usage: { prompt_tokens: 200, completion_tokens: 50, total_tokens: 250 } }) +
       "data: [DONE]\n\n",
   ),
   Buffer.from("0\r\n\r\n"),
@@ -56,18 +68,19 @@ function serve(socket: Socket): void {
       const end = headEnd + 4 + length;
       if (pending.length < end) return;
       // The load's bodies say how they want to be answered near their beginning.
-      const isStream = pending.subarray(headEnd, headEnd + 200).includes('"stream":true');
+      const shape = shapeIn(pending.toString("latin1", headEnd, headEnd + 200));
+      const isAnthropic = pending.subarray(0, 40).includes(" /v1/messages ");
       pending = pending.subarray(end);
-      if (isStream) stream(socket, chunkCount);
-      else socket.write(whole);
+      if (shape !== undefined) stream(socket, shape, shape.chunkCount);
+      else socket.write(isAnthropic ? anthropicWhole : whole);
     }
   });
 }
 
-function stream(socket: Socket, left: number): void {
-  if (left === chunkCount) socket.write(head);
+function stream(socket: Socket, shape: StreamShape, left: number): void {
+  if (left === shape.chunkCount) socket.write(head);
   if (socket.destroyed) return;
   if (left === 0) return void socket.write(last);
   socket.write(word);
-  setTimeout(stream, chunkPauseMs, socket, left - 1);
+  setTimeout(stream, shape.pauseMs, socket, shape, left - 1);
 }

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import type { Config, Fault } from "../../src/config/config.ts";
 import type { ConfigReading } from "../../src/config/load.ts";
 import { checkEntry, factsOf } from "../../src/config/model-check.ts";
+import { noPrivateHosts } from "../../src/config/private-hosts.ts";
 import { remarkText } from "../../src/config/remarks.ts";
 import type { StoredCredential, StoredModel } from "../../src/config/stored-models.ts";
 import { loadText, readingOf } from "./temporary.ts";
@@ -20,7 +21,7 @@ const free = { input_cost_per_token: 0, output_cost_per_token: 0 };
 function stored(id: string, params: object = {}, name = "m"): StoredModel {
   const litellm_params = {
     model: `openai/${id}`,
-    api_base: "http://127.0.0.1:2/v1",
+    api_base: "https://two.example/v1",
     api_key: "sk-stored",
     ...free,
     ...params,
@@ -112,11 +113,11 @@ credential_list:
     ["sk-shared", "http://127.0.0.1:3/v1"],
     ["sk-own", "http://127.0.0.1:3/v1"],
   ]);
-  const credential = { name: "shared", values: { api_key: "sk-rotated", api_base: "http://127.0.0.1:4/v1" } };
+  const credential = { name: "shared", values: { api_key: "sk-rotated", api_base: "https://four.example/v1" } };
   const s1 = stored("s1", { litellm_credential_name: "shared", api_key: undefined });
   const both = await compiled(reading, [s1], [credential]);
-  assert.deepEqual(keysOf(both)?.[0], ["sk-rotated", "http://127.0.0.1:4/v1"]);
-  assert.deepEqual(keysOf(both)?.[2], ["sk-rotated", "http://127.0.0.1:2/v1"]);
+  assert.deepEqual(keysOf(both)?.[0], ["sk-rotated", "https://four.example/v1"]);
+  assert.deepEqual(keysOf(both)?.[2], ["sk-rotated", "https://two.example/v1"]);
 });
 
 test("a deployment keeps its id when the credential it names gets another key", async (context) => {
@@ -168,7 +169,7 @@ test("what a file would be refused for, an entry is refused for in the same word
   for (const entry of wrong) {
     const ofFile = await loadText(context, JSON.stringify({ model_list: [entry] }));
     assert.ok(!ofFile.ok, JSON.stringify(entry));
-    const { faults } = await checkEntry({ entry: { ...entry }, credentials: [], nowMs });
+    const { faults } = await checkEntry({ entry: { ...entry }, credentials: [], privateHosts: noPrivateHosts, nowMs });
     const plain = (remarks: readonly Fault[]) =>
       remarks.map(({ path, message }) => `${path.replace(/^model_list\[0\]\.?/, "")}: ${message}`).sort();
     assert.deepEqual(plain(faults), plain(ofFile.faults));
@@ -182,19 +183,27 @@ test("an entry is not refused for what only a pod can know, and told of what wou
     api_key: "os.environ/KEY",
     api_base: "os.environ/BASE",
   };
-  const ofPods = await checkEntry({ entry: { model_name: "m", litellm_params }, credentials: [], nowMs });
+  const ofPods = await checkEntry({
+    entry: { model_name: "m", litellm_params },
+    credentials: [],
+    privateHosts: noPrivateHosts,
+    nowMs,
+  });
   assert.deepEqual(ofPods, { faults: [], notices: [] });
   const supported = {
     model_name: "m",
     litellm_params: { model: "gpt-4o" },
     model_info: { supported_environments: ["production"] },
   };
-  assert.deepEqual(await checkEntry({ entry: supported, credentials: [], nowMs }), { faults: [], notices: [] });
+  assert.deepEqual(await checkEntry({ entry: supported, credentials: [], privateHosts: noPrivateHosts, nowMs }), {
+    faults: [],
+    notices: [],
+  });
   const odd = {
     model_name: "m",
     litellm_params: { model: "opnai/x", api_kye: "sk-1", input_cost_per_token: 0, output_cost_per_token: 0 },
   };
-  const { faults, notices } = await checkEntry({ entry: odd, credentials: [], nowMs });
+  const { faults, notices } = await checkEntry({ entry: odd, credentials: [], privateHosts: noPrivateHosts, nowMs });
   assert.deepEqual(faults, []);
   assert.deepEqual(notices.map(({ path }) => path).sort(), ["litellm_params.api_kye", "litellm_params.model"]);
 });
@@ -209,4 +218,81 @@ test("the facts of an entry are the compiled deployment's: provider, model, pric
   assert.equal(facts?.price?.inputPicos, 150_000n);
   assert.equal(facts?.price?.outputPicos, 500_000_000_000n);
   assert.equal(factsOf({ model_name: "m", litellm_params: { model: 5 } }, nowMs), undefined);
+});
+
+const onlyUnder = (setting: string) => `${file}\ntollgate: {stored_models_private_hosts: [${setting}]}`;
+
+test("a model of the database at a private host is a fault of its own, and where that host is allowed it is called there", async (context) => {
+  const hosts = ["10.1.2.3", "127.0.0.1:8000", "[fd00::7]", "[::ffff:10.0.0.1]", "[64:ff9b::a00:1]", "2130706433"];
+  const models = [...hosts, "vllm", "localhost", "vllm.models.svc", "vllm.internal"].map((host, index) =>
+    stored(`p${index}`, { api_base: `http://${host}/v1` }),
+  );
+  const result = await (await readingOf(context, file)).compile({ stored: { models, credentials: [] }, nowMs });
+  assert.ok(!result.ok);
+  assert.deepEqual(
+    result.faults.map(({ modelId }) => modelId),
+    models.map(({ id }) => id),
+  );
+  assert.equal(
+    textsOf(result.faults)[0],
+    "the database's model p0: litellm_params.api_base: 10.1.2.3 is a private host: the database's models are called there only where tollgate.stored_models_private_hosts allows it, in the KeyService's configuration and in the sidecars'",
+  );
+  const allowed = await readingOf(
+    context,
+    onlyUnder('10.0.0.0/8, 127.0.0.1, "fd00::/8", vllm, localhost, "*.models.svc", VLLM.internal'),
+  );
+  assert.equal(idsOf(await compiled(allowed, models))?.length, 1 + models.length);
+});
+
+test("what is allowed is told as ranges and hosts, and anything else is refused with what to write", async (context) => {
+  const result = await loadText(context, onlyUnder('10.0.0.0/33, "http://vllm", "*", 5'));
+  assert.ok(!result.ok);
+  const wanted = "write a range of addresses such as 10.20.0.0/16, or a host such as vllm.models.svc or *.models.svc";
+  assert.deepEqual(
+    result.faults.map(({ message }) => message),
+    ['"10.0.0.0/33"', '"http://vllm"', '"*"', "5"].map((found) => `found ${found}; ${wanted}`),
+  );
+});
+
+test("only an address that stands in the database is bound: a file's entry, its credential and the environment name any", async (context) => {
+  const reading = await readingOf(
+    context,
+    `
+model_list:
+  - model_name: m
+    litellm_params: {model: openai/of-file, api_base: "http://10.0.0.1/v1", litellm_credential_name: of-database}
+    model_info: {id: f1}
+  - model_name: m
+    litellm_params: {model: openai/of-file, litellm_credential_name: with-address}
+    model_info: {id: f2}
+credential_list:
+  - credential_name: of-file
+    credential_values: {api_key: sk-shared, api_base: "http://10.0.0.3/v1"}
+`,
+    { HOSTED_VLLM_API_BASE: "http://10.0.0.4/v1" },
+  );
+  const credentials = [
+    { name: "of-database", values: { api_key: "sk-of-database" } },
+    { name: "with-address", values: { api_key: "sk-of-database", api_base: "http://10.0.0.5/v1" } },
+  ];
+  const models = [
+    stored("s1", { api_base: undefined, litellm_credential_name: "of-file", api_key: undefined }),
+    {
+      id: "s2",
+      entry: { model_name: "m", litellm_params: { model: "hosted_vllm/x", ...free }, model_info: { id: "s2" } },
+    },
+  ];
+  for (const { entry } of models) delete (entry.litellm_params as { api_base?: unknown }).api_base;
+  const config = await compiled(reading, models, credentials);
+  assert.deepEqual(
+    config.modelGroups.get("m")?.map(({ id, apiBase, privateHosts }) => [id, apiBase, privateHosts]),
+    [
+      ["f1", "http://10.0.0.1/v1", undefined],
+      ["s1", "http://10.0.0.3/v1", undefined],
+      ["s2", "http://10.0.0.4/v1", undefined],
+    ],
+  );
+  assert.match(textsOf(config.notices).join(), /model_list\[1\].litellm_params.api_base: 10.0.0.5 is a private host/);
+  const bound = await compiled(await readingOf(context, file), [stored("s1")]);
+  assert.equal(bound.modelGroups.get("m")?.[1]?.privateHosts?.text, "");
 });

@@ -14,7 +14,7 @@ import { SidecarAccess } from "../../src/keyservice/sidecar-access.ts";
 import { Secret } from "../../src/secret.ts";
 import { ApiServer } from "./api-server.ts";
 import { goModule } from "./go-tools.ts";
-import { type Container, kustomizations, type Manifest, type PodSpec, podTemplateOf, rendered } from "./manifests.ts";
+import { type Container, type Manifest, type PodSpec, podTemplateOf, rendered, renderings } from "./manifests.ts";
 
 const namespace = "example";
 
@@ -30,7 +30,7 @@ test("an API server takes every manifest, and none with a field it does not know
     const { status, body } = await server.apply(parse(readFileSync(join(crds, file), "utf8")));
     assert.ok(status < 300, body.message);
   }
-  const manifests = kustomizations.flatMap((name) =>
+  const manifests = renderings.flatMap((name) =>
     // What a Job makes can never be changed: each rendering's is another.
     rendered(name).map((each) => (each.kind === "Job" ? named(`${each.metadata.name}-${name}`, each) : each)),
   );
@@ -44,7 +44,7 @@ test("an API server takes every manifest, and none with a field it does not know
 });
 
 test("the restricted profile lets in every pod that the workloads make, and no other", async () => {
-  for (const workload of kustomizations.flatMap(rendered)) {
+  for (const workload of renderings.flatMap(rendered)) {
     const template = podTemplateOf(workload);
     if (template === undefined) continue;
     const { status, body } = await server.create(pod(workload.metadata.namespace ?? "", template.spec));

@@ -1,9 +1,13 @@
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { readSettings } from "../../sidecar/settings.ts";
+import { runProgram } from "../prometheus.ts";
 import { skipWithoutGo } from "./go-tools.ts";
 import { composeFaults } from "./schemas.ts";
 import { unknownVariables } from "./variables.ts";
@@ -67,6 +71,44 @@ test("what the services mount is there", () => {
   assert.deepEqual(sources.filter((source) => !source?.startsWith("./")).sort(), named.sort());
   for (const path of paths) assert.ok(existsSync(directory + path), path);
 });
+
+test("Alertmanager is where Prometheus looks for it, and finds the secrets of .env where its configuration reads them", (t) => {
+  const [name, port] = alertingTarget();
+  const service = file.services[name];
+  assert.match(service?.healthcheck?.test.at(-1) ?? "", new RegExp(`:${port}/-/ready$`));
+  const folder = mkdtempSync(join(tmpdir(), "tollgate-alertmanager-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  mkdirSync(join(folder, "secrets"));
+  // The image's shell runs these lines; what they end with is told its flags by one of the family here.
+  const [lines = "", command = ""] = (service?.command ?? [])
+    .join()
+    .replaceAll("$$", "$")
+    .replaceAll("/etc/alertmanager", folder)
+    .split("exec alertmanager");
+  const env = { SLACK_WEBHOOK_URL: "https://hooks.example/$x", PAGERDUTY_ROUTING_KEY: "a key" };
+  const { status, stderr } = spawnSync("/bin/sh", ["-c", lines], { env, encoding: "utf8" });
+  assert.deepEqual([status, stderr], [0, ""]);
+  const routes = readFileSync(`${directory}alertmanager/alertmanager.yaml`, "utf8");
+  const read = [...routes.matchAll(/_file: \/etc\/alertmanager\/(.*)/g)].map(([, path = ""]) => path);
+  const found = [...new Set(read)].map((path) => [path, readFileSync(join(folder, path), "utf8")]);
+  assert.deepEqual(Object.fromEntries(found), {
+    "secrets/slack-webhook-url": env.SLACK_WEBHOOK_URL,
+    "secrets/pagerduty-routing-key": env.PAGERDUTY_ROUTING_KEY,
+  });
+  const flags = runProgram("prometheus-alertmanager", ["--help"]).output;
+  for (const [flag] of command.matchAll(/--[\w.-]+/g)) assert.ok(flags.includes(`${flag}=`), flag);
+  assert.ok(service?.volumes?.includes("./alertmanager:/etc/alertmanager/config:ro"));
+  assert.ok(command.includes(`--config.file=${folder}/config/alertmanager.yaml `));
+});
+
+/** The service and port that Prometheus sends alerts to. */
+function alertingTarget(): [string, string] {
+  const { alerting } = parse(readFileSync(`${directory}compose/prometheus.yaml`, "utf8")) as {
+    alerting: { alertmanagers: readonly { static_configs: readonly { targets: readonly string[] }[] }[] };
+  };
+  const [service = "", port = ""] = alerting.alertmanagers[0]?.static_configs[0]?.targets[0]?.split(":") ?? [];
+  return [service, port];
+}
 
 test("Tollgate's services have a read-only root, no capabilities, and settings that the programs take", () => {
   for (const name of ["keyservice", "sidecar"]) {

@@ -12,6 +12,7 @@ const modules = {
   compose: "github.com/compose-spec/compose-go/v2@v2.16.2",
 };
 const kustomizePackage = "sigs.k8s.io/kustomize/kustomize/v5@v5.8.1";
+const helmPackage = "helm.sh/helm/v4/cmd/helm@v4.3.1";
 
 /** Whether there is a Go on this machine; if not, why the test is skipped. */
 export function skipWithoutGo(): string | false {
@@ -27,10 +28,20 @@ export function goModule(name: keyof typeof modules): string {
 
 /** Renders a kustomization with the real kustomize, built once from the Go module proxy and kept in `.cache/`. */
 export function kustomize(directory: string): string {
-  const home = join(cache, `kustomize-${kustomizePackage.split("@").at(-1)}`);
-  const program = join(home, "kustomize");
-  if (!existsSync(program)) go(["install", kustomizePackage], { GOBIN: home });
-  return output(program, ["build", directory]);
+  return output(built("kustomize", kustomizePackage), ["build", directory]);
+}
+
+/** Runs the real helm, built likewise. */
+export function helm(args: readonly string[]): string {
+  return output(built("helm", helmPackage), args);
+}
+
+/** Where a program is, built where it is not there yet. */
+function built(name: string, source: string): string {
+  const home = join(cache, `${name}-${source.split("@").at(-1)}`);
+  const program = join(home, name);
+  if (!existsSync(program)) go(["install", source], { GOBIN: home });
+  return program;
 }
 
 /** @returns what it printed. @throws Error with what it said. */

@@ -3,12 +3,15 @@ import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { Ajv } from "ajv";
 import { parse } from "yaml";
 import { readSettings, variables } from "../../sidecar/settings.ts";
 import { readIdentityRules, teamsOf } from "../../src/keyservice/identity-rules.ts";
 import { kustomize, skipWithoutGo } from "./go-tools.ts";
 import {
   type Container,
+  chartDirectory,
+  chartValues,
   kustomizationDirectory,
   kustomizations,
   type Manifest,
@@ -16,13 +19,14 @@ import {
   podTemplateOf,
   rendered,
   renderedFile,
+  renderings,
 } from "./manifests.ts";
 import { rulesFile, rulesManifest } from "./rules-manifest.ts";
 import { ManifestSchemas } from "./schemas.ts";
 import { unknownVariables } from "./variables.ts";
 
 const skip = skipWithoutGo();
-const all = kustomizations.flatMap(rendered);
+const all = renderings.flatMap(rendered);
 const templates = all.flatMap((manifest) => podTemplateOf(manifest) ?? []);
 const containers = templates.flatMap(({ spec }) => [...(spec.initContainers ?? []), ...spec.containers]);
 const ours = containers.filter(({ image }) => image.includes("/tollgate@"));
@@ -36,6 +40,28 @@ test("what kustomize renders is what was committed", { skip }, () => {
 
 test("the Prometheus operator's rules are those of deploy/prometheus", () => {
   assert.equal(readFileSync(rulesFile, "utf8"), rulesManifest(), "make them by npm run generate:manifests");
+});
+
+test("the chart makes what kustomize makes, but for the namespace", () => {
+  const byName = (manifests: readonly Manifest[]) =>
+    Object.fromEntries(
+      manifests.flatMap((manifest) =>
+        manifest.kind === "Namespace" ? [] : [[`${manifest.kind} ${manifest.metadata.name}`, manifest]],
+      ),
+    );
+  const kustomized = (["keyservice", "gateway", "monitoring"] as const).flatMap(rendered);
+  assert.deepEqual(byName(rendered("chart")), byName(kustomized));
+});
+
+test("the chart's schema takes its own values with a digest, and refuses what it does not know", () => {
+  const read = (name: string) => readFileSync(join(chartDirectory, name), "utf8");
+  const isTaken = new Ajv({ strict: false }).compile(JSON.parse(read("values.schema.json")));
+  const own = parse(read("values.yaml"));
+  const image = { ...own.image, ...chartValues.image };
+  assert.equal(isTaken({ ...own, image }), true);
+  assert.equal(isTaken(own), false, "without a digest");
+  assert.equal(isTaken({ ...own, image, gatway: {} }), false);
+  assert.equal(isTaken({ ...own, image, keyservice: { ...own.keyservice, replicas: { min: 0 } } }), false);
 });
 
 test("every dashboard is in the ConfigMap for Grafana, and small enough for one", { skip }, () => {
@@ -143,7 +169,7 @@ test("nothing is mounted by subPath, which never follows a change", () => {
 });
 
 test("Tollgate's containers have their secrets in files, variables that the programs read, and probes", () => {
-  assert.equal(ours.length, 14);
+  assert.equal(ours.length, 16);
   for (const container of ours) {
     readSettings(settingsIn(container), "host");
     assert.deepEqual(secretVariables(container), [], container.name);

@@ -5,17 +5,29 @@ import { parseAllDocuments } from "yaml";
 /** Every kustomization of deploy/kubernetes that can be applied; components are in those that use them. */
 export const kustomizations = ["keyservice", "gateway", "examples", "monitoring", "admission", "examples-tls"] as const;
 
+/** What the chart of deploy/helm is rendered with for what is committed: everything it has, with the image's placeholder. */
+export const chartValues = {
+  image: { digest: `sha256:${"0".repeat(64)}` },
+  gateway: { enabled: true },
+  monitoring: { enabled: true },
+};
+
+/** All that is rendered and committed. */
+export const renderings = [...kustomizations, "chart"] as const;
+
+export const chartDirectory = fileURLToPath(new URL("../../deploy/helm/tollgate", import.meta.url));
+
 /** A directory of deploy/kubernetes. */
 export function kustomizationDirectory(name: string): string {
   return fileURLToPath(new URL(`../../deploy/kubernetes/${name}`, import.meta.url));
 }
 
-/** Where the committed rendering of a kustomization is. */
+/** Where a committed rendering is. */
 export function renderedFile(name: string): string {
   return fileURLToPath(new URL(`rendered/${name}.yaml`, import.meta.url));
 }
 
-/** The committed rendering of a kustomization. */
+/** A committed rendering. */
 export function rendered(name: string): Manifest[] {
   return manifestsOf(readFileSync(renderedFile(name), "utf8"));
 }

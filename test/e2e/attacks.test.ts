@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import { type AddressInfo, connect } from "node:net";
@@ -27,6 +28,12 @@ before(async () => {
     models: `
   - model_name: redirecting
     litellm_params: {model: openai/redirecting, api_base: ${attackerUrl()}, api_key: sk-upstream-secret, max_tokens: 5, input_cost_per_token: 0, output_cost_per_token: 0}`,
+    config: `
+general_settings: {store_model_in_db: true}
+tollgate: {stored_models_private_hosts: [os.environ/ALLOWED_HERE]}`,
+    // As if the sidecar were in another network than the KeyService.
+    env: { ALLOWED_HERE: "127.0.0.1" },
+    sidecarEnv: () => ({ ALLOWED_HERE: "10.255.0.0/24" }),
   });
   const { scripts } = stack.upstream;
   scripts.set("leaky", (_, res) => sendJson(res, 401, { error: { message: leakyError, code: "invalid_api_key" } }));
@@ -123,8 +130,45 @@ describe("a request that wants to be sent elsewhere, or with other credentials",
     for (const host of places) {
       const litellm_params = { model: "openai/x", api_base: `http://${host}/v1`, api_key: "sk-x" };
       const answer = await stack.admin("POST", "/model/new", { model_name: "evil", litellm_params });
-      assert.notEqual(answer.status, 200, host);
+      assert.equal(answer.status, 400, host);
     }
+  });
+
+  test("by a model of the database into the private network is refused when it is written", async () => {
+    const places = ["127.0.0.2", "10.0.0.1", "192.168.0.1", "100.64.0.1", "[::1]", "[fd00::1]", "[::ffff:10.0.0.1]"];
+    for (const host of [...places, "[64:ff9b::10.0.0.1]", "167772161", "0xa000001", "012.0.0.1"]) {
+      const litellm_params = { model: "openai/x", api_base: `http://${host}/v1`, api_key: "sk-x" };
+      const answer = await stack.admin("POST", "/model/new", { model_name: "evil", litellm_params });
+      assert.equal(answer.status, 400, host);
+      assert.match(JSON.stringify(answer.body), /is a private host/, host);
+    }
+  });
+
+  test("by a model of the database that was written all the same is not taken, and not called where its name leads", async () => {
+    const port = new URL(attackerUrl()).port;
+    const write = async (model_name: string, litellm_params: object) => {
+      const { status, body } = await stack.admin("POST", "/model/new", { model_name, litellm_params });
+      assert.equal(status, 200, JSON.stringify(body));
+    };
+    const free = { input_cost_per_token: 0, output_cost_per_token: 0 };
+    const openai = { model: "openai/x", api_key: "sk-x", ...free };
+    const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+    const vertex_credentials = JSON.stringify({
+      ...{ type: "service_account", client_email: "a@b.example", project_id: "p" },
+      private_key: privateKey.export({ type: "pkcs8", format: "pem" }),
+      token_uri: `http://localhost:${port}/token`,
+    });
+    await write("literal", { ...openai, api_base: attackerUrl() });
+    await write("tokens", { model: "vertex_ai/gemini-2.5-pro", vertex_credentials, ...free });
+    await write("rebound", { ...openai, api_base: `http://localhost:${port}` });
+    const statusOf = async (model: string) => (await stack.chat(0, key, { model })).status;
+    for (let tries = 0; (await statusOf("rebound")) === 404; tries++) assert.ok(tries < 500, "it never came");
+    assert.equal(await statusOf("rebound"), 503);
+    assert.equal(await statusOf("tokens"), 503);
+    assert.equal(await statusOf("literal"), 404);
+    const { output } = stack.sidecars[0]?.process ?? { output: "" };
+    assert.match(output, /localhost leads to a private address/);
+    assert.match(output, /the database's model [^:]+: litellm_params.api_base: 127\.0\.0\.1 is a private host/);
   });
 
   after(() => assert.equal(lured, 0, "the attacker was asked"));

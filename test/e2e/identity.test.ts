@@ -227,6 +227,19 @@ describe("a service account's token", () => {
     });
   });
 
+  test("ends a watch when it expires, and opens no other", async () => {
+    // Clocks may differ by five seconds: it is good for two more.
+    await as({ token: await cluster.token({ expiresInS: -3 }) }, async ({ runtime }) => {
+      const watch = async () => {
+        let told = 0;
+        for await (const _ of runtime.watch({ podId: "search-0", sinceVersion: 0n })) told++;
+        return told;
+      };
+      assert.ok((await watch()) > 0);
+      assert.match(await refusal(watch()), /^INVALID_API_KEY: The token has expired/);
+    });
+  });
+
   test("opens the keys of its teams only, and tells nothing of the others", async () => {
     await as({ token: await cluster.token() }, async ({ runtime }) => {
       for (const key of [keys.billing, keys.none, "sk-nobody-has-this-key"]) {

@@ -123,6 +123,7 @@ describe("the main job", () => {
       assert.equal((await fetch(`${sidecar?.adminUrl}${path}`)).status, 200, path);
     }
     assert.equal((await fetch(`${sidecar?.adminUrl}/v1/models`)).status, 404);
+    assert.match(await (await fetch(`${sidecar?.url}/metrics`)).text(), /Metrics are at the admin port/);
     const metrics = await (await fetch(`${sidecar?.adminUrl}/metrics`)).text();
     assert.match(
       metrics,

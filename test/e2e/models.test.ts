@@ -28,7 +28,7 @@ describe("models in the database, over two sidecars", () => {
   before(async () => {
     stack = await Stack.start({
       sidecars: 2,
-      config: "general_settings: {store_model_in_db: true}",
+      config: "general_settings: {store_model_in_db: true}\ntollgate: {stored_models_private_hosts: [127.0.0.1]}",
       env: { TOLLGATE_ENCRYPTION_KEYS: firstKey },
     });
     key = await stack.generateKey({ max_budget: 100 });

@@ -70,7 +70,10 @@ describe("a change, with a thousand sidecars connected", () => {
   const watchers: Decisions[] = [];
 
   before(async () => {
-    stack = await Stack.start({ sidecars: sidecarCount, config: "general_settings: {store_model_in_db: true}" });
+    stack = await Stack.start({
+      sidecars: sidecarCount,
+      config: "general_settings: {store_model_in_db: true}\ntollgate: {stored_models_private_hosts: [127.0.0.1]}",
+    });
     const port = Number(new URL(stack.keyServiceUrl).port);
     for (let index = 0; index < connectionCount; index++) authorities.push(new HearingAuthority(port));
     for (let index = 0; index < watcherCount; index++) {

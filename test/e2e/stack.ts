@@ -20,9 +20,17 @@ export class Process {
   #env: Readonly<Record<string, string>>;
   output = "";
 
-  /** @param nodeFlags for node itself. */
-  constructor(args: readonly string[], env: Readonly<Record<string, string>>, nodeFlags: readonly string[] = []) {
-    this.#args = [...nodeFlags, main, ...args];
+  /**
+   * @param nodeFlags for node itself.
+   * @param program default: from source.
+   */
+  constructor(
+    args: readonly string[],
+    env: Readonly<Record<string, string>>,
+    nodeFlags: readonly string[] = [],
+    program = main,
+  ) {
+    this.#args = [...nodeFlags, program, ...args];
     this.#env = env;
     this.#child = this.#spawn();
   }
@@ -102,6 +110,8 @@ export interface StackOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** More variables for each sidecar, by its index. */
   readonly sidecarEnv?: (index: number) => Readonly<Record<string, string>>;
+  /** The programs' file. Default: from source. */
+  readonly program?: string;
   /** Flags of node for the sidecars. */
   readonly nodeFlags?: readonly string[];
   /** Called when it is known where the KeyService will be, before any sidecar starts. */
@@ -154,12 +164,13 @@ export class Stack {
       TOLLGATE_REDIS_TIMEOUT_MS: "2000",
       ...options.env,
     };
-    const keyService = new Process(["keyservice", "--config", configPath], {
+    const keyServiceEnv = {
       ...shared,
       DATABASE_URL: withPort(databaseUrl.url, options.databasePort),
       TOLLGATE_KEYSERVICE_PORT: String(keyServicePort),
       TOLLGATE_DATA_DIR: join(directory, "keyservice"),
-    });
+    };
+    const keyService = new Process(["keyservice", "--config", configPath], keyServiceEnv, [], options.program);
     cleanUps.push(async () => void (await keyService.kill("SIGKILL")));
     options.beforeSidecars?.(keyServiceUrl);
     const sidecars: TestSidecar[] = [];
@@ -175,7 +186,7 @@ export class Stack {
         TOLLGATE_DATA_DIR: dataDir,
         ...options.sidecarEnv?.(index),
       };
-      const process = new Process(["sidecar", "--config", configPath], env, options.nodeFlags);
+      const process = new Process(["sidecar", "--config", configPath], env, options.nodeFlags, options.program);
       cleanUps.push(async () => void (await process.kill("SIGKILL")));
       const adminUrl = `http://127.0.0.1:${adminPort}`;
       sidecars.push({

@@ -53,12 +53,25 @@ test("the SBOM lists the packages that are in the image, and Node", () => {
     components: readonly { purl: string }[];
   };
   assert.equal(bomFormat, "CycloneDX");
-  const packages = paths("app/node_modules/**/package.json")
-    .filter((path) => /node_modules\/(?:@[^/]+\/)?[^/]+\/package\.json$/.test(path))
-    .map((path) => JSON.parse(readFileSync(path, "utf8")) as { name: string; version: string })
-    .map(({ name, version }) => `pkg:npm/${name.replace("@", "%40")}@${version}`);
+  const bundled = JSON.parse(readFileSync(join(image.files, "app/packages.json"), "utf8")) as {
+    name: string;
+    version: string;
+  }[];
+  const packages = bundled.map(({ name, version }) => `pkg:npm/${name.replace("@", "%40")}@${version}`);
+  for (const name of ["undici", "ioredis", "pg", "zod"])
+    assert.ok(
+      bundled.some((one) => one.name === name),
+      name,
+    );
+  assert.equal(paths("app/node_modules").length, 0);
   const node = `pkg:npm/node-${process.platform}-${process.arch}@${process.versions.node}`;
   assert.deepEqual(components.map(({ purl }) => purl).sort(), [...new Set([...packages, node])].sort());
+});
+
+test("the licences of all packages in the image are in it", () => {
+  const licences = readFileSync(join(image.files, "app/THIRD-PARTY-LICENSES.txt"), "utf8");
+  const bundled = JSON.parse(readFileSync(join(image.files, "app/packages.json"), "utf8")) as { name: string }[];
+  for (const { name } of bundled) assert.match(licences, new RegExp(`^${name} \\d.* \\(.+\\)\\n\\n\\S`, "m"), name);
 });
 
 test("the image is small", () => {
@@ -86,7 +99,7 @@ test("both programs run with a read-only root and no privileges, answer a call, 
     return container;
   };
   const keyService = start(["keyservice"], { ...composed("keyservice"), DATABASE_URL: database.url });
-  const sidecar = start(["sidecar", "--config=/app/dist/deploy/config.demo.yaml"], {
+  const sidecar = start(["sidecar", "--config=/app/deploy/config.demo.yaml"], {
     ...composed("sidecar"),
     KEYSERVICE_URL: `http://127.0.0.1:${keyservicePort}`,
     REDIS_HOST: "",

@@ -19,6 +19,7 @@ import { RemoteAuthority } from "../../src/keys/remote.ts";
 import { Shipper } from "../../src/keys/shipper.ts";
 import { createKeyService, type KeyService } from "../../src/keyservice/server.ts";
 import { Secret } from "../../src/secret.ts";
+import { FaultProxy } from "../faults/proxy.ts";
 import { type TestDatabase, testDatabaseUrl } from "../postgres.ts";
 import { Log, sampleOpen, sampleSettled } from "./samples.ts";
 
@@ -43,7 +44,7 @@ after(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
-function startService(port: number): Promise<KeyService> {
+function startService(port: number, watchMaxMs = 300_000): Promise<KeyService> {
   return createKeyService({
     host: "127.0.0.1",
     port,
@@ -55,6 +56,7 @@ function startService(port: number): Promise<KeyService> {
     random: systemRandom,
     log: () => {},
     graceMs: 100,
+    watchMaxMs,
   });
 }
 
@@ -97,9 +99,10 @@ class Pod {
   readonly leases: Leases;
   readonly shipper: Shipper;
   readonly decisions: Decisions;
+  readonly log = new Log();
 
   constructor(port: number, directory = mkdtempSync(join(root, "pod-"))) {
-    const parts = { clock: systemClock, random: systemRandom, telemetry: new Log(), newId: randomUUID };
+    const parts = { clock: systemClock, random: systemRandom, telemetry: this.log, newId: randomUUID };
     this.authority = authorityAt(port);
     this.journal = new Journal({ ...journalDefaults, ...parts, directory });
     const { authority, journal } = this;
@@ -318,6 +321,38 @@ describe("pods on one KeyService", () => {
     assert.equal(await pod.decisions.resolve("sk-unheard-of"), undefined);
     await pod.close();
     assert.deepEqual(await booksOf(grant.keyId), { spent: 6_000n, reserved: 0n, logged: 6_000n });
+  });
+
+  it("behind one address, pods come to a replica that was started after them, and nobody notices", async (t) => {
+    const start = () => startService(0, 300);
+    const first = await start();
+    t.after(() => first.close());
+    const address = await FaultProxy.start(first.port);
+    t.after(() => address.close());
+    const token = await newKey({ max_budget: 100 });
+    const pods = [new Pod(address.port), new Pod(address.port), new Pod(address.port)];
+    t.after(() => Promise.all(pods.map((pod) => pod.close())));
+    await until("all watches", () => pods.every(({ decisions }) => decisions.connected));
+    const second = await start();
+    t.after(() => second.close());
+    // As a Service does, which decides for each new connection.
+    address.targetPort = second.port;
+    const watchesAt = async ({ port }: KeyService) =>
+      Number(/^tollgate_watches (\d+)$/m.exec(await (await fetch(`http://127.0.0.1:${port}/metrics`)).text())?.[1]);
+    await until("the second replica to be watched by all", async () => {
+      for (const pod of pods) {
+        const stranger = await pod.decisions.resolve(`sk-${randomBytes(16).toString("hex")}`);
+        assert.equal(stranger, undefined);
+        assert.ok(await pod.call(await pod.grant(token), 1_000n, 600n));
+        assert.ok(pod.decisions.connected);
+      }
+      return (await watchesAt(second)) === pods.length && (await watchesAt(first)) === 0;
+    });
+    for (const { log } of pods)
+      assert.deepEqual(
+        log.lines.filter(({ level }) => level !== "info"),
+        [],
+      );
   });
 
   it("what a dead pod held is returned by the next one in its directory", async () => {

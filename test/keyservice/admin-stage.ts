@@ -8,6 +8,7 @@ import type { Clock } from "../../src/clock.ts";
 import { systemClock, systemRandom } from "../../src/clock.ts";
 import type { JsonObject } from "../../src/completion.ts";
 import type { KeyRules } from "../../src/config/creation-rules.ts";
+import { noPrivateHosts } from "../../src/config/private-hosts.ts";
 import { AuditAdminService } from "../../src/gen/tollgate/admin/v1/audit_pb.ts";
 import { BudgetAdminService, EntityAdminService } from "../../src/gen/tollgate/admin/v1/entities_pb.ts";
 import { KeyAdminService, SpendAdminService } from "../../src/gen/tollgate/admin/v1/keys_pb.ts";
@@ -140,11 +141,15 @@ export class Stage {
     this.#closers.add("pool", () => this.postgres.close());
     const clock: Clock = { ...systemClock, nowMs: () => systemClock.nowMs() + this.aheadMs };
     const parts = createAdministration({
-      ...{ postgres: this.postgres, pepper, clock, timeZone: "UTC", keyRules: options.keyRules ?? noKeyRules },
+      ...{ postgres: this.postgres, pepper, clock, timeZone: "UTC" },
+      rules: () => ({
+        keyRules: options.keyRules ?? noKeyRules,
+        privateHosts: noPrivateHosts,
+        fileModels: options.fileModels,
+      }),
       ...{
         vault: new Vault(encryptionKeys),
         storesModels: options.storesModels ?? true,
-        fileModels: options.fileModels,
         deliversSecrets: options.deliversSecrets ?? false,
       },
       masterKey: new Secret(masterKey),

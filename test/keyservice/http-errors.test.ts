@@ -7,6 +7,7 @@ import { buffer } from "node:stream/consumers";
 import { after, before, test } from "node:test";
 import { systemClock, systemRandom } from "../../src/clock.ts";
 import type { JsonObject } from "../../src/completion.ts";
+import { noPrivateHosts } from "../../src/config/private-hosts.ts";
 import { createAdministration } from "../../src/keyservice/administration.ts";
 import { createManagementHandler, isManagementPath } from "../../src/keyservice/http.ts";
 import { noKeyRules } from "../../src/keyservice/key-rules.ts";
@@ -317,12 +318,12 @@ test("without its database it answers 503, and says only that", async () => {
   const logged: unknown[] = [];
   const telemetry = { log: (...line: unknown[]) => logged.push(line) };
   const administration = createAdministration({
-    ...{ postgres, pepper, clock: systemClock, timeZone: "UTC", keyRules: noKeyRules },
+    ...{ postgres, pepper, clock: systemClock, timeZone: "UTC" },
+    rules: () => ({ keyRules: noKeyRules, privateHosts: noPrivateHosts, fileModels: undefined }),
     ...{
       masterKey: new Secret(masterKey),
       vault: new Vault(encryptionKeys),
       storesModels: true,
-      fileModels: undefined,
     },
   });
   const server = createServer(createManagementHandler({ administration, telemetry })).listen(0, "127.0.0.1");

@@ -87,6 +87,25 @@ describe("LiteLLM's model endpoints", () => {
     assert.equal(found.body.total_count, 0);
   });
 
+  it("refuse a model and a credential whose address is private, over both faces, also one that becomes so", async () => {
+    const words = /: 10\.0\.0\.1 is a private host: .* only where tollgate\.stored_models_private_hosts allows it/;
+    const inside = { ...params, api_base: "http://10.0.0.1/v1" };
+    const body = { model_name: "inside", litellm_params: inside };
+    assertError(await stage.http("POST", "/model/new", body), 400, words, "litellm_params.api_base");
+    const { model_id: id } = await made({ model_name: "outside", litellm_params: params });
+    const change = { litellm_params: { api_base: "http://10.0.0.1/v1" } };
+    assertError(await stage.http("PATCH", `/model/${id}/update`, change), 400, words, "litellm_params.api_base");
+    await assert.rejects(
+      stage.modelAdmin.createModel({ model: { modelName: "inside", litellmParams: inside } }),
+      words,
+    );
+    for (const key of ["api_base", "base_url", "aws_bedrock_runtime_endpoint"]) {
+      const credential_values = { [key]: "http://10.0.0.1" };
+      const answer = await stage.http("POST", "/credentials", { credential_name: "inside", credential_values });
+      assertError(answer, 400, words, `credential_values.${key}`);
+    }
+  });
+
   it("refuse bodies that are no models, and what the database cannot hold", async () => {
     const cases: [JsonObject, RegExp, string?][] = [
       [{ litellm_params: params }, /`model_name` is missing/, "model_name"],

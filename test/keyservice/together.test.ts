@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { clientSpan, withinSpan } from "../../src/active-span.ts";
 import { Together } from "../../src/keyservice/together.ts";
+import { idOf, linksOf, TracedCalls } from "../traced-calls.ts";
 
 /** Doubles numbers, when told to go on; negative ones it cannot. */
 class Doubling {
@@ -72,6 +74,37 @@ describe("work done together", () => {
       ["fulfilled", "rejected", "rejected", "rejected"],
     );
     assert.equal(groups.length, 2);
+  });
+
+  test("shows below the first span it is for, linked to the others, whoever came when it was begun", async () => {
+    const traced = new TracedCalls();
+    const goOn: (() => void)[] = [];
+    const together = new Together({
+      work: async (items: readonly string[]) => {
+        const span = clientSpan(`work for ${items}`, {});
+        await new Promise<void>((resolve) => goOn.push(resolve));
+        span?.end();
+        return items;
+      },
+      ...{ weigh: () => 1, weightMax: 10, atOnce: 1, failsAll: () => true },
+    });
+    const calls = ["a", "b", "unseen", "c"].map((name) => traced.begin(name));
+    const done = calls.map((call) => withinSpan(call, () => together.run(call.name)).then(() => call.end()));
+    // The first is done alone, and has ended when the others are begun.
+    while (goOn.length > 0) {
+      goOn.shift()?.();
+      await new Promise(setImmediate);
+    }
+    await Promise.all(done);
+    const [a, b, , c] = calls.map(idOf);
+    const work = traced.ended.filter(({ name }) => name.startsWith("work"));
+    assert.deepEqual(
+      work.map((span) => [span.name, span.parentSpanContext?.spanId, linksOf(span)]),
+      [
+        ["work for a", a, []],
+        ["work for b,unseen,c", b, [c]],
+      ],
+    );
   });
 });
 

@@ -24,8 +24,8 @@ async function stage(context: TestContext) {
   const reading = await readConfigFile({ file, env });
   assert.ok(reading instanceof ConfigReading);
   const reads: (ConfigReading | readonly Fault[])[] = [];
-  const gateway = { reload: async (read: ConfigReading | readonly Fault[]) => void reads.push(read) };
-  const watch = new ConfigWatch({ settings: { configPath: file, env }, reading, gateway, clock: systemClock });
+  const reload = async (read: ConfigReading | readonly Fault[]) => void reads.push(read);
+  const watch = new ConfigWatch({ settings: { configPath: file, env }, reading, reload, clock: systemClock });
   context.after(() => watch.close());
   await watch.start();
   const next = async (count: number) => {
@@ -78,8 +78,8 @@ test("what changed while the gateway was put together is put into force", async 
   assert.ok(old instanceof ConfigReading);
   writeFileSync(file, modelFile("m4"));
   let reloads = 0;
-  const gateway = { reload: async () => void reloads++ };
-  const watch = new ConfigWatch({ settings: { configPath: file, env: {} }, reading: old, gateway, clock: systemClock });
+  const reload = async () => void reloads++;
+  const watch = new ConfigWatch({ settings: { configPath: file, env: {} }, reading: old, reload, clock: systemClock });
   context.after(() => watch.close());
   await watch.start();
   assert.equal(reloads, 1);

@@ -23,7 +23,7 @@ function logged(name: string, failure: GatewayError | undefined, traceId = "") {
       ...{ requestId: name, door: "openai", route: "/v1/chat/completions", tags: [] },
       ...{ sessionId: undefined, traceparent: undefined, tracestate: undefined },
     },
-    ...{ traceId, stream: true, durationMs: 12.3456 },
+    ...{ traceId, model: name, stream: true, durationMs: 12.3456 },
   });
   return { lines, logger };
 }

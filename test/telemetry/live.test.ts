@@ -257,6 +257,18 @@ describe("log lines", () => {
     assert.match(JSON.parse(lines[0] ?? "").cause, /x is not a function.*live\.test\.ts/s);
   });
 
+  test("name the model that was asked for where it leads to none that is there", () => {
+    const { telemetry, lines } = telemetryWith({});
+    const known = telemetry.startCall(request, origin);
+    known.identify({ modelGroup: "gpt" });
+    known.end(undefined);
+    for (const model of ["gtp", "x".repeat(5_000), "sk-live-abcdef123456"])
+      telemetry.startCall({ ...request, model }, origin).end(new GatewayError("model_not_found", "No such model."));
+    const named = lines.map((line) => JSON.parse(line)).map(({ model, requestedModel }) => model ?? requestedModel);
+    assert.deepEqual(named, ["gpt", "gtp", "x".repeat(100), "[secret]"]);
+    assert.equal("requestedModel" in JSON.parse(lines[0] ?? ""), false);
+  });
+
   test("are one for each call, and never quote what a provider said about the prompt", () => {
     const said = new GatewayError("provider_rejected", 'Bad word in "my secret prompt"');
     const quiet = telemetryWith({ level: "warn" });

@@ -1724,7 +1724,8 @@ export const KeyService: GenService<{
     output: typeof SettleResponseSchema;
   },
   /**
-   * Watch streams changes of keys and of what stands behind them, so that a sidecar's copies are never stale for long.
+   * Watch streams changes of keys and of what stands behind them, so that a sidecar's copies are never stale for long. It ends with OK when it
+   * is some minutes old, or the caller's token expires: then watch again, since the last version, on a new connection.
    *
    * @generated from rpc tollgate.keys.v1.KeyService.Watch
    */

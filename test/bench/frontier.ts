@@ -1,0 +1,42 @@
+import { quantile } from "./figures.ts";
+import { bodyOf, type Lane } from "./lanes.ts";
+import { runOpenLoad } from "./open-load.ts";
+import type { Stage, Subject } from "./stage.ts";
+
+/** How many calls a second are answered in time. */
+export interface Frontier {
+  readonly floorPerSecond: number;
+  readonly subjectPerSecond: number;
+  readonly ratio: number;
+}
+
+/** In time: all of them, and 99 of 100 within this, in milliseconds. */
+const p99MaxMs = 20;
+const stepMs = 2_500;
+const steps = 6;
+
+/**
+ * The most calls a second that are answered in time when they begin at a steady rate, found by halving.
+ *
+ * @param from how many a second floor and sidecar answer as fast as they can.
+ */
+export async function measureFrontier(
+  stage: Stage,
+  lane: Lane,
+  from: { readonly floorPerSecond: number; readonly subjectPerSecond: number },
+): Promise<Frontier> {
+  const [key, body] = [stage.keyOf(lane), bodyOf(lane)];
+  const most = async ({ port }: Subject, fastest: number) => {
+    let [low, high] = [0, fastest];
+    for (let step = 0; step < steps; step++) {
+      const perSecond = (low + high) / 2;
+      const { timesMs, failures } = await runOpenLoad({ port, key, body, perSecond, forMs: stepMs });
+      if (failures === 0 && quantile(timesMs, 0.99) <= p99MaxMs) low = perSecond;
+      else high = perSecond;
+    }
+    return low;
+  };
+  const floorPerSecond = await most(stage.floorOf(lane), from.floorPerSecond);
+  const subjectPerSecond = await most(stage.subjectOf(lane), from.subjectPerSecond);
+  return { floorPerSecond, subjectPerSecond, ratio: subjectPerSecond / floorPerSecond };
+}
