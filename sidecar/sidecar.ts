@@ -21,21 +21,11 @@ import { type FileConfig, readConfig } from "./config-file.ts";
 import { ConfigWatch } from "./config-watch.ts";
 import { createLogger } from "./logger.ts";
 import type { Settings } from "./settings.ts";
+import type { Sidecar } from "./sidecar-handle.ts";
 import { resourceOf, startTelemetryExport } from "./telemetry-export.ts";
 import { version } from "./version.ts";
 
 const serviceName = "tollgate";
-
-/** A sidecar that takes calls. */
-export interface Sidecar {
-  readonly host: string;
-  readonly port: number;
-  readonly adminPort: number;
-  /** Reads the configuration now. */
-  reload(): Promise<void>;
-  /** Refuses new calls, lets those in flight finish, books everything, returns leased money. */
-  close(): Promise<void>;
-}
 
 interface SidecarParts {
   readonly settings: Settings;

@@ -11,7 +11,7 @@ import { type AdminDoor, type AdminFacts, openAdminDoor } from "./admin-door.ts"
 import type { FileConfig } from "./config-file.ts";
 import { createLogger } from "./logger.ts";
 import type { Settings } from "./settings.ts";
-import type { Sidecar } from "./sidecar.ts";
+import type { Sidecar } from "./sidecar-handle.ts";
 import { mergeMetrics } from "./worker-metrics.ts";
 
 /** What the first process asks of a worker. */
