@@ -17,7 +17,13 @@ const warnLevel = 40;
 
 const describe = (error: unknown) => errorText(error, true);
 
-let standardOutput: ReturnType<typeof pino.destination> | undefined;
+/** Takes lines as bytes: to lines that are text the library adds each anew, and measures all of them again. */
+interface Output {
+  write(line: Buffer): unknown;
+  flush(): void;
+}
+
+let standardOutput: Output | undefined;
 
 /**
  * A log of lines on standard output. Errors, under `error` or `cause`, are written whole; what looks like a secret, by its name or by
@@ -28,8 +34,8 @@ export function createLogger(
   base: Readonly<Record<string, string>>,
 ): Logger {
   const output = outputOfProcess();
-  const stream: DestinationStream =
-    logFormat === "json" ? output : { write: (line) => void output.write(logText(line)) };
+  const textOf = logFormat === "json" ? (line: string) => line : logText;
+  const stream: DestinationStream = { write: (line) => void output.write(Buffer.from(textOf(line))) };
   return pino(
     {
       ...{ level, base, serializers: { error: describe, cause: describe } },
@@ -60,10 +66,11 @@ function timeText(nowMs: number): string {
 }
 
 /** All loggers of a process share it, so that lines do not run into each other. */
-function outputOfProcess(): NonNullable<typeof standardOutput> {
+function outputOfProcess(): Output {
   if (standardOutput !== undefined) return standardOutput;
   const output = pino.destination({
     ...{ dest: process.stdout.fd, sync: false, minLength: flushBytes, maxLength: bytesMax },
+    contentMode: "buffer",
     periodicFlush: flushEveryMs,
   });
   // A reader that has gone away.
@@ -75,6 +82,7 @@ function outputOfProcess(): NonNullable<typeof standardOutput> {
       // There is nobody left to tell.
     }
   });
-  standardOutput = output;
-  return output;
+  // Its types know of text only.
+  standardOutput = output as unknown as Output;
+  return standardOutput;
 }

@@ -1,3 +1,4 @@
+import cluster from "node:cluster";
 import {
   buildInfo,
   CallCells,
@@ -8,8 +9,6 @@ import {
   LiveTelemetry,
   litellmMetrics,
   Metrics,
-  MetricsPage,
-  openAdminPort,
   openDataPort,
   processMetrics,
   systemClock,
@@ -17,37 +16,35 @@ import {
   type TlsFiles,
   tlsMaterial,
 } from "../src/index.ts";
+import { type AdminDoor, type AdminFacts, openAdminDoor } from "./admin-door.ts";
 import { type FileConfig, readConfig } from "./config-file.ts";
 import { ConfigWatch } from "./config-watch.ts";
 import { createLogger } from "./logger.ts";
 import type { Settings } from "./settings.ts";
+import type { Sidecar } from "./sidecar-handle.ts";
 import { resourceOf, startTelemetryExport } from "./telemetry-export.ts";
 import { version } from "./version.ts";
 
 const serviceName = "tollgate";
-
-/** A sidecar that takes calls. */
-export interface Sidecar {
-  readonly host: string;
-  readonly port: number;
-  readonly adminPort: number;
-  /** Reads the configuration now. */
-  reload(): Promise<void>;
-  /** Refuses new calls, lets those in flight finish, books everything, returns leased money. */
-  close(): Promise<void>;
-}
 
 interface SidecarParts {
   readonly settings: Settings;
   readonly config: FileConfig;
   /** Whether LiteLLM's management paths are passed on to the KeyService. */
   readonly management: boolean;
+  /** Where health and metrics are asked for; undefined: at a port of its own. */
+  readonly openAdmin?: ((facts: AdminFacts) => Promise<AdminDoor>) | undefined;
 }
 
 /** `tollgate sidecar`. */
 export async function startSidecarProgram(settings: Settings): Promise<Sidecar> {
   const config = await readConfig(settings);
-  return startSidecar({ settings, config, management: false });
+  const start = (parts: Omit<SidecarParts, "config" | "management">) =>
+    startSidecar({ ...parts, config, management: false });
+  if (config.workers === 1) return start({ settings });
+  // Loaded when there are some: the one process that most pods have does without.
+  const { beWorker, startWorkers } = await import("./workers.ts");
+  return cluster.isPrimary ? startWorkers(settings, config) : beWorker(settings, start);
 }
 
 /** Puts a sidecar together and opens its ports. What was opened is closed again if a later part fails. */
@@ -98,18 +95,16 @@ export async function startSidecar(parts: SidecarParts): Promise<Sidecar> {
     closers.add("configuration", () => watch.close());
     let draining = false;
     const onBug = (error: unknown, facts: object = {}) => logger.error({ ...facts, error }, "bug");
-    const admin = await openAdminPort({
-      ...{ host: settings.adminHost, port: settings.adminPort, clock: systemClock, onBug },
-      tls: coversAdminPort && material ? { material, requiresClient: false } : undefined,
+    const openAdmin =
+      parts.openAdmin ?? ((facts) => openAdminDoor(settings, facts, coversAdminPort ? material : undefined, onBug));
+    const admin = await openAdmin({
       readiness: () => ({
         started: running.ready(),
         ready: running.ready() && !draining,
         checks: running.checks(),
       }),
-      metrics: new MetricsPage({
-        expose: (accept) => metrics.expose(accept),
-        checkReader: config.guardsMetrics ? running.checkMetricsReader : undefined,
-      }),
+      expose: (accept) => metrics.expose(accept),
+      checkReader: config.guardsMetrics ? running.checkMetricsReader : undefined,
     });
     closers.add("admin port", () => admin.close());
     const data = await openDataPort({

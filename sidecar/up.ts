@@ -7,7 +7,8 @@ import { readConfig } from "./config-file.ts";
 import { startEmbeddedPostgres } from "./embedded-postgres.ts";
 import { startKeyService } from "./keyservice.ts";
 import type { Settings } from "./settings.ts";
-import { type Sidecar, startSidecar } from "./sidecar.ts";
+import { startSidecar } from "./sidecar.ts";
+import type { Sidecar } from "./sidecar-handle.ts";
 
 const demoConfig = fileURLToPath(new URL("../deploy/config.demo.yaml", import.meta.url));
 

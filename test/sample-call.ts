@@ -81,6 +81,7 @@ export function sampleConfig(deployments: readonly Deployment[], facts: Partial<
     environment: undefined,
     keyRules: { defaults: {}, bounds: {} },
     guardsMetrics: false,
+    workers: 1,
     callbacks: { langfuse: undefined, hidesContent: false, forwardTraceparent: false },
     notices: [],
     digest: "0",

@@ -76,6 +76,7 @@ export async function compile(parts: Compilation): Promise<Config> {
     timeZone: settings?.timezone,
     spendLogRetentionMs: general?.maximum_spend_logs_retention_period,
     keyRules: compileKeyRules(settings, remarks),
+    workers: file.tollgate?.workers ?? 1,
     guardsMetrics: settings?.require_auth_for_metrics_endpoint ?? false,
     callbacks: compileCallbacks(file, resolved.lookup, remarks),
     notices: remarks.notices,

@@ -363,6 +363,8 @@ export interface Config {
   readonly keyRules: KeyRules;
   /** Whether metrics are read with a key only (`litellm_settings.require_auth_for_metrics_endpoint`). */
   readonly guardsMetrics: boolean;
+  /** Processes of a sidecar that share its port. */
+  readonly workers: number;
   readonly callbacks: CallbackConfig;
   /** What the reader should be told: unknown keys, keys that are understood but not served yet. */
   readonly notices: readonly Notice[];

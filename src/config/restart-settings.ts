@@ -18,6 +18,7 @@ export const gatewayRestartSettings: RestartSettings = {
   masterKey: "general_settings.master_key",
   guardsMetrics: "litellm_settings.require_auth_for_metrics_endpoint",
   environment: "general_settings.environment",
+  workers: "tollgate.workers",
   callbacks:
     "litellm_settings.success_callback and its like, turn_off_message_logging, forward_traceparent_to_llm_provider",
 };

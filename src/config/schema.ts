@@ -168,6 +168,7 @@ export const tollgateSettings = section({
   queue_length: whole(1, 100).optional(),
   cache_sharing: choice(["all", "team", "key"]).optional(),
   stored_models_private_hosts: list(privateHost).optional(),
+  workers: whole(1, 64).optional(),
 });
 
 /** The whole file. */

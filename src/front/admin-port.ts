@@ -16,8 +16,10 @@ export interface Readiness {
   readonly checks: Readonly<Record<string, string>>;
 }
 
+/** What the port tells of. */
 interface AdminPortParts {
-  readonly readiness: () => Readiness;
+  /** Never rejects. */
+  readonly readiness: () => Readiness | Promise<Readiness>;
   readonly metrics: MetricsPage;
 }
 
@@ -67,20 +69,25 @@ function createAdminHandler(parts: AdminPortParts): (req: IncomingMessage, res: 
     switch (url?.pathname) {
       case "/livez":
         return answer(res, 200, "ok\n");
-      case "/startupz": {
-        const readiness = parts.readiness();
-        return answer(res, readiness.started ? 200 : 503, say(readiness.started, readiness, verbose));
-      }
-      case "/readyz": {
-        const readiness = parts.readiness();
-        return answer(res, readiness.ready ? 200 : 503, say(readiness.ready, readiness, verbose));
-      }
+      case "/startupz":
+      case "/readyz":
+        return void tell(parts, url.pathname === "/readyz" ? "ready" : "started", verbose, res);
       case "/metrics":
         return parts.metrics.answer(req, res);
       default:
         return answer(res, 404, "not found: this port has /livez /readyz /startupz /metrics\n");
     }
   };
+}
+
+async function tell(
+  { readiness }: AdminPortParts,
+  what: "ready" | "started",
+  verbose: boolean,
+  res: ServerResponse,
+): Promise<void> {
+  const now = await readiness();
+  answer(res, now[what] ? 200 : 503, say(now[what], now, verbose));
 }
 
 function say(good: boolean, readiness: Readiness, verbose: boolean): string {

@@ -12,7 +12,8 @@ import {
   type Tool,
   type ToolChoice,
 } from "../gen/tollgate/completion/v1/completion_pb.ts";
-import { decodeChatRequest } from "../wires/openai-chat.ts";
+import { chatRequestOf } from "../wires/openai-chat.ts";
+import { depthFault } from "../wires/request-body.ts";
 
 const roles = new Map<Role, string>([
   [Role.SYSTEM, "system"],
@@ -28,20 +29,12 @@ const roles = new Map<Role, string>([
  * @throws GatewayError `invalid_request` for what the schema's own rules cannot say.
  */
 export function completionRequest(chat: Chat, stream: boolean): CompletionRequest {
-  const bytes = Buffer.from(JSON.stringify(chatBody(chat)));
-  // What a body may hold, and what it costs at most, is decided in one place for all doors.
-  const decoded = decodeChatRequest(bytes);
-  if (decoded instanceof GatewayError) {
-    throw invalid(decoded.message, `chat.extra.${decoded.facts.param ?? ""}`);
+  const body = chatBody(chat);
+  const request = depthFault(body) ?? chatRequestOf({ body, size: Buffer.byteLength(JSON.stringify(body)) });
+  if (request instanceof GatewayError) {
+    throw invalid(request.message, `chat.extra.${request.facts.param ?? ""}`);
   }
-  return {
-    ...decoded,
-    // The answer is wanted in events, never in the bytes of a wire.
-    wire: undefined,
-    raw: undefined,
-    stream,
-    includeUsage: stream,
-  };
+  return { ...request, stream, includeUsage: stream };
 }
 
 /** The conversation in OpenAI's JSON shape, `extra` beside the typed fields. */

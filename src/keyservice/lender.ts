@@ -46,16 +46,18 @@ export class Lender {
   /**
    * Opens a lease or adds to it.
    *
+   * @param signal aborts when nobody waits for the answer any more: what has not begun by then is not begun.
    * @throws GatewayError key_not_found, blocked_key or expired_key; invalid_request if the lease is another key's; and what
    *   Postgres throws.
    */
-  async acquire(ask: LeaseAsk): Promise<LeaseAnswer> {
+  async acquire(ask: LeaseAsk, signal?: AbortSignal): Promise<LeaseAnswer> {
     const { postgres, leases } = this.#parts;
+    const books = signal === undefined ? postgres : postgres.until(signal);
     for (;;) {
-      const { budgets, due } = await this.#look(ask);
+      const { budgets, due } = await this.#look(books, ask);
       if (due) await leases.expireDue(ask.keyId);
       try {
-        return await inBooks(postgres, (client) => this.#acquire(client, ask, budgets));
+        return await inBooks(books, (client) => this.#acquire(client, ask, budgets));
       } catch (error) {
         if (!(error instanceof LeaseAppeared)) throw error;
       }
@@ -63,9 +65,9 @@ export class Lender {
   }
 
   /** @returns the budgets that are asked, and whether a lease of the key has run out and is not charged yet. */
-  async #look({ keyId, budgetIds }: LeaseAsk): Promise<{ budgets: AskedBudget[]; due: boolean }> {
+  async #look(books: Queryable, { keyId, budgetIds }: LeaseAsk): Promise<{ budgets: AskedBudget[]; due: boolean }> {
     const now = this.#now();
-    const rows = await this.#parts.postgres.query<BudgetRow & { blocked: boolean; expired: boolean; due: boolean }>(
+    const rows = await books.query<BudgetRow & { blocked: boolean; expired: boolean; due: boolean }>(
       `SELECT b.*, coalesce(k.expires_at <= $2, false) AS expired,
          k.blocked OR EXISTS (SELECT FROM key_rules q WHERE q.key_id = $1 AND q.blocked) AS blocked,
          EXISTS (SELECT FROM leases l WHERE l.key_id = $1 AND l.state = 'open' AND l.expires_at <= $2) AS due

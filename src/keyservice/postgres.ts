@@ -82,6 +82,17 @@ export class Postgres implements Database {
     return { busy: totalCount - idle, idle, waiting };
   }
 
+  /**
+   * The same for somebody who waits until `signal` aborts. What has no connection by then is not begun: when more is asked than can be
+   * done, answers that nobody waits for any more must not keep the others from being in time.
+   */
+  until(signal: AbortSignal): Database {
+    return {
+      query: (text, values, name) => this.#transaction((client) => client.query(text, values, name), signal),
+      transaction: (work) => this.#transaction(work, signal),
+    };
+  }
+
   async query<Row extends pg.QueryResultRow>(
     text: string,
     values: readonly unknown[] = [],
@@ -101,6 +112,10 @@ export class Postgres implements Database {
    * `work` must have no other effects.
    */
   transaction<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
+    return this.#transaction(work, undefined);
+  }
+
+  #transaction<Result>(work: (client: Queryable) => Promise<Result>, signal: AbortSignal | undefined): Promise<Result> {
     const span = clientSpan("transaction", { "db.system.name": "postgresql", "db.operation.name": "BEGIN" });
     let statements = 0;
     const counted = (client: Queryable) =>
@@ -113,7 +128,7 @@ export class Postgres implements Database {
     return traced(span, async () => {
       for (let attempt = 1; ; attempt++) {
         try {
-          return await this.#attempt(span === undefined ? work : counted);
+          return await this.#attempt(span === undefined ? work : counted, signal);
         } catch (error) {
           if (attempt === attemptsMax || !lostAgainstOthers.has(sqlState(error))) throw translate(error);
           await this.#pause(this.#random() * 5 * 2 ** attempt);
@@ -128,8 +143,19 @@ export class Postgres implements Database {
     await this.#pool.end();
   }
 
-  async #attempt<Result>(work: (client: Queryable) => Promise<Result>): Promise<Result> {
+  /** @throws GatewayError keyservice_unavailable if `signal` has aborted by the time there is one. */
+  async #connect(signal: AbortSignal | undefined): Promise<pg.PoolClient> {
     const client = await this.#pool.connect();
+    if (signal?.aborted !== true) return client;
+    client.release();
+    throw new GatewayError("keyservice_unavailable", "The books were busy until the caller had stopped waiting.");
+  }
+
+  async #attempt<Result>(
+    work: (client: Queryable) => Promise<Result>,
+    signal: AbortSignal | undefined,
+  ): Promise<Result> {
+    const client = await this.#connect(signal);
     let broken: Error | undefined;
     // A connection in use tells of its end to its own listeners, not to the pool's.
     const onError = (error: Error) => {

@@ -18,7 +18,7 @@ import {
   writeLeaseAnswer,
   writePartyGrant,
 } from "./messages.ts";
-import type { Queryable } from "./postgres.ts";
+import type { Postgres } from "./postgres.ts";
 import type { Pepper } from "./secrets.ts";
 import type { BookingMeter } from "./service-metrics.ts";
 import type { Settlements } from "./settlements.ts";
@@ -28,7 +28,7 @@ import type { StoredModelsReader } from "./stored-models.ts";
 
 /** What the runtime service is made of. */
 export interface RuntimeParts {
-  readonly books: Queryable;
+  readonly books: Postgres;
   readonly lender: Lender;
   readonly leases: Leases;
   readonly settlements: Settlements;
@@ -50,7 +50,7 @@ export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof Ke
   return {
     async resolveKey({ keySha256 }, context) {
       const sidecar = await access.identify(context);
-      const grant = await findGrant(books, Buffer.from(keySha256), pepper);
+      const grant = await findGrant(books.until(context.signal), Buffer.from(keySha256), pepper);
       // Whether there is such a key is none of its business either.
       const isStrange = grant !== undefined && !serves(sidecar, grant.teamId);
       if (isStrange) {
@@ -78,7 +78,7 @@ export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof Ke
       const sidecar = await accessAs(access, context, podId);
       await checkCharges(books, sidecar, podId, [{ keyId, budgetIds, leaseId }]);
       const ask = { requestId, podId, leaseId, keyId, budgetIds, min: minNanos, want: wantNanos };
-      const answer = await lender.acquire(ask);
+      const answer = await lender.acquire(ask, context.signal);
       meter.lent(answer);
       return writeLeaseAnswer(leaseId, answer);
     },

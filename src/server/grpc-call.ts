@@ -198,7 +198,7 @@ export class GrpcCall implements RpcCall {
 
   #sendHead(): void {
     const { stream } = this.#request;
-    if (stream.headersSent || stream.destroyed) return;
+    if (stream.headersSent || stream.closed || stream.destroyed) return;
     if (this.#compression !== undefined) this.#head["grpc-encoding"] = this.#compression.name;
     stream.on("wantTrailers", () => stream.sendTrailers(this.#trailers));
     stream.respond(this.#head, { waitForTrailers: true });

@@ -50,7 +50,7 @@ export function scanObject(bytes: Buffer): ObjectSpans {
 }
 
 /**
- * Replaces, adds and removes top-level members; every other byte stays as it is.
+ * Replaces, adds and removes top-level members; every other byte stays as it is. Where nothing changes the bytes themselves are given back.
  *
  * @param changes JSON text by key; undefined removes the member. Keys hold no quotes or backslashes.
  */
@@ -59,6 +59,7 @@ export function rewriteMembers(
   changes: ReadonlyMap<string, string | undefined>,
 ): Buffer {
   const { bytes, spans } = body;
+  if (isSoAlready(body, changes)) return bytes;
   const pieces: Buffer[] = [];
   let copied = 0;
   let previousEnd = bytes.indexOf(openBrace) + 1;
@@ -88,6 +89,20 @@ export function rewriteMembers(
   }
   pieces.push(bytes.subarray(previousEnd));
   return Buffer.concat(pieces);
+}
+
+/** Nothing need be copied where a model is called here what its provider calls it, and the caller says all the rest. */
+function isSoAlready(
+  { bytes, spans }: Pick<RawBody, "bytes" | "spans">,
+  changes: ReadonlyMap<string, string | undefined>,
+): boolean {
+  for (const [key, change] of changes) {
+    const span = spans.get(key);
+    if (change === undefined && span === undefined) continue;
+    if (change === undefined || span === undefined || span.end - span.start !== Buffer.byteLength(change)) return false;
+    if (bytes.toString("utf8", span.start, span.end) !== change) return false;
+  }
+  return true;
 }
 
 function readKey(bytes: Buffer, start: number, end: number): string {

@@ -41,6 +41,24 @@ export function decodeChatRequest(bytes: Buffer): CompletionRequest | GatewayErr
   const parsed = parseBody(bytes);
   if (parsed instanceof GatewayError) return parsed;
   const { body, spans, repeated } = parsed;
+  return chatRequestOf({ body, size: bytes.length, repeated, raw: { bytes, value: body, spans } });
+}
+
+/** A chat, as it was sent or as it was made. */
+export interface ChatBody {
+  readonly body: JsonObject;
+  /** Of its JSON, in bytes. */
+  readonly size: number;
+  /** Members that were sent more than once. */
+  readonly repeated?: ReadonlySet<string>;
+  /** Absent: it was not sent in this wire. */
+  readonly raw?: NonNullable<CompletionRequest["raw"]>;
+}
+
+const none: ReadonlySet<string> = new Set();
+
+/** Decides for all doors what a chat may hold, and what it costs at most. @returns `invalid_request` (with `param`) if it is none. */
+export function chatRequestOf({ body, size, repeated = none, raw }: ChatBody): CompletionRequest | GatewayError {
   const fault = findFault(body, repeated);
   if (fault !== undefined) return fault;
   const repeat = readRepeatWishes(body);
@@ -52,14 +70,14 @@ export function decodeChatRequest(bytes: Buffer): CompletionRequest | GatewayErr
   const serviceTier = textOf(body.service_tier);
   return {
     operation: "chat",
-    wire: "openai-chat",
-    raw: { bytes, value: body, spans },
+    wire: raw && "openai-chat",
+    raw,
     model: String(body.model),
     stream,
     includeUsage: stream && objectOf(body.stream_options)?.include_usage === true,
     outputTokensMax: smallest(numberOf(body.max_tokens), numberOf(body.max_completion_tokens)),
     choiceCount: numberOf(body.n) ?? 1,
-    inputTokensMax: bytes.length + mediaTokens + searches.tokens + (hasTools ? toolPromptTokensMax : 0),
+    inputTokensMax: size + mediaTokens + searches.tokens + (hasTools ? toolPromptTokensMax : 0),
     ...piecesOfChat(images, searches.count),
     ...(serviceTier !== undefined && { serviceTier }),
     endUser: textOf(body.user),

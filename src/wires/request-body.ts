@@ -42,9 +42,22 @@ const transportField =
 const gatewayField =
   /^(tags|fallbacks|context_window_fallbacks|content_policy_fallbacks|disable_fallbacks|num_retries|max_retries|timeout|request_timeout|stream_timeout|cache|caching|guardrails|priority|no-log|drop_params|additional_drop_params|allowed_openai_params|modify_params|litellm_.*|mock_.*)$/;
 
-/** Whether a field speaks to the gateway, and no provider is to see it. */
+type FieldKind = "transport" | "gateway" | "other";
+/** Names of fields are few, and every call has some: what each is, is found once. Whoever makes names up finds no more room. */
+const fieldKinds = new Map<string, FieldKind>();
+const fieldKindsMax = 1_000;
+
+function kindOf(name: string): FieldKind {
+  const known = fieldKinds.get(name);
+  if (known !== undefined) return known;
+  const kind = transportField.test(name) ? "transport" : gatewayField.test(name) ? "gateway" : "other";
+  if (fieldKinds.size < fieldKindsMax) fieldKinds.set(name, kind);
+  return kind;
+}
+
+/** Whether no provider is to see a field: it speaks to the gateway, or would be refused. */
 export function isGatewayField(name: string): boolean {
-  return gatewayField.test(name);
+  return kindOf(name) !== "other";
 }
 
 /** A body, and where its members stand in its bytes. */
@@ -60,14 +73,28 @@ export function parseBody(bytes: Buffer): ParsedBody | GatewayError {
     const body: unknown = JSON.parse(bytes.toString());
     if (!isObject(body)) return new GatewayError("invalid_request", "The body must be a JSON object.");
     const { spans, repeated, depth } = scanObject(bytes);
-    if (depth <= depthMax) return { body, spans, repeated };
-    return new GatewayError("invalid_json", `The body is nested deeper than ${depthMax} levels.`);
+    return depth > depthMax ? tooDeep() : { body, spans, repeated };
   } catch (error) {
     // V8's own message quotes the body, so only its position is taken.
     const position = error instanceof SyntaxError ? /at position (\d+)/.exec(error.message)?.[1] : undefined;
     const where = position === undefined ? "" : ` It breaks at character ${position}.`;
     return new GatewayError("invalid_json", `The body is not valid JSON.${where}`);
   }
+}
+
+/** @returns `invalid_json` for what is nested deeper than a body may be. */
+export function depthFault(value: Json, levels = depthMax): GatewayError | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  if (levels === 0) return tooDeep();
+  for (const member of Array.isArray(value) ? value : Object.values(value)) {
+    const fault = depthFault(member, levels - 1);
+    if (fault !== undefined) return fault;
+  }
+  return undefined;
+}
+
+function tooDeep(): GatewayError {
+  return new GatewayError("invalid_json", `The body is nested deeper than ${depthMax} levels.`);
 }
 
 /**
@@ -84,7 +111,7 @@ export function commonFault(
 ): GatewayError | undefined {
   const twice = governed.find((field) => repeated.has(field));
   if (twice !== undefined) return invalid(twice, `\`${twice}\` is given more than once.`);
-  const transport = Object.keys(body).find((key) => transportField.test(key));
+  const transport = Object.keys(body).find((key) => kindOf(key) === "transport");
   if (transport !== undefined) {
     return invalid(transport, `\`${transport}\` is not taken from requests; the gateway's configuration decides it.`);
   }

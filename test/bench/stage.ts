@@ -101,7 +101,8 @@ export class Stage {
     });
     this.#cleanUps.push(() => stack.close().catch((error) => this.#profileDir ?? Promise.reject(error)));
     // A profile is written by a program that ends of itself.
-    if (flags.length > 0) this.#cleanUps.push(() => stack.sidecars.map(({ process }) => process.kill("SIGTERM")));
+    if (flags.length > 0)
+      this.#cleanUps.push(() => Promise.all(stack.sidecars.map(({ process: program }) => program.kill("SIGTERM"))));
     pin(stack.keyService.pid, loadCore);
     for (const [index, sidecar] of stack.sidecars.entries()) this.#sidecars.set(envs[index]?.[0] ?? "none", sidecar);
     this.pinSidecars();

@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  create,
+  fromBinary,
+  fromJsonString,
+  type JsonObject,
+  type MessageInitShape,
+  toBinary,
+} from "@bufbuild/protobuf";
 import { GatewayError } from "../../src/errors.ts";
 import { completionRequest } from "../../src/front/connect-request.ts";
 import { type Chat, ChatSchema, Role } from "../../src/gen/tollgate/completion/v1/completion_pb.ts";
@@ -29,6 +36,33 @@ test("the least a chat can be becomes the least a body can be", () => {
   assert.equal(request.outputTokensMax, undefined);
   assert.equal(request.endUser, undefined);
   assert.equal(request.inputTokensMax, Buffer.byteLength(JSON.stringify(request.chat())));
+});
+
+test("a body is what its JSON says, whatever names its fields have", () => {
+  const text =
+    '{"model":"m","messages":[{"role":"ROLE_USER","text":"✓","extra":{"__proto__":{"type":"text"},"constructor":1}}],' +
+    '"tools":[{"name":"f","parameters":{"__proto__":{"a":1},"toString":2}}],"extra":{"__proto__":{"stream":true},"hasOwnProperty":3}}';
+  const inJson = fromJsonString(ChatSchema, text);
+  for (const chat of [inJson, fromBinary(ChatSchema, toBinary(ChatSchema, inJson))]) {
+    const request = completionRequest(chat, false);
+    assert.equal(request.stream, false);
+    const again = JSON.parse(JSON.stringify(request.chat()));
+    assert.deepEqual(request.chat(), again);
+    // Calling tools takes more than the caller sends.
+    assert.equal(request.inputTokensMax, 1_000 + Buffer.byteLength(JSON.stringify(again)));
+    const body =
+      '{"model":"m","messages":[{"role":"user","content":"✓","__proto__":{"type":"text"},"constructor":1}],' +
+      '"tools":[{"type":"function","function":{"name":"f","parameters":{"__proto__":{"a":1},"toString":2}}}],' +
+      '"__proto__":{"stream":true},"hasOwnProperty":3}';
+    assert.deepEqual(again, JSON.parse(body));
+  }
+});
+
+test("what is nested deeper than a body may be is refused", () => {
+  let deep: JsonObject = {};
+  for (let level = 0; level < 130; level++) deep = { deep };
+  assert.equal(faultOf({ extra: { deep } }).code, "invalid_request");
+  assert.equal(faultOf({ tools: [{ name: "f", parameters: deep }] }).code, "invalid_request");
 });
 
 test("every typed field stands where OpenAI has it", () => {

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, afterEach, before, describe, it } from "node:test";
+import { systemRandom } from "../../src/clock.ts";
+import { Lender } from "../../src/keyservice/lender.ts";
+import { Postgres } from "../../src/keyservice/postgres.ts";
 import { BooksStage, leaseTtlMs, spend } from "./books-stage.ts";
 
 describe("leases", () => {
@@ -23,6 +26,37 @@ describe("leases", () => {
     assert.deepEqual([refused.budget.max_nanos, refused.spent, refused.reserved], [40n, 0n, 40n]);
     assert.equal(refused.resetsAt, undefined);
     assert.deepEqual(await stage.standing(keyId), { spent: 0n, reserved: 40n });
+  });
+
+  it("does not begin an ask that nobody waits for any more when its turn comes", async () => {
+    const keyId = await stage.key(100n);
+    const { databaseUrl, clock, leases } = stage;
+    const parts = { databaseUrl, clock, random: systemRandom, onConnectionLost: () => {}, connectionsMax: 1 };
+    const postgres = new Postgres(parts);
+    const lender = new Lender({ postgres, leases, clock, leaseTtlMs, timeZone: "UTC" });
+    const ask = () => ({
+      ...{ requestId: randomUUID(), leaseId: randomUUID(), podId: "pod", keyId, budgetIds: [], min: 1n, want: 1n },
+    });
+    try {
+      const held = Promise.withResolvers<void>();
+      const begun = Promise.withResolvers<void>();
+      const busy = postgres.transaction(() => {
+        begun.resolve();
+        return held.promise;
+      });
+      await begun.promise;
+      const gone = new AbortController();
+      const refusal = assert.rejects(lender.acquire(ask(), gone.signal), { code: "keyservice_unavailable" });
+      const patient = lender.acquire(ask(), new AbortController().signal);
+      gone.abort();
+      held.resolve();
+      await busy;
+      await refusal;
+      assert.equal((await patient).outcome, "granted");
+      assert.deepEqual(await stage.standing(keyId), { spent: 0n, reserved: 1n });
+    } finally {
+      await postgres.close();
+    }
   });
 
   it("keeps its sums when 64 clients borrow, settle and give back on one budget at once", async () => {

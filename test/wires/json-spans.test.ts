@@ -26,6 +26,20 @@ test("the spans of top-level values are found past nesting, escapes and white sp
   });
 });
 
+test("where all is as it shall be the bytes are given back as they are, not a copy", () => {
+  const bytes = Buffer.from('{"model":"gpt-4o","stream":true,"note":"é"}');
+  const body = { bytes, spans: scanObject(bytes).spans };
+  const same = new Map([
+    ["model", '"gpt-4o"'],
+    ["tags", undefined],
+    ["note", '"é"'],
+  ]);
+  assert.equal(rewriteMembers(body, same), bytes);
+  assert.notEqual(rewriteMembers(body, new Map([["model", '"gpt-4O"']])), bytes);
+  assert.equal(rewrite('{"note":"é"}', { note: '"Ã©"' }), '{"note":"Ã©"}');
+  assert.equal(rewrite('{"note":"é"}', { note: undefined }), "{}");
+});
+
 test("how deep an object is nested is told, whatever its strings look like", () => {
   const depths = [
     "{}",
