@@ -36,8 +36,8 @@ interface Refusal {
 
 /** A worker that fell is started again so much later, in milliseconds. */
 const restartMs = 1_000;
-/** Longer than this no worker is waited for when somebody asks how the sidecar does. */
-const answerMs = 2_000;
+/** Longer than this no worker is waited for when somebody asks how the sidecar does; kubelet gives up after a second. */
+const answerMs = 800;
 
 /** Starts the workers. @throws Error if one of them does not start. */
 export async function startWorkers(settings: Settings, config: FileConfig): Promise<Sidecar> {
@@ -126,6 +126,8 @@ class Workers {
   readonly #onFall: (facts: object, message: string) => void;
   /** By their numbers. */
   readonly #running = new Map<number, Worker>();
+  /** Those that have opened the port, and answer. */
+  readonly #started = new Map<number, Worker>();
   readonly #asked = new Map<number, (answer: Extract<FromWorker, { kind: "answer" }>) => void>();
   #questions = 0;
   #isClosing = false;
@@ -176,7 +178,7 @@ class Workers {
   }
 
   async checkReader(key: string): Promise<void> {
-    const [worker] = this.#running.values();
+    const [worker] = this.#started.values();
     const unavailable = { code: "keyservice_unavailable", message: "No worker can be asked about the key." } as const;
     const answer = worker && (await this.#ask(worker, { what: "reader", key }));
     const { refusal } = answer ?? { refusal: unavailable };
@@ -185,7 +187,7 @@ class Workers {
 
   /** @returns the answers of those that answer in time, by their numbers. */
   async #askAll<Value>(question: Question): Promise<ReadonlyMap<number, Value>> {
-    const asked = [...this.#running].map(
+    const asked = [...this.#started].map(
       async ([index, worker]) => [index, await this.#ask(worker, question)] as const,
     );
     const answers = new Map<number, Value>();
@@ -217,13 +219,16 @@ class Workers {
     const started = new Promise<{ host: string; port: number }>((resolve, reject) => {
       worker.on("message", (message: FromWorker) => {
         if (message.kind === "here") send(worker, { kind: "begin", index });
-        else if (message.kind === "started") resolve(message);
-        else if (message.kind === "answer") this.#asked.get(message.id)?.(message);
+        else if (message.kind === "started") {
+          this.#started.set(index, worker);
+          resolve(message);
+        } else if (message.kind === "answer") this.#asked.get(message.id)?.(message);
       });
       worker.on("exit", (code, signal) => {
         reject(new Error(`Worker ${index} ended with ${signal ?? code} before it had started.`));
         if (this.#isClosing || this.#running.get(index) !== worker) return;
         this.#running.delete(index);
+        this.#started.delete(index);
         this.#onFall({ worker: index, code, signal }, "a worker has ended; it is started again");
       });
     });

@@ -88,19 +88,23 @@ export class Postgres implements Database {
    */
   until(signal: AbortSignal): Database {
     return {
-      query: (text, values, name) => this.#transaction((client) => client.query(text, values, name), signal),
+      query: (text, values, name) => this.#query(signal, text, values, name),
       transaction: (work) => this.#transaction(work, signal),
     };
   }
 
-  async query<Row extends pg.QueryResultRow>(
-    text: string,
-    values: readonly unknown[] = [],
-    name?: string,
+  query<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[], name?: string): Promise<Row[]> {
+    return this.#query(undefined, text, values, name);
+  }
+
+  #query<Row extends pg.QueryResultRow>(
+    signal: AbortSignal | undefined,
+    ...question: [text: string, values: readonly unknown[] | undefined, name: string | undefined]
   ): Promise<Row[]> {
+    const [text, , name] = question;
     return traced(querySpan(text, name), async () => {
       try {
-        return (await this.#pool.query<Row>(statement(text, values, name))).rows;
+        return await this.#with(signal, (client) => client.query<Row>(...question));
       } catch (error) {
         throw translate(error);
       }
@@ -151,31 +155,39 @@ export class Postgres implements Database {
     throw new GatewayError("keyservice_unavailable", "The books were busy until the caller had stopped waiting.");
   }
 
-  async #attempt<Result>(
-    work: (client: Queryable) => Promise<Result>,
+  #attempt<Result>(work: (client: Queryable) => Promise<Result>, signal: AbortSignal | undefined): Promise<Result> {
+    return this.#with(signal, async (client, onBroken) => {
+      try {
+        await client.query("BEGIN ISOLATION LEVEL READ COMMITTED");
+        const result = await work(client);
+        await client.query("COMMIT");
+        return result;
+      } catch (error) {
+        await client.query("ROLLBACK").catch(onBroken);
+        throw error;
+      }
+    });
+  }
+
+  /** Works on a connection, which nobody else uses meanwhile. */
+  async #with<Result>(
     signal: AbortSignal | undefined,
+    work: (client: Queryable, onBroken: (error: Error) => void) => Promise<Result>,
   ): Promise<Result> {
     const client = await this.#connect(signal);
     let broken: Error | undefined;
     // A connection in use tells of its end to its own listeners, not to the pool's.
-    const onError = (error: Error) => {
-      broken = error;
+    const onBroken = (error: Error) => {
+      broken ??= error;
     };
-    client.on("error", onError);
+    client.on("error", onBroken);
     try {
-      await client.query("BEGIN ISOLATION LEVEL READ COMMITTED");
-      const result = await work({
-        query: async (text, values = [], name) => (await client.query(statement(text, values, name))).rows,
-      });
-      await client.query("COMMIT");
-      return result;
-    } catch (error) {
-      await client.query("ROLLBACK").catch((rollbackError: Error) => {
-        broken ??= rollbackError;
-      });
-      throw error;
+      return await work(
+        { query: async (text, values = [], name) => (await client.query(statement(text, values, name))).rows },
+        onBroken,
+      );
     } finally {
-      client.off("error", onError);
+      client.off("error", onBroken);
       client.release(broken);
     }
   }

@@ -1,7 +1,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { setPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { startEmbeddedPostgres } from "../../sidecar/embedded-postgres.ts";
@@ -13,6 +13,8 @@ import type { Floor, Lane, Traced } from "./lanes.ts";
 
 /** One core for what is measured, the other for the rest. */
 const [subjectCore, loadCore] = [0, 1];
+/** KeyService and PostgreSQL stand elsewhere in earnest: here they have what upstream, Redis and load leave of the core. */
+const elsewherePriority = 15;
 
 /** What is measured: a process that answers at a port. */
 export interface Subject {
@@ -104,6 +106,7 @@ export class Stage {
     if (flags.length > 0)
       this.#cleanUps.push(() => Promise.all(stack.sidecars.map(({ process: program }) => program.kill("SIGTERM"))));
     pin(stack.keyService.pid, loadCore);
+    setPriority(stack.keyService.pid, elsewherePriority);
     for (const [index, sidecar] of stack.sidecars.entries()) this.#sidecars.set(envs[index]?.[0] ?? "none", sidecar);
     this.pinSidecars();
     await this.#makeKeys(stack);
@@ -117,6 +120,7 @@ export class Stage {
     this.#cleanUps.push(() => rmSync(dataDir, { recursive: true, force: true }));
     const postgres = await startEmbeddedPostgres({ dataDir, log: () => {}, parameters: {} });
     this.#cleanUps.push(() => postgres.stop());
+    setPriority(postgres.pid, elsewherePriority);
     installRedis();
     const redis = await startRedis({ args: ["--databases", String(databaseCount)] });
     this.#cleanUps.push(() => redis.stop());
