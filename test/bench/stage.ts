@@ -70,6 +70,7 @@ export class Stage {
   }
 
   floorOf({ against }: Pick<Lane, "against">): Subject {
+    if (against === "untraced sidecar") return this.subjectOf({ traced: "none" });
     const floor = this.#floors.get(against);
     if (floor === undefined) throw new Error(`there is no such floor: ${against}`);
     return floor;
@@ -77,6 +78,15 @@ export class Stage {
 
   keyOf({ key }: Pick<Lane, "key">): string {
     return this.#keys.get(key) ?? "";
+  }
+
+  /** Starts a sidecar anew. */
+  async restart(traced: Traced): Promise<void> {
+    const sidecar = this.sidecarOf(traced);
+    await sidecar.process.kill("SIGTERM");
+    sidecar.process.restart();
+    await sidecar.ready();
+    this.pinSidecars();
   }
 
   /** Those that were started again, too. */
@@ -112,7 +122,6 @@ export class Stage {
     await this.#makeKeys(stack);
     this.#floors.set("pipe", await this.#program("floor.ts", [`http://127.0.0.1:${upstream.port}`], subjectCore));
     this.#floors.set("connect-node", await this.#program("grpc-floor.ts", [], subjectCore));
-    this.#floors.set("untraced sidecar", this.subjectOf({ traced: "none" }));
   }
 
   async #startServers(): Promise<void> {
