@@ -4,6 +4,7 @@ import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import type { Clock } from "../clock.ts";
 import type { MetricsPage } from "../server/metrics-page.ts";
+import { sendText } from "../server/plain-text.ts";
 import { renewCertificate, type ServerTls, tlsServerOptions } from "../server/server-tls.ts";
 
 /** Whether the process can take calls, part by part. */
@@ -65,17 +66,17 @@ function createAdminHandler(parts: AdminPortParts): (req: IncomingMessage, res: 
     const url = URL.parse(req.url ?? "/", "http://admin");
     const verbose = url?.searchParams.has("verbose") ?? false;
     if (req.method !== "GET" && req.method !== "HEAD")
-      return answer(res, 405, "method not allowed\n", { allow: "GET, HEAD" });
+      return sendText(res, 405, "method not allowed\n", { allow: "GET, HEAD" });
     switch (url?.pathname) {
       case "/livez":
-        return answer(res, 200, "ok\n");
+        return sendText(res, 200, "ok\n");
       case "/startupz":
       case "/readyz":
         return void tell(parts, url.pathname === "/readyz" ? "ready" : "started", verbose, res);
       case "/metrics":
         return parts.metrics.answer(req, res);
       default:
-        return answer(res, 404, "not found: this port has /livez /readyz /startupz /metrics\n");
+        return sendText(res, 404, "not found: this port has /livez /readyz /startupz /metrics\n");
     }
   };
 }
@@ -87,7 +88,7 @@ async function tell(
   res: ServerResponse,
 ): Promise<void> {
   const now = await readiness();
-  answer(res, now[what] ? 200 : 503, say(now[what], now, verbose));
+  sendText(res, now[what] ? 200 : 503, say(now[what], now, verbose));
 }
 
 function say(good: boolean, readiness: Readiness, verbose: boolean): string {
@@ -95,14 +96,4 @@ function say(good: boolean, readiness: Readiness, verbose: boolean): string {
   if (!verbose && good) return `${verdict}\n`;
   const lines = Object.entries(readiness.checks).map(([name, state]) => `${name}: ${state}`);
   return `${[...lines, verdict].join("\n")}\n`;
-}
-
-function answer(res: ServerResponse, status: number, text: string, headers: Record<string, string> = {}): void {
-  res.writeHead(status, {
-    "content-type": "text/plain; charset=utf-8",
-    "cache-control": "no-store",
-    "content-length": Buffer.byteLength(text),
-    ...headers,
-  });
-  res.end(text);
 }

@@ -18,7 +18,7 @@ export function tokenOf(header: HeaderLookup): string | undefined {
 }
 
 /** Tags from `x-litellm-tags`, separated by commas. */
-export function tagsOf(header: HeaderLookup): readonly string[] {
+function tagsOf(header: HeaderLookup): readonly string[] {
   const given = header("x-litellm-tags");
   if (given === undefined) return [];
   const tags = given.split(",").map((tag) => tag.trim());
@@ -56,7 +56,7 @@ function isWireWord(word: string): boolean {
  *
  * @throws GatewayError invalid_request if it cannot be.
  */
-export function repeatOf(header: HeaderLookup): Caller["repeat"] {
+function repeatOf(header: HeaderLookup): Caller["repeat"] {
   const [retriesText, timeoutText] = [header("x-litellm-num-retries"), header("x-litellm-timeout")];
   if (retriesText === undefined && timeoutText === undefined) return {};
   const [retries, timeoutMs] = [readRetries(retriesText), readTimeoutMs(timeoutText)];
@@ -71,4 +71,24 @@ function wrong(header: string, wanted: string): GatewayError {
 
 function bearer(header: string | undefined): string | undefined {
   return header === undefined ? undefined : /^bearer +(\S+) *$/i.exec(header)?.[1];
+}
+
+/** Who calls, and how, by the headers of the call. */
+export function callerOf(
+  header: HeaderLookup,
+  call: Pick<Caller, "requestId" | "door" | "route">,
+): Omit<Caller, "signal"> {
+  return {
+    token: tokenOf(header),
+    requestId: call.requestId,
+    door: call.door,
+    route: call.route,
+    traceparent: header("traceparent"),
+    tracestate: header("tracestate"),
+    tags: tagsOf(header),
+    repeat: repeatOf(header),
+    sessionId: header("x-litellm-session-id"),
+    idempotencyKey: header("idempotency-key"),
+    cacheControl: header("cache-control"),
+  };
 }

@@ -4,7 +4,7 @@ import type { AcceptedEvent, Caller, CompletionRequest } from "../completion.ts"
 import { GatewayError } from "../errors.ts";
 import { type Chat, CompletionService } from "../gen/tollgate/completion/v1/completion_pb.ts";
 import { type RpcCall, type RpcMethod, streamMethod, unaryMethod } from "../server/rpc-method.ts";
-import { type HeaderLookup, repeatOf, tagsOf, tokenOf } from "./caller.ts";
+import { callerOf, type HeaderLookup, tokenOf } from "./caller.ts";
 import { AnswerBuilder, StreamEncoder } from "./connect-answer.ts";
 import { embeddingRequest, embeddingResponse } from "./connect-embedding.ts";
 import { completionRequest } from "./connect-request.ts";
@@ -16,7 +16,7 @@ export function completionMethods(gateway: TypedGateway): readonly RpcMethod[] {
   return [
     unaryMethod(complete, async ({ chat }, call) => {
       const answer = new AnswerBuilder();
-      for await (const event of gateway.complete(chatRequest(chat, false), callerOf(call))) {
+      for await (const event of gateway.complete(chatRequest(chat, false), callerBy(call))) {
         if (event.type === "accepted") writeHead(call, event);
         answer.add(event);
       }
@@ -24,7 +24,7 @@ export function completionMethods(gateway: TypedGateway): readonly RpcMethod[] {
     }),
     streamMethod(streamComplete, async function* ({ chat }, call) {
       const encoder = new StreamEncoder();
-      for await (const event of gateway.complete(chatRequest(chat, true), callerOf(call))) {
+      for await (const event of gateway.complete(chatRequest(chat, true), callerBy(call))) {
         if (event.type === "accepted") writeHead(call, event);
         const message = encoder.encode(event);
         if (message !== undefined) yield message;
@@ -32,7 +32,7 @@ export function completionMethods(gateway: TypedGateway): readonly RpcMethod[] {
     }),
     unaryMethod(embed, async (message, call) => {
       let accepted: AcceptedEvent | undefined;
-      for await (const event of gateway.complete(embeddingRequest(message), callerOf(call))) {
+      for await (const event of gateway.complete(embeddingRequest(message), callerBy(call))) {
         if (event.type === "accepted") {
           writeHead(call, event);
           accepted = event;
@@ -52,22 +52,9 @@ function chatRequest(chat: Chat | undefined, stream: boolean): CompletionRequest
   return completionRequest(chat, stream);
 }
 
-function callerOf(call: RpcCall): Caller {
-  const header = headersOf(call);
-  return {
-    token: tokenOf(header),
-    requestId: call.requestId,
-    door: "connect",
-    route: call.route,
-    traceparent: header("traceparent"),
-    tracestate: header("tracestate"),
-    tags: tagsOf(header),
-    repeat: repeatOf(header),
-    sessionId: header("x-litellm-session-id"),
-    idempotencyKey: header("idempotency-key"),
-    cacheControl: header("cache-control"),
-    signal: call.signal,
-  };
+function callerBy(call: RpcCall): Caller {
+  const { requestId, route, signal } = call;
+  return { ...callerOf(headersOf(call), { requestId, door: "connect", route }), signal };
 }
 
 function headersOf(call: RpcCall): HeaderLookup {

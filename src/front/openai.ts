@@ -10,7 +10,7 @@ import { matchWildcard } from "../wildcard.ts";
 import { type AnswerFormat, anthropicFormat, openAiFormat } from "./answer-format.ts";
 import type { CacheAdmin } from "./cache-admin.ts";
 import { callRoutes, decodePath, messageCount, routeWithModel, type Wanted } from "./call-routes.ts";
-import { type HeaderLookup, repeatOf, tagsOf, tokenOf, wireHeadersOf } from "./caller.ts";
+import { callerOf, type HeaderLookup, tokenOf, wireHeadersOf } from "./caller.ts";
 import type { CompletionGateway } from "./doors.ts";
 import type { HealthAdmin } from "./health-admin.ts";
 import { type BodyKind, endAfterDrain, readBody, refuseHead } from "./http-body.ts";
@@ -239,16 +239,7 @@ class OpenAiDoor {
     }
     const header = headersOf(req);
     const wireHeaders = wireHeadersOf(header, wanted.wireHeaders);
-    const caller = {
-      ...{ token: tokenOf(header), requestId, door, route },
-      traceparent: header("traceparent"),
-      tracestate: header("tracestate"),
-      tags: tagsOf(header),
-      repeat: repeatOf(header),
-      sessionId: header("x-litellm-session-id"),
-      idempotencyKey: header("idempotency-key"),
-      cacheControl: header("cache-control"),
-    };
+    const caller = callerOf(header, { requestId, door, route });
     return { request: wireHeaders === undefined ? request : { ...request, wireHeaders }, caller };
   }
 

@@ -1,6 +1,7 @@
 import { hash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { GatewayError } from "../errors.ts";
+import { sendText } from "./plain-text.ts";
 
 /** What a MetricsPage is made of. */
 export interface MetricsPageParts {
@@ -26,11 +27,11 @@ export class MetricsPage {
   /** Answers a GET or HEAD. Never throws. */
   answer(req: IncomingMessage, res: ServerResponse): void {
     this.#read(req.headers).then(
-      ({ contentType, text }) => send(res, 200, text, { "content-type": contentType }),
+      ({ contentType, text }) => sendText(res, 200, text, { "content-type": contentType }),
       (thrown) => {
-        if (!(thrown instanceof GatewayError)) return send(res, 500, "metrics cannot be collected\n");
+        if (!(thrown instanceof GatewayError)) return sendText(res, 500, "metrics cannot be collected\n");
         const { httpStatus } = thrown.kind;
-        send(res, httpStatus, `${thrown.message}\n`, httpStatus === 401 ? { "www-authenticate": "Bearer" } : {});
+        sendText(res, httpStatus, `${thrown.message}\n`, httpStatus === 401 ? { "www-authenticate": "Bearer" } : {});
       },
     );
   }
@@ -53,14 +54,4 @@ export class MetricsPage {
     }
     if (this.#known.size < knownMax) this.#known.add(digest);
   }
-}
-
-function send(res: ServerResponse, status: number, text: string, headers: Record<string, string> = {}): void {
-  res.writeHead(status, {
-    "content-type": "text/plain; charset=utf-8",
-    "cache-control": "no-store",
-    "content-length": Buffer.byteLength(text),
-    ...headers,
-  });
-  res.end(text);
 }
