@@ -39,7 +39,7 @@ type StoredEntry =
       readonly record: Omit<SpendRecord, "reserved" | "cost" | "firstOutputAtMs"> & {
         readonly reserved: string;
         readonly cost: string;
-        readonly firstOutputAtMs?: number;
+        readonly firstOutputAtMs?: number | undefined;
       };
     }
   | Extract<JournalEntry, { leaseId: string }>;
@@ -51,33 +51,91 @@ export type FoundLine =
 
 const newline = 0x0a;
 const crcDigits = 8;
+/** Of one unit of a string. */
+const utf8BytesMax = 3;
 
 /** One entry as a line. */
 export function writeLine(entry: JournalEntry): Buffer {
-  const json = JSON.stringify(storedEntry(entry));
-  return Buffer.from(`${crcOf(json)} ${json}\n`);
+  return Buffer.from(new LineBuffer().lineOf(jsonOf(entry)));
 }
 
-function storedEntry(entry: JournalEntry): StoredEntry {
+/** One entry as JSON. */
+export function jsonOf(entry: JournalEntry): string {
   switch (entry.type) {
-    case "open": {
-      const { record } = entry;
-      return { type: "open", record: { ...record, reserved: record.reserved.toString() } };
-    }
-    case "settled": {
-      const { firstOutputAtMs, ...record } = entry.record;
-      const money = { reserved: record.reserved.toString(), cost: record.cost.toString() };
-      return {
-        type: "settled",
-        record: { ...record, ...money, ...(firstOutputAtMs === undefined ? {} : { firstOutputAtMs }) },
-      };
-    }
+    case "open":
+      return openJson(openMembers(entry.record));
+    case "settled":
+      return settledJson(openMembers(entry.record), entry.record);
     default:
-      return entry;
+      return JSON.stringify(entry);
   }
 }
 
-function crcOf(json: string | Buffer): string {
+/** What is known of an attempt from its beginning, as members of JSON: its end says all of it again. */
+export function openMembers(record: OpenRecord): string {
+  // Each by its name: a copy made by spreading costs more than all of the writing.
+  const stored: Extract<StoredEntry, { type: "open" }>["record"] = {
+    callId: record.callId,
+    attempt: record.attempt,
+    keyId: record.keyId,
+    leaseId: record.leaseId,
+    reserved: record.reserved.toString(),
+    modelGroup: record.modelGroup,
+    model: record.model,
+    provider: record.provider,
+    deploymentId: record.deploymentId,
+    startedAtMs: record.startedAtMs,
+    priceVersion: record.priceVersion,
+    endUser: record.endUser,
+    tags: record.tags,
+    traceId: record.traceId,
+    operation: record.operation,
+    budgetIds: record.budgetIds,
+  };
+  return JSON.stringify(stored).slice(1, -1);
+}
+
+/** @param members of `openMembers`. */
+export function openJson(members: string): string {
+  return `{"type":"open","record":{${members}}}`;
+}
+
+/** @param members of the record's beginning, of `openMembers`. */
+export function settledJson(members: string, record: SpendRecord): string {
+  const stored: Omit<Extract<StoredEntry, { type: "settled" }>["record"], keyof OpenRecord> = {
+    cost: record.cost.toString(),
+    status: record.status,
+    usageEstimated: record.usageEstimated,
+    inputTokens: record.inputTokens,
+    outputTokens: record.outputTokens,
+    cacheReadInputTokens: record.cacheReadInputTokens,
+    cacheWriteInputTokens: record.cacheWriteInputTokens,
+    reasoningOutputTokens: record.reasoningOutputTokens,
+    endedAtMs: record.endedAtMs,
+    firstOutputAtMs: record.firstOutputAtMs,
+    providerResponseId: record.providerResponseId,
+    cacheHit: record.cacheHit,
+  };
+  return `{"type":"settled","record":{${members},${JSON.stringify(stored).slice(1)}}`;
+}
+
+/** Memory in which lines are made one after the other: each call has two, and a buffer for each is garbage at once. */
+export class LineBuffer {
+  #bytes = Buffer.allocUnsafe(4_096);
+
+  /** @returns the line of an entry's JSON; it stands until the next is asked for. */
+  lineOf(json: string): Buffer {
+    const bytesMax = crcDigits + 1 + json.length * utf8BytesMax + 1;
+    if (bytesMax > this.#bytes.length) this.#bytes = Buffer.allocUnsafe(2 * bytesMax);
+    const bytes = this.#bytes;
+    const end = crcDigits + 1 + bytes.write(json, crcDigits + 1);
+    bytes.write(`${crcOf(bytes.subarray(crcDigits + 1, end))} `, 0, "latin1");
+    bytes[end] = newline;
+    return bytes.subarray(0, end + 1);
+  }
+}
+
+function crcOf(json: Buffer): string {
   return crc32(json).toString(16).padStart(crcDigits, "0");
 }
 

@@ -5,7 +5,16 @@ import type { Nanos } from "../money.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { SpendRecord } from "./authority.ts";
 import { type JournalHost, thisMachine } from "./journal-host.ts";
-import { type OpenRecord, unconfirmed, writeLine } from "./journal-line.ts";
+import {
+  jsonOf,
+  LineBuffer,
+  type OpenRecord,
+  openJson,
+  openMembers,
+  settledJson,
+  unconfirmed,
+  writeLine,
+} from "./journal-line.ts";
 import { type JournalOwner, nameSegment, nobody } from "./journal-owner.ts";
 import { JournalPending } from "./journal-pending.ts";
 import { attemptKey, type Recovered, recover } from "./journal-recovery.ts";
@@ -65,8 +74,11 @@ export class Journal implements LeaseBook {
   readonly #pending: JournalPending;
   /** Oldest first; the last is written to, unless it is sealed. */
   readonly #segments: JournalSegment[] = [];
-  /** Lines that must outlive their segment: open attempts and leases, by name. */
-  readonly #live = new Map<string, Buffer>();
+  readonly #lines = new LineBuffer();
+  /** Attempts whose end is not written, by name: the members of their lines. They must outlive their segment, and so must open leases. */
+  readonly #openAttempts = new Map<string, string>();
+  /** By id, each as JSON. */
+  readonly #openLeases = new Map<string, string>();
   readonly #damage = new Set<string>();
   readonly #unconfirmed: number;
   #sequence: number;
@@ -97,7 +109,7 @@ export class Journal implements LeaseBook {
 
   #adopt({ segments, settledCount, opens, leases }: Recovered): void {
     this.#segments.push(...segments);
-    for (const [leaseId, { line }] of leases) this.#live.set(leaseKey(leaseId), line);
+    for (const [leaseId, { json }] of leases) this.#openLeases.set(leaseId, json);
     const nowMs = this.#parts.clock.nowMs();
     for (const { record, segment } of opens) this.#pending.keep(unconfirmed(record, nowMs), segment);
     const [first] = segments;
@@ -125,9 +137,9 @@ export class Journal implements LeaseBook {
    * @throws GatewayError journal_unavailable if it cannot be written; then nothing may be spent.
    */
   appendOpen(record: OpenRecord): void {
-    const line = writeLine({ type: "open", record });
-    this.#append(line);
-    this.#live.set(attemptKey(record), line);
+    const members = openMembers(record);
+    this.#append(this.#lines.lineOf(openJson(members)));
+    this.#openAttempts.set(attemptKey(record), members);
   }
 
   /**
@@ -138,9 +150,11 @@ export class Journal implements LeaseBook {
    */
   appendSettled(record: SpendRecord): boolean {
     let written = true;
+    const name = attemptKey(record);
+    const members = this.#openAttempts.get(name) ?? openMembers(record);
     try {
-      const { segment, start } = this.#append(writeLine({ type: "settled", record }));
-      this.#live.delete(attemptKey(record));
+      const { segment, start } = this.#append(this.#lines.lineOf(settledJson(members, record)));
+      this.#openAttempts.delete(name);
       this.#pending.push(record, segment, start);
     } catch {
       written = false;
@@ -151,15 +165,15 @@ export class Journal implements LeaseBook {
   }
 
   leaseOpened(leaseId: string, keyId: string): void {
-    const line = writeLine({ type: "lease-opened", leaseId, keyId });
-    this.#append(line);
-    this.#live.set(leaseKey(leaseId), line);
+    const json = jsonOf({ type: "lease-opened", leaseId, keyId });
+    this.#append(this.#lines.lineOf(json));
+    this.#openLeases.set(leaseId, json);
   }
 
   leaseClosed(leaseId: string): void {
-    this.#live.delete(leaseKey(leaseId));
+    this.#openLeases.delete(leaseId);
     try {
-      this.#append(writeLine({ type: "lease-closed", leaseId }));
+      this.#append(this.#lines.lineOf(jsonOf({ type: "lease-closed", leaseId })));
     } catch {
       // Counted and logged; the next start closes the lease once more, which does no harm.
     }
@@ -178,7 +192,7 @@ export class Journal implements LeaseBook {
   /** The KeyService has the `count` oldest. */
   ack(count: number): void {
     for (const { record, segment } of this.#pending.drop(count)) {
-      if (segment === undefined) this.#live.delete(attemptKey(record));
+      if (segment === undefined) this.#openAttempts.delete(attemptKey(record));
     }
     const last = this.#segments.at(-1);
     // A segment full of confirmed records is of no use to the next start.
@@ -228,7 +242,7 @@ export class Journal implements LeaseBook {
     const last = this.#segments.at(-1);
     if (last !== undefined && this.#parts.fsync !== "none")
       await new Promise<void>((done) => last.syncSoon(() => done()));
-    const finished = this.#pending.count === 0 && this.#live.size === 0;
+    const finished = this.#pending.count + this.#openAttempts.size + this.#openLeases.size === 0;
     const next = nobody(this.#owner.nonce);
     for (const [index, segment] of this.#segments.entries()) {
       segment.seal();
@@ -260,7 +274,8 @@ export class Journal implements LeaseBook {
     const { directory, fsync, segmentBytes } = this.#parts;
     const segment = JournalSegment.create(this.#host, join(directory, nameSegment(this.#owner, this.#sequence + 1)));
     try {
-      if (this.#live.size > 0) segment.append(Buffer.concat([...this.#live.values()]), fsync !== "none");
+      const lines = this.#openLines();
+      if (lines.length > 0) segment.append(lines, fsync !== "none");
       if (fsync !== "none") this.#host.sync(directory);
     } catch (error) {
       segment.remove();
@@ -274,6 +289,12 @@ export class Journal implements LeaseBook {
     this.#rotateAt = segment.size + segmentBytes;
     this.#purge();
     return segment;
+  }
+
+  #openLines(): Buffer {
+    const entries = [...this.#openLeases.values(), ...[...this.#openAttempts.values()].map(openJson)];
+    const lines = new LineBuffer();
+    return Buffer.concat(entries.map((json) => Buffer.from(lines.lineOf(json))));
   }
 
   /** Removes the oldest segments while nothing in them is waited for. */
@@ -336,8 +357,4 @@ export class Journal implements LeaseBook {
   #log(level: "info" | "warn" | "error", message: string, facts?: Readonly<Record<string, unknown>>): void {
     this.#parts.telemetry.log(level, message, facts);
   }
-}
-
-function leaseKey(leaseId: string): string {
-  return `lease/${leaseId}`;
 }
