@@ -5,10 +5,8 @@ import type { Correction } from "./giving-back.ts";
 /** An advance is at most this fraction of what remained, and leaves half of the ceiling untouched. */
 const fractionMax = 1 / 64;
 const untouchedMin = 1 / 2;
-/** What would do for fewer calls is not taken: limits that small are asked call by call. */
+/** What would do for fewer calls is not taken: limits so small, and keys so seldom used, are asked call by call. */
 const callsWorthMin = 4;
-/** So many calls within a bucket and the one before it are demand; fewer are calls now and then. */
-const callsMin = 4;
 /** Longer windows have buckets so long that clocks could drift apart meanwhile, in milliseconds. */
 const windowMaxMs = 60_000;
 /** Redis tells whole milliseconds, and two clocks do not run quite alike: so much earlier an advance is over, in milliseconds. */
@@ -35,26 +33,22 @@ interface Told {
 export class Advance {
   readonly bucket: number;
   readonly ceiling: number;
-  /** Of the bucket before, if this pod has taken of that one: what calls asked for, and how many there were. */
+  /** What calls of this pod asked for in the bucket before. */
   readonly amountBefore: number;
-  readonly callsBefore: number;
   readonly #key: string;
-  /** Till when it may be drawn, by the pod's monotonic clock. */
   #endMs = Number.NEGATIVE_INFINITY;
   #available = 0;
   #amount = 0;
-  #calls = 0;
   /** What is left of the limit besides what is available here, as last told. */
   #remaining = 0;
   /** By how much the bucket must be changed in the store. */
   #owed = 0;
 
-  constructor(parts: { key: string; bucket: number; ceiling: number; before: Advance | undefined }) {
+  constructor(parts: { key: string; bucket: number; ceiling: number; amountBefore: number }) {
     this.#key = parts.key;
     this.bucket = parts.bucket;
     this.ceiling = parts.ceiling;
-    this.amountBefore = parts.before?.amount ?? 0;
-    this.callsBefore = parts.before?.calls ?? 0;
+    this.amountBefore = parts.amountBefore;
   }
 
   /** What is taken and no call has drawn. */
@@ -62,15 +56,12 @@ export class Advance {
     return this.#available;
   }
 
-  /** What calls asked for in this bucket, and how many they were. */
+  /** What calls asked for in this bucket. */
   get amount(): number {
     return this.#amount;
   }
 
-  get calls(): number {
-    return this.#calls;
-  }
-
+  /** Till when it may be drawn, by the pod's monotonic clock. */
   get endMs(): number {
     return this.#endMs;
   }
@@ -89,14 +80,12 @@ export class Advance {
   draw(amount: number): void {
     this.#available -= amount;
     this.#amount += amount;
-    this.#calls += 1;
   }
 
   /** The take that drew last came to nothing. */
   undraw(amount: number): void {
     this.#available += amount;
     this.#amount -= amount;
-    this.#calls -= 1;
   }
 
   /** A call was granted its own amount, and something in advance. */
@@ -104,13 +93,7 @@ export class Advance {
     // Of two answers both are right, and the quicker one's is the later.
     this.#endMs = Math.max(this.#endMs, askedMs + (this.bucket + 1) * widthMs - storeMs - marginMs);
     this.#amount += amount;
-    this.#calls += 1;
     this.#available += extra;
-    this.told(remaining);
-  }
-
-  /** So much is left of the limit. */
-  told(remaining: number): void {
     this.#remaining = remaining;
     // Others have been quick: what is here may be what they will lack.
     if (remaining < this.ceiling * untouchedMin) this.#giveBack(this.#available);
@@ -190,16 +173,11 @@ export class Demand {
     return advance;
   }
 
-  /** So much is left of the limit. */
-  told(remaining: number): void {
-    this.#advance?.told(remaining);
-  }
-
   /**
    * How much to ask for besides what a claim is for: about as much as calls asked for in this bucket, or will if they go on as in
    * the last one.
    *
-   * @returns undefined if each call had better ask for itself: there are few of them, or few would be served by it.
+   * @returns undefined if each call had better ask for itself: there are few of them, or it would serve few.
    */
   extraFor({ amount, ceiling, windowMs }: WindowClaim, nowMs: number): number | undefined {
     const advance = this.#advance;
@@ -210,7 +188,6 @@ export class Demand {
     const isOver = restMs <= 0;
     // The bucket is about to end: what is taken now might still be of it, and be over before it is there.
     if (isOver && restMs > -2 * marginMs) return undefined;
-    if (advance.calls + (isOver ? 0 : advance.callsBefore) < callsMin) return undefined;
     const wanted = isOver
       ? advance.amount
       : Math.ceil(Math.max(advance.amount, advance.amountBefore) * (restMs / this.#widthMs));
@@ -226,8 +203,8 @@ export class Demand {
     const last = this.#advance;
     if (last?.bucket === bucket && last.ceiling === ceiling) return last;
     last?.end();
-    const before = last?.bucket === bucket - 1 && last.ceiling === ceiling ? last : undefined;
-    this.#advance = new Advance({ key: this.#key, bucket, ceiling, before });
+    const amountBefore = last?.bucket === bucket - 1 ? last.amount : 0;
+    this.#advance = new Advance({ key: this.#key, bucket, ceiling, amountBefore });
     return this.#advance;
   }
 }

@@ -36,7 +36,6 @@ export class Advances implements Counters {
   /** Those that something has yet to be given back of. */
   readonly #open = new Set<Advance>();
   #cancel: (() => void) | undefined;
-  #isClosed = false;
 
   constructor(parts: { store: WindowStore; clock: Clock }) {
     this.#store = parts.store;
@@ -53,7 +52,7 @@ export class Advances implements Counters {
   take(claims: readonly Claim[], alternatives?: Alternatives): Promise<Verdict> {
     // Whatever the first alternative wants, the store is asked; one without claims always fits.
     const isFree = alternatives === undefined || alternatives[0]?.length === 0;
-    if (this.#isClosed || !isFree || claims.length === 0 || !areWindows(claims)) return this.#ask(claims, alternatives);
+    if (!isFree || claims.length === 0 || !areWindows(claims)) return this.#ask(claims, alternatives);
     const granted = this.#draw(claims, alternatives);
     return granted === undefined ? this.#askFor(claims, alternatives) : Promise.resolve(granted);
   }
@@ -63,7 +62,6 @@ export class Advances implements Counters {
   }
 
   async close(): Promise<void> {
-    this.#isClosed = true;
     for (const demands of this.#demands.values()) for (const { advance } of demands) advance?.end();
     this.#demands.clear();
     this.#giveBack();
@@ -145,12 +143,7 @@ export class Advances implements Counters {
     for (const demand of demands) demand.isAsking = true;
     try {
       const more = claims.map((claim, index) => ({ ...claim, amount: claim.amount + (extras[index] ?? 0) }));
-      const verdict = await this.#store.take(more, alternatives);
-      if (!verdict.ok) {
-        for (const [index, demand] of demands.entries()) demand.told(verdict.remaining[index] ?? 0);
-        this.#surrender(claims);
-      }
-      return verdict;
+      return await this.#store.take(more, alternatives);
     } finally {
       for (const demand of demands) demand.isAsking = false;
     }

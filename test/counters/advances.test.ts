@@ -48,10 +48,10 @@ test("a thousand calls of a busy pod ask Redis a few times, and each is told wha
       assert.deepEqual(verdict.remaining, [1_000_000 - call, 1_000_000_000 - 900 * call]);
       await verdict.chosenHold?.release([]);
     }
-    assert.ok(asked <= 50, `${asked} takes`);
-    await granted(counters, ...claims, slotClaim());
-    await granted(counters, ...claims, slotClaim());
-    assert.ok(asked >= 6, "whatever wants a slot asks");
+    assert.ok(asked <= 150, `${asked} takes`);
+    const before = asked;
+    for (let call = 0; call < 5; call += 1) await granted(counters, ...claims, slotClaim());
+    assert.equal(asked, before + 5, "whatever wants a slot asks");
   } finally {
     await counters.close();
   }
@@ -111,6 +111,23 @@ test("what is in Redis afterwards is what calls used, to the last token", async 
   }
 });
 
+test("a steady flow of calls asks for more once a bucket, and call by call only where buckets meet", async () => {
+  for (const atOnce of [1, 16]) {
+    const clock = new HandClock();
+    const store = new PaperWindows({ clock });
+    const counters = new Advances({ store, clock });
+    const claim = windowClaim({ ceiling: 10_000_000 });
+    for (let ms = 0; ms < 5_000; ms += 1) {
+      if (ms === 2_000) store.takes.length = 0;
+      await Promise.all(Array.from({ length: atOnce }, () => granted(counters, claim)));
+      await clock.advance(1);
+    }
+    const more = store.takes.flat().filter((each) => each.kind === "window" && each.amount > 1);
+    assert.ok(more.length <= 4, `${more.length} takes of more than a call in three buckets`);
+    assert.ok(store.takes.length <= 30 * atOnce, `${store.takes.length} takes of ${3_000 * atOnce} calls`);
+  }
+});
+
 /** A pod that has just made some calls, one a millisecond. */
 async function busy(claim: WindowClaim, facts: { calls?: number; aheadMs?: number; pace?: number } = {}) {
   const clock = new HandClock();
@@ -131,7 +148,7 @@ describe("what was taken in advance", () => {
         const { clock, store, counters } = await busy(claim, { calls: 1, aheadMs, pace });
         let [drawn, bucket] = [0, 0];
         for (let call = 0; call < 600; call += 1) {
-          store.way = call % 7 === 0 ? [call % 11, call % 5] : [0, 0];
+          store.way = call % 7 === 0 ? [call % 11, (call % 5) * 9] : [0, 0];
           const asked = store.takes.length;
           const nowMs = store.nowMs();
           await granted(counters, claim);
@@ -239,6 +256,37 @@ describe("what was taken in advance", () => {
     assert.equal(store.used(claim), spent - 10 - others.length, "once");
   });
 
+  test("does not hide what calls use beyond their estimates", async () => {
+    const claim = windowClaim(roomy);
+    const { clock, store, counters } = await busy(claim);
+    const spare = store.used(claim) - 40;
+    await (await granted(counters, claim)).release([5_000]);
+    await clock.advance(60);
+    assert.equal(store.used(claim), 40 + 5_000);
+    store.isAway = true;
+    await assert.rejects(counters.take([claim]), CountersUnavailable, `nothing is left of ${spare}`);
+  });
+
+  test("is not hoarded: what calls give back beyond a 64th of the rest goes back", async () => {
+    const claim = windowClaim({ ...roomy, amount: 3_000 });
+    const { clock, store, counters } = await busy(claim, { calls: 0 });
+    const holds = [];
+    for (let call = 0; call < 40; call += 1) holds.push(await granted(counters, claim));
+    for (const hold of holds) await hold.release([0]);
+    await clock.advance(60);
+    assert.ok(store.used(claim) <= roomy.ceiling / 64, `${store.used(claim)} are kept`);
+  });
+
+  test("goes back at once when others have used half of the limit", async () => {
+    const claim = windowClaim(roomy);
+    const { clock, store, counters } = await busy(claim);
+    const spare = store.used(claim) - 40;
+    store.others = 500_000;
+    await granted(counters, { ...claim, amount: spare + 1 });
+    await clock.advance(60);
+    assert.equal(store.used(claim), 500_040 + spare + 1);
+  });
+
   test("is taken of the whole limit's first half only, and of no small limit", async () => {
     for (const [ceiling, isAsked] of [
       [200, true],
@@ -263,8 +311,7 @@ describe("what was taken in advance", () => {
     const { clock, store, counters } = await busy(hourly);
     assert.equal(store.used(hourly), 40);
     for (let call = 1; call <= 30; call += 1) {
-      await granted(counters, seldom);
-      await granted(counters, seldom);
+      for (let again = 0; again < 4; again += 1) await granted(counters, seldom);
       await clock.advance(3_000);
     }
     assert.ok(store.takes.flat().every((claim) => claim.kind === "window" && claim.amount === 1));
