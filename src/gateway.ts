@@ -325,7 +325,8 @@ export class Gateway {
         const isFirst = !attempt.answered;
         if (isFirst) {
           limit?.cancel();
-          this.#hedging.observe(deployment, request.stream, attempt.begin());
+          const waitMs = attempt.begin();
+          if (call.router.config.hedge !== undefined) this.#hedging.observe(deployment, request.stream, waitMs);
           this.#health.succeeded(deployment, isProbe);
         }
         // Counted before it is handed on: the reader may leave at any yield.

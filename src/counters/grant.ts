@@ -40,7 +40,13 @@ export class Grant {
     const slots: Slot[] = [];
     for (const { claim, index, key } of this.places) {
       if (claim.kind === "slot")
-        slots.push({ shard: this.shard, key, holder: holderOf(this.#id, index), ttlMs: claim.ttlMs });
+        slots.push({
+          shard: this.shard,
+          key,
+          holder: holderOf(this.#id, index),
+          ttlMs: claim.ttlMs,
+          rosterIndex: undefined,
+        });
     }
     return slots;
   }

@@ -189,7 +189,11 @@ class OpenAiDoor {
   }
 
   #calling(wanted: Wanted): Route {
-    const answer: Route["answer"] = (req, res, requestId) => this.#complete(wanted, req, res, requestId);
+    const parts = { ...this.#callParts, format: wanted.format };
+    const answer: Route["answer"] = async (req, res, requestId) => {
+      const asked = await this.#read(wanted, req, res, requestId);
+      if (asked !== undefined) await new HttpCall(parts, res, asked.request, asked.caller).run();
+    };
     return { name: wanted.route, methods: ["POST"], format: wanted.format, answer, writesHead: true };
   }
 
@@ -213,13 +217,6 @@ class OpenAiDoor {
     const answer: Route["answer"] = (req, res) =>
       answerStored(storedResponses, found, { method: req.method, query: queryOf(req), header: headersOf(req), res });
     return { name: storedRoute, methods: found.methods, format: openAiFormat, answer };
-  }
-
-  async #complete(wanted: Wanted, req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> {
-    const asked = await this.#read(wanted, req, res, requestId);
-    if (asked === undefined) return;
-    const parts = { ...this.#callParts, format: wanted.format };
-    await new HttpCall(parts, res, asked.request, asked.caller).run();
   }
 
   /** Reads a request and who makes it. @returns undefined if it was refused, or its caller has gone. */

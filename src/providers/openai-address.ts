@@ -3,7 +3,19 @@
 import type { Deployment } from "../config/config.ts";
 import type { Secret } from "../secret.ts";
 
-/** @param path of the operation, "chat/completions" for instance. */
+/** By what each is for. A deployment has few, and to make one takes longer than to find it. */
+const operationUrls = new WeakMap<Deployment, Map<string, URL>>();
+
+/** @param path of the operation, "chat/completions" for instance. @returns not to be changed: others have the same. */
+export function operationUrl(deployment: Deployment, path: string): Readonly<URL> {
+  const known = operationUrls.get(deployment) ?? new Map<string, URL>();
+  operationUrls.set(deployment, known);
+  const url = known.get(path) ?? openAiUrl(deployment, path);
+  known.set(path, url);
+  return url;
+}
+
+/** @param path below the deployment's address. */
 export function openAiUrl({ apiBase, access, model }: Deployment, path: string): URL {
   if (access?.cloud !== "azure") return new URL(`${apiBase}/${path}`);
   // Azure has the model of responses in the body.

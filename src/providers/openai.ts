@@ -16,7 +16,7 @@ import { roughTokens } from "../wires/rough-tokens.ts";
 import { SpeechReader } from "../wires/speech-stream.ts";
 import type { EntraTokenStore } from "./entra-token.ts";
 import { type AnswerReader, type Dialect, type Manner, passesResponses, type Question } from "./http-provider.ts";
-import { openAiHeaders, openAiUrl } from "./openai-address.ts";
+import { openAiHeaders, openAiUrl, operationUrl } from "./openai-address.ts";
 import type { ProviderCall } from "./provider.ts";
 import type { AnswerHeaders } from "./provider-answer.ts";
 
@@ -86,16 +86,16 @@ function questionFor(call: ProviderCall, credential: Secret | undefined): Questi
   const { model, outputCapField, provider, params } = deployment;
   const headers = openAiHeaders(deployment, credential);
   if (request.operation !== "chat") {
-    const url = openAiUrl(deployment, operationPath(request.operation));
+    const url = operationUrl(deployment, operationPath(request.operation));
     return { url, headers, ...encodeOperation(request, { model, outputTokensMax }) };
   }
   if (isByResponses(call)) {
     const target = { model, outputTokensMax, previousResponseId: call.previousResponseId, provider, params };
     const encode = passesResponses(call) ? encodeResponsesRequest : encodeAsResponses;
-    return { url: openAiUrl(deployment, "responses"), headers, body: encode(request, target) };
+    return { url: operationUrl(deployment, "responses"), headers, body: encode(request, target) };
   }
   return {
-    url: openAiUrl(deployment, "chat/completions"),
+    url: operationUrl(deployment, "chat/completions"),
     headers,
     body: encodeChatRequest(request, { model, outputTokensMax, outputCapField, provider, params }),
   };

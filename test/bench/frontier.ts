@@ -30,8 +30,12 @@ export async function measureFrontier(
     let [low, high] = [0, fastest];
     for (let step = 0; step < steps; step++) {
       const perSecond = (low + high) / 2;
-      const { timesMs, failures } = await runOpenLoad({ port, key, body, perSecond, forMs: stepMs });
-      if (failures === 0 && quantile(timesMs, 0.99) <= p99MaxMs) low = perSecond;
+      const isInTime = async () => {
+        const { timesMs, failures } = await runOpenLoad({ port, key, body, perSecond, forMs: stepMs });
+        return failures === 0 && quantile(timesMs, 0.99) <= p99MaxMs;
+      };
+      // Once more where it was not: a moment in which the machine did something else must not decide on half of all rates.
+      if ((await isInTime()) || (await isInTime())) low = perSecond;
       else high = perSecond;
     }
     return low;

@@ -32,39 +32,40 @@ export interface LaneResult {
   readonly alone: readonly Pair[];
 }
 
-/** A cold process costs twice as much. */
-const [floorWarmMs, subjectWarmMs] = [3_000, 5_000];
-/** So many pairs of sidecars are held against each other. */
-const sidecarPairs = 5;
+/** A cold process costs twice as much; a sidecar is compiled for a good while. */
+const [floorWarmMs, subjectWarmMs] = [3_000, 12_000];
 
-/** Floor and sidecar take turns; each ratio is of neighbours. */
+/**
+ * Floor and sidecar take turns; each ratio is of neighbours. Each round is of two fresh processes: V8 compiles two of one program
+ * differently, and so may what one keeps in memory.
+ */
 export async function measureLane(
   stage: Stage,
   lane: Lane,
   { rounds, forMs }: { readonly rounds: number; readonly forMs: number },
 ): Promise<LaneResult> {
-  const body = bodyOf(lane);
-  const turn = (of: Subject, connections: number, ms: number) =>
-    take(of, { lane, key: stage.keyOf(lane), body, connections, ms });
-  const warm = async () => {
-    await turn(stage.floorOf(lane), lane.connections, floorWarmMs);
-    await turn(stage.subjectOf(lane), lane.connections, subjectWarmMs);
-  };
-  const pair = async (connections: number, ms: number): Promise<Pair> => ({
-    floor: await turn(stage.floorOf(lane), connections, ms),
-    subject: await turn(stage.subjectOf(lane), connections, ms),
-  });
-  // V8 compiles two processes differently, by more than what one of them does besides costs.
-  const isOfSidecars = lane.against === "untraced sidecar";
   const [busy, alone]: [Pair[], Pair[]] = [[], []];
-  for (let round = 0; round < (isOfSidecars ? sidecarPairs : rounds); round++) {
-    if (isOfSidecars) await Promise.all([stage.restart("none"), stage.restart(lane.traced)]);
-    if (isOfSidecars || round === 0) await warm();
-    busy.push(await pair(lane.connections, forMs));
-    alone.push(await pair(1, forMs / 2));
+  for (let round = 0; round < rounds; round++) {
+    await renewWarm(stage, lane);
+    busy.push(await takePair(stage, lane, lane.connections, forMs));
+    alone.push(await takePair(stage, lane, 1, forMs / 2));
   }
   const ratios = busy.map((one) => one.subject.cpuUs / one.floor.cpuUs);
   return { lane: lane.name, ratios, ratio: median(ratios), busy, alone };
+}
+
+/** Starts a lane's floor and sidecar anew, and calls them until they are compiled. */
+export async function renewWarm(stage: Stage, lane: Lane): Promise<void> {
+  await stage.renew(lane);
+  await take(stage, lane, stage.floorOf(lane), { connections: lane.connections, forMs: floorWarmMs });
+  await take(stage, lane, stage.subjectOf(lane), { connections: lane.connections, forMs: subjectWarmMs });
+}
+
+async function takePair(stage: Stage, lane: Lane, connections: number, forMs: number): Promise<Pair> {
+  return {
+    floor: await take(stage, lane, stage.floorOf(lane), { connections, forMs }),
+    subject: await take(stage, lane, stage.subjectOf(lane), { connections, forMs }),
+  };
 }
 
 /** What a sidecar adds to a call that is alone, in milliseconds. */
@@ -74,13 +75,14 @@ export function addedMs({ alone }: LaneResult, figure: "p50Ms" | "p99Ms"): numbe
 
 /** Loads a subject for a while, and says what its process spent on it. */
 async function take(
+  stage: Stage,
+  lane: Lane,
   { port, pid }: Subject,
-  parts: { lane: Lane; key: string; body: Buffer; connections: number; ms: number },
+  how: { readonly connections: number; readonly forMs: number },
 ): Promise<Turn> {
-  const { lane, key, body, connections, ms } = parts;
   const before = cpuMs(pid);
   const startedMs = performance.now();
-  const load = { port, key, body, connections, forMs: ms };
+  const load = { port, key: stage.keyOf(lane), body: bodyOf(lane), ...how };
   const result = await (lane.by === "grpc" ? runGrpcLoad(load) : runLoad(load));
   const tookMs = performance.now() - startedMs;
   if (result.failures > result.calls / 100)

@@ -1,9 +1,9 @@
 /**
  * `npm run bench`: what a call costs, as a ratio to the thinnest pipe Node can be (by gRPC: to a bare service by connect-node), measured in
- * the same run. What is measured stands on one core, upstream and load on the other; floor and sidecar take turns, and each ratio is of
- * neighbours. Prints the lanes and what was reached of the targets, and writes all figures to `bench.json`.
+ * the same run. What is measured stands on one core, upstream and load on the other; floor and sidecar take turns, each ratio is of
+ * neighbours, and each round of two fresh processes. Prints the lanes and what was reached of the targets, and writes all figures to `bench.json`.
  *
- *   --rounds 3 --seconds 4 --runs 1
+ *   --rounds 5 --seconds 2 --runs 1
  *   --lane "governed, 1 KB"   this lane alone
  *   --soak 600                memory under a steady load for so many seconds, alone
  *   --profile DIRECTORY       V8's CPU profiles of the sidecars, written when they end; what is measured then is slower
@@ -16,14 +16,14 @@ import { measureFootprint, soak } from "./footprint.ts";
 import { measureFrontier } from "./frontier.ts";
 import { type Lane, lanes } from "./lanes.ts";
 import { crowds, measureCrowd } from "./open-streams.ts";
-import { addedMs, type LaneResult, measureLane } from "./pairs.ts";
+import { addedMs, type LaneResult, measureLane, renewWarm } from "./pairs.ts";
 import { Stage } from "./stage.ts";
 import { type BenchResults, targetTable } from "./targets.ts";
 
 const { values } = parseArgs({
   options: {
-    rounds: { type: "string", default: "3" },
-    seconds: { type: "string", default: "4" },
+    rounds: { type: "string", default: "5" },
+    seconds: { type: "string", default: "2" },
     runs: { type: "string", default: "1" },
     lane: { type: "string" },
     soak: { type: "string" },
@@ -64,6 +64,7 @@ async function benchOnce(): Promise<BenchResults> {
   say("|---|---|---|---|---|");
   const results = new Map<string, LaneResult>();
   for (const lane of lanes) results.set(lane.name, await measured(lane));
+  await renewWarm(stage, usual);
   const { busy = [] } = results.get(usual.name) ?? {};
   const frontier = await measureFrontier(stage, usual, {
     floorPerSecond: median(busy.map(({ floor }) => floor.perSecond)),

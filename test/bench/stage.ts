@@ -40,6 +40,7 @@ export class Stage {
   readonly #floors = new Map<Floor, Subject>();
   readonly #keys = new Map<Lane["key"], string>();
   readonly #profileDir: string | undefined;
+  #upstreamUrl = "";
 
   private constructor(profileDir: string | undefined) {
     this.#profileDir = profileDir;
@@ -80,13 +81,19 @@ export class Stage {
     return this.#keys.get(key) ?? "";
   }
 
-  /** Starts a sidecar anew. */
-  async restart(traced: Traced): Promise<void> {
+  /** Starts a lane's sidecar and its floor anew. */
+  async renew({ traced, against }: Pick<Lane, "traced" | "against">): Promise<void> {
+    await this.#restart(traced);
+    if (against === "untraced sidecar") await this.#restart("none");
+    else await this.#startFloor(against);
+    this.pinSidecars();
+  }
+
+  async #restart(traced: Traced): Promise<void> {
     const sidecar = this.sidecarOf(traced);
     await sidecar.process.kill("SIGTERM");
     sidecar.process.restart();
     await sidecar.ready();
-    this.pinSidecars();
   }
 
   /** Those that were started again, too. */
@@ -120,8 +127,17 @@ export class Stage {
     for (const [index, sidecar] of stack.sidecars.entries()) this.#sidecars.set(envs[index]?.[0] ?? "none", sidecar);
     this.pinSidecars();
     await this.#makeKeys(stack);
-    this.#floors.set("pipe", await this.#program("floor.ts", [`http://127.0.0.1:${upstream.port}`], subjectCore));
-    this.#floors.set("connect-node", await this.#program("grpc-floor.ts", [], subjectCore));
+    this.#upstreamUrl = `http://127.0.0.1:${upstream.port}`;
+    await this.#startFloor("pipe");
+    await this.#startFloor("connect-node");
+  }
+
+  /** In place of the one there was. */
+  async #startFloor(floor: Exclude<Floor, "untraced sidecar">): Promise<void> {
+    const former = this.#floors.get(floor);
+    if (former !== undefined) process.kill(former.pid, "SIGKILL");
+    const [file, args] = floor === "pipe" ? ["floor.ts", [this.#upstreamUrl]] : ["grpc-floor.ts", []];
+    this.#floors.set(floor, await this.#program(file, args, subjectCore));
   }
 
   async #startServers(): Promise<void> {
