@@ -98,7 +98,7 @@ export interface Hold {
 export interface Counters {
   /**
    * Takes all of `claims`, and with them the first of `alternatives` that fits wholly: a caller's limits, and those of one of the
-   * deployments that could serve him. One round trip, also when it is the last alternative that fits.
+   * deployments that could serve him. As a rule one round trip or none, also when it is the last alternative that fits.
    *
    * @param alternatives at least one, and one without claims always fits; if absent, `claims` are all there is to take.
    * @throws CountersUnavailable when the store cannot be asked.
