@@ -11,6 +11,7 @@ import type { Config, Fault } from "./config/config.ts";
 import type { ConfigReading } from "./config/load.ts";
 import { isSameRedis } from "./config/redis-address.ts";
 import { gatewayRestartSettings } from "./config/restart-settings.ts";
+import { Advances } from "./counters/advances.ts";
 import { Board } from "./counters/board.ts";
 import { MemoryBoard } from "./counters/board-memory.ts";
 import { type BoardStore, boardHalfLifeMs } from "./counters/board-store.ts";
@@ -244,7 +245,9 @@ function createCounters(options: GatewayOptions): { counters: Counters; board: B
   }
   const redis = createRedisCounters({ ...options, address: config.redis, timeoutMs });
   const livePods = () => redis.countLivePods();
-  const counters = new StandbyCounters({ store: redis, livePods, mode: config.redisUnavailable, clock });
+  // In a Cluster each group of claims has a clock and an answer of its own: there every call asks.
+  const store = config.redis.kind === "cluster" ? redis : new Advances({ store: redis, clock });
+  const counters = new StandbyCounters({ store, livePods, mode: config.redisUnavailable, clock });
   metrics.gauge(
     "tollgate_live_pods",
     "Pods that share the limits, as last heard from Redis.",

@@ -3,7 +3,7 @@ import type { Caller, CompletionRequest, LimitState, Usage } from "../completion
 import type { CountedTokens, Deployment, Price } from "../config/config.ts";
 import type { Limit, Payer, SpendRecord, SpendStatus } from "../keys/authority.ts";
 import type { Journal } from "../keys/journal.ts";
-import type { OpenRecord } from "../keys/journal-line.ts";
+import type { OpenAttempt, OpenRecord } from "../keys/journal-line.ts";
 import type { Reservation } from "../keys/lease.ts";
 import type { Nanos } from "../money.ts";
 import { costOf, priceAt } from "../spend/cost.ts";
@@ -158,9 +158,9 @@ export class Ticket {
       caller.signal.throwIfAborted();
       const { deployment } = place;
       const record = this.#openRecord(number, deployment, payer, reservation);
-      journal.appendOpen(record);
+      const open = journal.appendOpen(record);
       const price = deployment.price && priceAt(deployment.price, this.#parts.pricedAtMs);
-      return new Spending({ ticket: this, place, reservation, record, price, request, journal, clock });
+      return new Spending({ ticket: this, place, reservation, record, open, price, request, journal, clock });
     } catch (thrown) {
       reservation.release();
       place.end(0);
@@ -186,7 +186,7 @@ export class Ticket {
     const record = { ...this.#openRecord(1, deployment, this.#leg.payer, nothingReserved), startedAtMs };
     const result = { status, responseId: undefined, firstOutputAtMs: startedAtMs };
     const settled = settledRecord(record, result, usage, 0n, this.#parts.clock.nowMs());
-    this.#parts.journal.appendSettled({ ...settled, cacheHit: true });
+    this.#parts.journal.appendSettled({ ...settled, cacheHit: true }, undefined);
     this.#isAnswered = status === "success";
   }
 
@@ -236,6 +236,8 @@ interface SpendingParts {
   readonly place: Place;
   readonly reservation: Reservation;
   readonly record: OpenRecord;
+  /** As the journal has it. */
+  readonly open: OpenAttempt;
   readonly price: Price | undefined;
   readonly request: CompletionRequest;
   readonly journal: Journal;
@@ -260,7 +262,7 @@ export class Spending {
 
   /** Books the attempt, once: in the journal first, so that it is on disk before the answer's last byte leaves. */
   settle(result: AttemptResult): Booked {
-    const { ticket, place, reservation, record, price, request, journal, clock } = this.#parts;
+    const { ticket, place, reservation, record, open, price, request, journal, clock } = this.#parts;
     const usage = result.billable ? (result.usage ?? estimatedUsage(request, result.outputTokens)) : nothing;
     const exact = price && result.billable ? costOf(billedUsage(usage, request), price) : 0n;
     // A guess must not break a promise: what we estimate ourselves never exceeds what was reserved.
@@ -268,7 +270,7 @@ export class Spending {
     const cost = isCapped ? reservation.amount : exact;
     const tokens = usage.inputTokens + usage.outputTokens;
     try {
-      journal.appendSettled(settledRecord(record, result, usage, cost, clock.nowMs()));
+      journal.appendSettled(settledRecord(record, result, usage, cost, clock.nowMs()), open);
       reservation.settle(cost);
       ticket.spent(usage, result.status === "success");
     } finally {

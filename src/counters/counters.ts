@@ -42,6 +42,8 @@ export interface Granted {
   readonly chosen: number | undefined;
   /** How much of each limit is left after the decision, never negative: of the claims, then of the chosen alternative's. */
   readonly remaining: readonly number[];
+  /** When it was decided, in milliseconds by the store's clock; undefined: it has none, or each group of claims had its own. */
+  readonly takenAtMs?: number;
 }
 
 /** Who had no room, and until when. */
@@ -76,7 +78,8 @@ export interface Full {
 /** What a granted claim holds. */
 export interface Hold {
   /**
-   * Ends it, once: slots are free again, and windows are corrected to what was really used.
+   * Ends it, once: slots are free again, and windows are corrected to what was really used (those that others of this pod draw from
+   * meanwhile, within a sixtieth of the window).
    *
    * @param used real amounts, in the order of the claims; undefined keeps what was claimed. Slots ignore theirs.
    * Never rejects: a counter that cannot be corrected ages out of its window.
@@ -95,7 +98,7 @@ export interface Hold {
 export interface Counters {
   /**
    * Takes all of `claims`, and with them the first of `alternatives` that fits wholly: a caller's limits, and those of one of the
-   * deployments that could serve him. One round trip, also when it is the last alternative that fits.
+   * deployments that could serve him. As a rule one round trip or none, also when it is the last alternative that fits.
    *
    * @param alternatives at least one, and one without claims always fits; if absent, `claims` are all there is to take.
    * @throws CountersUnavailable when the store cannot be asked.

@@ -53,7 +53,8 @@ export class GivingBack implements Task {
 export class GivingsBack {
   readonly #clock: Clock;
   readonly #releases: ScriptBatch;
-  readonly #waiting = new Map<string, GivingBack[]>();
+  /** By shard; made anew and never deleted from, as in ScriptBatch. */
+  #waiting = new Map<string, GivingBack[]>();
   #cancel: (() => void) | undefined;
 
   constructor(parts: { clock: Clock; releases: ScriptBatch }) {
@@ -75,18 +76,15 @@ export class GivingsBack {
 
   /** Those that a take to this shard takes along. */
   ridersTo(shard: string): readonly GivingBack[] {
-    const waiting = this.#waiting.get(shard);
-    if (waiting === undefined) return [];
-    if (waiting.length > ridersMax) return waiting.splice(0, ridersMax);
-    this.#waiting.delete(shard);
-    return waiting;
+    return this.#waiting.get(shard)?.splice(0, ridersMax) ?? [];
   }
 
   /** Sends all that still wait. */
   flush(): void {
     this.#cancel?.();
     this.#cancel = undefined;
-    for (const [shard, tasks] of this.#waiting) for (const task of tasks) this.#releases.add(shard, task);
-    this.#waiting.clear();
+    const waiting = this.#waiting;
+    this.#waiting = new Map();
+    for (const [shard, tasks] of waiting) for (const task of tasks) this.#releases.add(shard, task);
   }
 }

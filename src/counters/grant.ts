@@ -19,27 +19,34 @@ export function holderOf(takeId: string, index: number): string {
 export class Grant {
   readonly shard: string;
   readonly places: readonly Place[];
+  /** By Redis's clock. */
+  readonly takenAtMs: number;
   readonly #id: string;
-  readonly #takenAtMs: number;
 
   constructor(parts: { shard: string; id: string; places: readonly Place[]; takenAtMs: number }) {
     this.shard = parts.shard;
     this.places = parts.places;
     this.#id = parts.id;
-    this.#takenAtMs = parts.takenAtMs;
+    this.takenAtMs = parts.takenAtMs;
   }
 
   /** What was granted to some of the take's claims. */
   part(from: number, to = Number.POSITIVE_INFINITY): Grant {
     const places = this.places.filter(({ index }) => index >= from && index < to);
-    return new Grant({ shard: this.shard, id: this.#id, places, takenAtMs: this.#takenAtMs });
+    return new Grant({ shard: this.shard, id: this.#id, places, takenAtMs: this.takenAtMs });
   }
 
   slots(): Slot[] {
     const slots: Slot[] = [];
     for (const { claim, index, key } of this.places) {
       if (claim.kind === "slot")
-        slots.push({ shard: this.shard, key, holder: holderOf(this.#id, index), ttlMs: claim.ttlMs });
+        slots.push({
+          shard: this.shard,
+          key,
+          holder: holderOf(this.#id, index),
+          ttlMs: claim.ttlMs,
+          rosterIndex: undefined,
+        });
     }
     return slots;
   }
@@ -50,7 +57,7 @@ export class Grant {
     for (const { claim, index, key } of this.places) {
       const change = correctionOf(claim, usedOf(index));
       if (claim.kind === "slot" || change === 0) continue;
-      corrections.push({ key, bucket: Math.floor(this.#takenAtMs / bucketWidthMs(claim.windowMs)), change });
+      corrections.push({ key, bucket: Math.floor(this.takenAtMs / bucketWidthMs(claim.windowMs)), change });
     }
     return corrections;
   }

@@ -1,8 +1,9 @@
 import type { Clock } from "../clock.ts";
+import { Roster, type Rostered } from "../roster.ts";
 import type { ScriptBatch, Task } from "./script-batch.ts";
 
 /** A place in a set of slots. */
-export interface Slot {
+export interface Slot extends Rostered {
   readonly shard: string;
   readonly key: string;
   readonly holder: string;
@@ -16,7 +17,7 @@ const renewalsPerTtl = 3;
 export class HeldSlots {
   readonly #clock: Clock;
   readonly #renewals: ScriptBatch;
-  readonly #slots = new Set<Slot>();
+  readonly #slots = new Roster<Slot>();
   /** As often as the most short-lived slot so far needs it. */
   #everyMs = Number.POSITIVE_INFINITY;
   #cancel: (() => void) | undefined;
@@ -48,7 +49,7 @@ export class HeldSlots {
   #renew(): void {
     this.#cancel = undefined;
     if (this.#slots.size === 0) return;
-    for (const slot of this.#slots) this.#renewals.add(slot.shard, new Renewal(slot));
+    for (const slot of this.#slots.all()) this.#renewals.add(slot.shard, new Renewal(slot));
     this.#cancel = this.#clock.after(this.#everyMs, () => this.#renew());
   }
 }

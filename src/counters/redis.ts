@@ -1,11 +1,12 @@
 import type { Clock, Random } from "../clock.ts";
 import type { RedisAddress } from "../config/redis-address.ts";
+import type { WindowStore } from "./advances.ts";
 import { RedisBoard } from "./board-redis.ts";
 import type { BoardStore } from "./board-store.ts";
 import { allFull, checkTake } from "./claims.ts";
 import { Connection, type ConnectionParts, loadScript } from "./connection.ts";
-import type { Alternatives, Claim, Counters, Verdict } from "./counters.ts";
-import { GivingsBack } from "./giving-back.ts";
+import type { Alternatives, Claim, Verdict } from "./counters.ts";
+import { type Correction, GivingBack, GivingsBack } from "./giving-back.ts";
 import { Grants } from "./grant.ts";
 import { GroupTakes } from "./group-takes.ts";
 import { HeldSlots } from "./held-slots.ts";
@@ -25,12 +26,12 @@ const defaultTimeoutMs = 50;
  *
  * All claims of a take, and its alternatives, are decided in one script by the server's clock, and all takes of one turn of the
  * event loop travel in one call, with what is to be given back before them: in a steady flow a call costs Redis one script, or
- * less; one by itself costs two. In a Redis Cluster see GroupTakes.
+ * less; one by itself costs two. Calls far from their limits cost less yet: see Advances. In a Redis Cluster see GroupTakes.
  *
  * When an answer is lost, the take may have happened all the same. If the answer still comes, it is given back; if not, windows
  * age out and slots expire.
  */
-export class RedisCounters implements Counters {
+export class RedisCounters implements WindowStore {
   readonly #connection: Connection;
   readonly #takes: ScriptBatch;
   readonly #givingsBack: GivingsBack;
@@ -101,12 +102,18 @@ export class RedisCounters implements Counters {
     if (alternatives !== undefined) share.choose(alternatives);
     this.#takes.add(share.shard, share);
     const { grant, chosen, refusedIndex, retryAfterMs, full, remaining } = await share.decision;
-    if (grant !== undefined)
-      return { ok: true, chosen, ...this.#grants.holds([grant], claims.length, alternatives), remaining };
+    if (grant !== undefined) {
+      const { takenAtMs } = grant;
+      return { ok: true, chosen, ...this.#grants.holds([grant], claims.length, alternatives), remaining, takenAtMs };
+    }
     if (full !== undefined) return allFull(full, remaining);
     const refused = claims[refusedIndex ?? -1];
     if (refused === undefined) throw new Error("Redis refused a take for nothing");
     return { ok: false, refused, retryAfterMs, remaining };
+  }
+
+  correct(corrections: readonly Correction[]): void {
+    this.#givingsBack.add("", new GivingBack({ slots: [], corrections }), false);
   }
 
   /** See Connection. */

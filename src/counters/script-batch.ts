@@ -57,8 +57,8 @@ export class ScriptBatch {
   readonly #script: Script;
   readonly #ridersTo: ((shard: string) => readonly Rider[]) | undefined;
   #waiting: Batch[] = [];
-  /** The last of them of each shard. */
-  readonly #last = new Map<string, Batch>();
+  /** The last of them of each shard. Made anew and never cleared: a cleared Map's old table knows the new one, and keeps alive all that is in it. */
+  #last = new Map<string, Batch>();
 
   /** @param parts.ridersTo what else a call takes along; the script then expects it first, and before its arguments the number of its keys. */
   constructor(parts: { connection: Connection; script: Script; ridersTo?: (shard: string) => readonly Rider[] }) {
@@ -88,7 +88,7 @@ export class ScriptBatch {
   #flush(): void {
     const batches = this.#waiting;
     this.#waiting = [];
-    this.#last.clear();
+    this.#last = new Map();
     for (const batch of batches) void this.#send(batch, this.#ridersTo?.(batch.shard));
   }
 

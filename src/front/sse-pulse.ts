@@ -1,7 +1,8 @@
 import type { Clock } from "../clock.ts";
+import { Roster, type Rostered } from "../roster.ts";
 
 /** Something that wants to be looked at now and then. */
-export interface Beating {
+export interface Beating extends Rostered {
   /** @param nowMs monotonic time. */
   beat(nowMs: number): void;
 }
@@ -10,7 +11,7 @@ export interface Beating {
 export class SsePulse {
   readonly #clock: Clock;
   readonly #intervalMs: number;
-  readonly #streams = new Set<Beating>();
+  readonly #streams = new Roster<Beating>();
   #running = false;
 
   constructor({ clock, intervalMs }: { readonly clock: Clock; readonly intervalMs: number }) {
@@ -33,7 +34,7 @@ export class SsePulse {
   #schedule(): void {
     this.#clock.after(this.#intervalMs, () => {
       const nowMs = this.#clock.monotonicMs();
-      for (const stream of this.#streams) stream.beat(nowMs);
+      for (const stream of this.#streams.all()) stream.beat(nowMs);
       this.#running = this.#streams.size > 0;
       if (this.#running) this.#schedule();
     });

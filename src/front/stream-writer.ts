@@ -25,6 +25,7 @@ export interface StreamWriterParts {
 
 /** Writes one streamed response: as fast as its reader reads, and if it is SSE never silent for long. */
 export class StreamWriter implements Beating {
+  rosterIndex: number | undefined;
   readonly #parts: StreamWriterParts;
   #wroteAtMs: number;
   /** Since when the reader has not taken what was written. */

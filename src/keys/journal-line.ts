@@ -1,6 +1,7 @@
 /** The journal's format: a line is the CRC-32 of its JSON (8 hex digits), a space, the JSON. */
 
 import { crc32 } from "node:zlib";
+import type { Rostered } from "../roster.ts";
 import type { SpendRecord } from "./authority.ts";
 
 /** What is known of an attempt before the provider is called: enough to book it should the pod die. */
@@ -23,6 +24,12 @@ export type OpenRecord = Pick<
   | "operation"
   | "budgetIds"
 >;
+
+/** An attempt whose end is not written. */
+export interface OpenAttempt extends Rostered {
+  /** What its line says, as members of JSON. */
+  readonly members: string;
+}
 
 /** An entry of the journal. */
 export type JournalEntry =

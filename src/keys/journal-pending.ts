@@ -1,5 +1,5 @@
 import type { SpendRecord } from "./authority.ts";
-import { readLines } from "./journal-line.ts";
+import { type OpenAttempt, readLines } from "./journal-line.ts";
 import type { JournalSegment } from "./journal-segment.ts";
 
 /** Read from a segment at once, in bytes: a few milliseconds' work. */
@@ -13,6 +13,8 @@ export interface PendingRecord {
   readonly record: SpendRecord;
   /** Undefined: it could not be written and is only in memory. */
   readonly segment: JournalSegment | undefined;
+  /** Its beginning, if that is all that is written of it. */
+  readonly open?: OpenAttempt | undefined;
 }
 
 /**
@@ -48,10 +50,10 @@ export class JournalPending {
     this.#onDisk++;
   }
 
-  /** A record that is in no file. @param segment must stay until it is confirmed, if any. */
-  keep(record: SpendRecord, segment: JournalSegment | undefined): void {
+  /** A record that is in no file. @param segment must stay until it is confirmed, if any. @param open its beginning, if that is in one of ours. */
+  keep(record: SpendRecord, segment: JournalSegment | undefined, open?: OpenAttempt): void {
     if (segment !== undefined) segment.unacked++;
-    this.#memory.push({ record, segment });
+    this.#memory.push({ record, segment, open });
   }
 
   /** There are `count` more records in segments, from the start of `first` on. Only while nothing else is on disk alone. */

@@ -19,7 +19,7 @@ export interface Recovered {
 }
 
 /** Names one attempt. */
-export function attemptKey(record: Pick<SpendRecord, "callId" | "attempt">): string {
+function attemptKey(record: Pick<SpendRecord, "callId" | "attempt">): string {
   return `${record.callId}/${record.attempt}`;
 }
 

@@ -2,12 +2,14 @@ import { join } from "node:path";
 import type { Clock } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
 import type { Nanos } from "../money.ts";
+import { Roster } from "../roster.ts";
 import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { SpendRecord } from "./authority.ts";
 import { type JournalHost, thisMachine } from "./journal-host.ts";
 import {
   jsonOf,
   LineBuffer,
+  type OpenAttempt,
   type OpenRecord,
   openJson,
   openMembers,
@@ -17,7 +19,7 @@ import {
 } from "./journal-line.ts";
 import { type JournalOwner, nameSegment, nobody } from "./journal-owner.ts";
 import { JournalPending } from "./journal-pending.ts";
-import { attemptKey, type Recovered, recover } from "./journal-recovery.ts";
+import { type Recovered, recover } from "./journal-recovery.ts";
 import { JournalSegment } from "./journal-segment.ts";
 import type { LeaseBook } from "./lease-borrowing.ts";
 
@@ -75,8 +77,8 @@ export class Journal implements LeaseBook {
   /** Oldest first; the last is written to, unless it is sealed. */
   readonly #segments: JournalSegment[] = [];
   readonly #lines = new LineBuffer();
-  /** Attempts whose end is not written, by name: the members of their lines. They must outlive their segment, and so must open leases. */
-  readonly #openAttempts = new Map<string, string>();
+  /** Their lines must outlive their segment, and so must those of open leases. */
+  readonly #openAttempts = new Roster<OpenAttempt>();
   /** By id, each as JSON. */
   readonly #openLeases = new Map<string, string>();
   readonly #damage = new Set<string>();
@@ -134,31 +136,34 @@ export class Journal implements LeaseBook {
   /**
    * Writes down that an attempt begins. After it, the provider may be called.
    *
+   * @returns what its end is to be written down with.
    * @throws GatewayError journal_unavailable if it cannot be written; then nothing may be spent.
    */
-  appendOpen(record: OpenRecord): void {
+  appendOpen(record: OpenRecord): OpenAttempt {
     const members = openMembers(record);
     this.#append(this.#lines.lineOf(openJson(members)));
-    this.#openAttempts.set(attemptKey(record), members);
+    const attempt: OpenAttempt = { members, rosterIndex: undefined };
+    this.#openAttempts.add(attempt);
+    return attempt;
   }
 
   /**
    * Writes down what an attempt has cost, and has it shipped.
    *
+   * @param open how it began; undefined: nothing was written down then.
    * @returns false if it could not be written. It is shipped from memory all the same; should the process die before, the
    * attempt is booked at what it had reserved.
    */
-  appendSettled(record: SpendRecord): boolean {
+  appendSettled(record: SpendRecord, open: OpenAttempt | undefined): boolean {
     let written = true;
-    const name = attemptKey(record);
-    const members = this.#openAttempts.get(name) ?? openMembers(record);
+    const members = open?.members ?? openMembers(record);
     try {
       const { segment, start } = this.#append(this.#lines.lineOf(settledJson(members, record)));
-      this.#openAttempts.delete(name);
+      if (open !== undefined) this.#openAttempts.delete(open);
       this.#pending.push(record, segment, start);
     } catch {
       written = false;
-      this.#pending.keep(record, undefined);
+      this.#pending.keep(record, undefined, open);
     }
     this.onSettled?.();
     return written;
@@ -191,8 +196,8 @@ export class Journal implements LeaseBook {
 
   /** The KeyService has the `count` oldest. */
   ack(count: number): void {
-    for (const { record, segment } of this.#pending.drop(count)) {
-      if (segment === undefined) this.#openAttempts.delete(attemptKey(record));
+    for (const { open } of this.#pending.drop(count)) {
+      if (open !== undefined) this.#openAttempts.delete(open);
     }
     const last = this.#segments.at(-1);
     // A segment full of confirmed records is of no use to the next start.
@@ -292,7 +297,7 @@ export class Journal implements LeaseBook {
   }
 
   #openLines(): Buffer {
-    const entries = [...this.#openLeases.values(), ...[...this.#openAttempts.values()].map(openJson)];
+    const entries = [...this.#openLeases.values(), ...this.#openAttempts.all().map(({ members }) => openJson(members))];
     const lines = new LineBuffer();
     return Buffer.concat(entries.map((json) => Buffer.from(lines.lineOf(json))));
   }

@@ -5,6 +5,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
 import type { Clock } from "../clock.ts";
 import { GatewayError } from "../errors.ts";
+import type { Rostered } from "../roster.ts";
 import {
   acceptedEncodings,
   compressionOf,
@@ -44,7 +45,8 @@ export interface GrpcRequest {
 const compressMinBytes = 1024;
 
 /** One call by gRPC on the HTTP/2 stream it came by. */
-export class GrpcCall implements RpcCall {
+export class GrpcCall implements RpcCall, Rostered {
+  rosterIndex: number | undefined;
   readonly requestId: string;
   readonly #parts: GrpcParts;
   readonly #request: GrpcRequest;

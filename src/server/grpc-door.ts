@@ -2,6 +2,7 @@
 
 import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { createValidator } from "@bufbuild/protovalidate";
+import { Roster } from "../roster.ts";
 import { GrpcCall, type GrpcParts } from "./grpc-call.ts";
 import { formatOf } from "./grpc-message.ts";
 import { abortReason } from "./rpc-error.ts";
@@ -17,14 +18,14 @@ export interface GrpcDoorParts extends Omit<GrpcParts, "validator"> {
 export class GrpcDoor {
   readonly #parts: GrpcParts;
   readonly #methods: ReadonlyMap<string, RpcMethod>;
-  readonly #calls = new Set<GrpcCall>();
+  readonly #calls = new Roster<GrpcCall>();
   readonly #onOver = (call: GrpcCall) => void this.#calls.delete(call);
 
   constructor({ methods, shutdownSignal, ...parts }: GrpcDoorParts) {
     this.#parts = { ...parts, validator: createValidator() };
     this.#methods = new Map(methods.map((method) => [pathOf(method), method]));
     shutdownSignal.addEventListener("abort", () => {
-      for (const call of this.#calls) call.abort(abortReason(shutdownSignal.reason));
+      for (const call of this.#calls.all()) call.abort(abortReason(shutdownSignal.reason));
     });
   }
 

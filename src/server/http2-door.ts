@@ -13,6 +13,7 @@ import type { Socket } from "node:net";
 import type { Clock } from "../clock.ts";
 import type { GatewayError } from "../errors.ts";
 import { trailersOf } from "./grpc-status.ts";
+import { keepStreamsLightly } from "./http2-streams.ts";
 import { toConnectError } from "./rpc-error.ts";
 
 /** How long a client may go on sending after its answer is complete. */
@@ -46,6 +47,7 @@ export class Http2Door {
     });
     this.#server.on("session", (session) => {
       this.#sessions.add(session);
+      keepStreamsLightly(session);
       session.once("close", () => this.#sessions.delete(session));
       // A broken connection ends its streams, and those tell whoever works for them.
       session.on("error", () => {});

@@ -50,6 +50,9 @@ quarter of the time and is healed after two thirds. After each row, for every ke
   may be booked higher, by no more than they had reserved;
 - every key with money is served again by every pod within one lease's time (20 s unless the row says otherwise).
 
+A limit that is far away is taken of in advance, for the rest of a second (README, "Limits"). What a killed sidecar had of it counts as used until it is as old as the
+window: no limit lets more through for it, and none less by more than a 64th of what was left.
+
 Machine: ${cpus().length} × ${cpu?.model ?? "unknown"}, ${Math.round(totalmem() / 2 ** 30)} GB, ${platform()} ${release()}, Node ${process.version}, ${version(
       redisProgram().command,
     )}. Clients, provider and proxies share it with everything else, so the times are upper bounds.

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { systemClock } from "../../src/clock.ts";
 import { GatewayError } from "../../src/errors.ts";
 import { Journal, journalDefaults } from "../../src/keys/journal.ts";
+import type { OpenAttempt } from "../../src/keys/journal-line.ts";
 import { Log, sampleOpen, sampleSettled } from "./samples.ts";
 
 const [, , directory = "", mode] = process.argv;
@@ -17,9 +18,9 @@ function writeForever(): never {
   const journal = new Journal({ ...parts, directory, segmentBytes: 20_000 });
   for (;;) {
     const open = sampleOpen();
-    journal.appendOpen(open);
+    const begun = journal.appendOpen(open);
     writeSync(1, `open ${open.callId}\n`);
-    journal.appendSettled(sampleSettled(open));
+    journal.appendSettled(sampleSettled(open), begun);
     writeSync(1, `settled ${open.callId}\n`);
   }
 }
@@ -32,30 +33,30 @@ async function fillUp(ballasted: boolean): Promise<void> {
   if (ballasted) writeFileSync(ballast, Buffer.alloc(32_768));
   const journal = new Journal({ ...parts, directory });
   let open = sampleOpen();
+  let begun: OpenAttempt | undefined;
   let settled = 0;
   const refusal = () => {
     try {
       for (;;) {
         const next = sampleOpen();
-        journal.appendOpen(next);
-        if (settled > 0) journal.appendSettled(sampleSettled(open));
+        const nextBegun = journal.appendOpen(next);
+        if (settled > 0) journal.appendSettled(sampleSettled(open), begun);
         settled++;
-        open = next;
+        [open, begun] = [next, nextBegun];
       }
     } catch (error) {
       return error instanceof GatewayError ? error.code : String(error);
     }
   };
   const refused = [refusal(), refusal()];
-  const writtenWhileFull = journal.appendSettled(sampleSettled(open, { providerResponseId: "x".repeat(5_000) }));
+  const writtenWhileFull = journal.appendSettled(sampleSettled(open, { providerResponseId: "x".repeat(5_000) }), begun);
   const { pending, failures } = journal.stats();
   let wentOn = false;
   let recovered = { pending: 0, damaged: 0 };
   if (ballasted) {
     unlinkSync(ballast);
     const next = sampleOpen();
-    journal.appendOpen(next);
-    wentOn = journal.appendSettled(sampleSettled(next));
+    wentOn = journal.appendSettled(sampleSettled(next), journal.appendOpen(next));
     await journal.close();
     recovered = new Journal({ ...parts, directory }).stats();
   }

@@ -61,9 +61,9 @@ describe("the journal", () => {
     const records = [];
     for (let index = 0; index < 20; index++) {
       const open = sampleOpen({ endUser: `user-${index}-ü` });
-      journal.appendOpen(open);
+      const begun = journal.appendOpen(open);
       const record = sampleSettled(open, index % 2 === 0 ? { firstOutputAtMs: 5 } : {});
-      assert.equal(journal.appendSettled(record), true);
+      assert.equal(journal.appendSettled(record, begun), true);
       records.push(record);
     }
     assert.equal(journal.pendingCount, 20);
@@ -76,9 +76,9 @@ describe("the journal", () => {
     const directory = freshDirectory();
     const journal = openJournal(directory);
     const open = sampleOpen();
-    journal.appendOpen(open);
+    const begun = journal.appendOpen(open);
     journal.leaseOpened("lease", "key_1");
-    journal.appendSettled(sampleSettled(open));
+    journal.appendSettled(sampleSettled(open), begun);
     journal.ack(1);
     journal.leaseClosed("lease");
     await journal.close();
@@ -94,9 +94,9 @@ describe("the journal", () => {
     first.leaseOpened("lease_b", "key_1");
     first.leaseOpened("lease_c", "key_1");
     first.leaseClosed("lease_c");
-    first.appendOpen(done);
+    const begun = first.appendOpen(done);
     first.appendOpen(lost);
-    first.appendSettled(sampleSettled(done, { leaseId: "lease_a" }));
+    first.appendSettled(sampleSettled(done), begun);
     await first.close();
 
     const second = openJournal(directory);
@@ -126,7 +126,7 @@ describe("the journal", () => {
   it("leaves the segments of living processes alone, its own included", async () => {
     const directory = freshDirectory();
     const one = openJournal(directory);
-    one.appendSettled(sampleSettled(sampleOpen()));
+    one.appendSettled(sampleSettled(sampleOpen()), undefined);
     const two = openJournal(directory);
     assert.equal(two.pendingCount, 0);
     const child = spawn(process.execPath, ["-e", "setInterval(() => {}, 1000); console.log('up')"], {
@@ -169,8 +169,7 @@ describe("the journal", () => {
     journal.appendOpen(long);
     for (let index = 0; index < 100; index++) {
       const open = sampleOpen();
-      journal.appendOpen(open);
-      journal.appendSettled(sampleSettled(open));
+      journal.appendSettled(sampleSettled(open), journal.appendOpen(open));
     }
     assert.ok(journal.stats().segments > 10);
     assert.equal(drain(journal).length, 100);
@@ -190,8 +189,7 @@ describe("the journal", () => {
       for (let index = 0; index < count; index++) {
         const open = sampleOpen();
         ids.push(open.callId);
-        journal.appendOpen(open);
-        journal.appendSettled(sampleSettled(open));
+        journal.appendSettled(sampleSettled(open), journal.appendOpen(open));
       }
     };
     add(300);

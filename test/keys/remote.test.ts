@@ -131,9 +131,9 @@ class Pod {
     const reservation = await this.leases.reserve(grant.payer, amount);
     if (!(reservation instanceof Reservation)) return false;
     const open = sampleOpen({ keyId: grant.keyId, leaseId: reservation.leaseId, reserved: amount });
-    this.journal.appendOpen(open);
+    const begun = this.journal.appendOpen(open);
     await sleep(5);
-    this.journal.appendSettled(sampleSettled(open, { cost }));
+    this.journal.appendSettled(sampleSettled(open, { cost }), begun);
     reservation.settle(cost);
     return true;
   }

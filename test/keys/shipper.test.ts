@@ -24,7 +24,7 @@ function setUp(directory = mkdtempSync(join(root, "s-"))) {
   const onBooked = (records: readonly SpendRecord[]) => told.push(...records);
   const shipper = new Shipper({ journal, authority, clock, random: () => 0.5, telemetry, onBooked });
   const settle = (count: number, facts: Partial<SpendRecord> = {}) => {
-    for (let index = 0; index < count; index++) journal.appendSettled(sampleSettled(sampleOpen(), facts));
+    for (let index = 0; index < count; index++) journal.appendSettled(sampleSettled(sampleOpen(), facts), undefined);
   };
   return { clock, authority, journal, shipper, settle, told, directory };
 }

@@ -114,9 +114,9 @@ export class PacedSidecar {
     const { leaseId } = reservation;
     const facts = { callId: newId(), keyId: grant.keyId, leaseId, reserved: reservedNanos, startedAtMs: clock.nowMs() };
     const open = sampleOpen({ ...facts, tags: [] });
-    this.#journal.appendOpen(open);
+    const begun = this.#journal.appendOpen(open);
     await new Promise<void>((resolve) => clock.after(callMs, resolve));
-    this.#journal.appendSettled(sampleSettled(open, { cost: costNanos, endedAtMs: clock.nowMs() }));
+    this.#journal.appendSettled(sampleSettled(open, { cost: costNanos, endedAtMs: clock.nowMs() }), begun);
     reservation.settle(costNanos);
     this.#settled++;
   }
