@@ -3,8 +3,8 @@
  */
 
 /**
- * A young generation of at most 8 MB: by itself V8 lets it grow to 32, three times over, and gives none of it back. Smaller than 8 it is
- * collected before short-lived things are gone: they grow old, and memory and time are lost again.
+ * A young generation of semi-spaces of at most 8 MB each. By itself it was seen to grow to 109 MB in all with 2,000 streams open, and to stay
+ * so when it was empty.
  */
 export const nodeFlags: readonly string[] = ["--max-semi-space-size=8"];
 
