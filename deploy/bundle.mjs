@@ -24,6 +24,14 @@ const readAtRunTime = [
   ),
 ];
 
+/** Of the words in which zod can complain, English. */
+const englishOnly = {
+  name: "english only",
+  setup({ onLoad }) {
+    onLoad({ filter: /zod\/v4\/locales\/index\.js$/ }, () => ({ contents: 'export { default as en } from "./en.js";' }));
+  },
+};
+
 rmSync(out, { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: root,
@@ -34,6 +42,9 @@ const { metafile } = await build({
   outdir: join(out, "sidecar"),
   ...{ bundle: true, splitting: true, platform: "node", format: "esm", target: "node24", metafile: true },
   ...{ minifyWhitespace: true, minifySyntax: true, legalComments: "none", logLevel: "warning" },
+  plugins: [englishOnly],
+  // Says to undici that it is bundled: then its second parser of HTTP, which is an experiment and is off, stays out, as it does in Node's own.
+  define: { esbuildDetection: "true" },
   // Packages in CommonJS ask for Node's own modules by `require`.
   banner: { js: 'import{createRequire as bundledRequire}from"node:module";const require=bundledRequire(import.meta.url);' },
 });

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { setPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { environment, nodeFlags } from "../../deploy/runtime.ts";
 import { startEmbeddedPostgres } from "../../sidecar/embedded-postgres.ts";
 import { Stack, type TestSidecar } from "../e2e/stack.ts";
 import { databaseCount, startRedis } from "../redis.ts";
@@ -113,14 +114,15 @@ export class Stage {
     ];
     await this.#startServers();
     const envs = Object.entries(tracedBy(`http://127.0.0.1:${collector.port}`)) as [Traced, Record<string, string>][];
-    const flags = this.#profileDir === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${this.#profileDir}`];
+    const profiling = this.#profileDir === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${this.#profileDir}`];
     const stack = await Stack.start({
-      ...{ program: bundled(), sidecars: envs.length, models: modelsAt(upstream.port), nodeFlags: flags },
-      sidecarEnv: (index) => envs[index]?.[1] ?? {},
+      ...{ program: bundled(), sidecars: envs.length, models: modelsAt(upstream.port) },
+      nodeFlags: [...nodeFlags, ...profiling],
+      sidecarEnv: (index) => ({ ...environment, ...envs[index]?.[1] }),
     });
     this.#cleanUps.push(() => stack.close().catch((error) => this.#profileDir ?? Promise.reject(error)));
     // A profile is written by a program that ends of itself.
-    if (flags.length > 0)
+    if (profiling.length > 0)
       this.#cleanUps.push(() => Promise.all(stack.sidecars.map(({ process: program }) => program.kill("SIGTERM"))));
     pin(stack.keyService.pid, loadCore);
     setPriority(stack.keyService.pid, elsewherePriority);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, globSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { environment, nodeFlags } from "../../deploy/runtime.ts";
 import { check } from "../../sidecar/check.ts";
 import { administer } from "../../sidecar/cli/administer.ts";
 
@@ -54,6 +55,14 @@ test("the Dockerfile begins from one image, by digest, and ends with none", () =
   assert.match(lastStage, /^USER 65532:65532$/m);
   assert.doesNotMatch(lastStage, /^(?:RUN|ADD|SHELL) /m);
   assert.doesNotMatch(dockerfile, /:latest|curl|wget|\bADD\b/);
+});
+
+test("the image runs Node as the bench does", () => {
+  // Linux gives a program all that stands after its interpreter's name as one argument.
+  assert.equal(nodeFlags.length, 1);
+  assert.match(dockerfile, new RegExp(`'#!/usr/bin/node ${nodeFlags[0]}\\\\n`));
+  const set = [...dockerfile.matchAll(/^ENV (.+)$/gm)].flatMap(([, variables]) => variables?.split(" ") ?? []);
+  for (const [name, value] of Object.entries(environment)) assert.ok(set.includes(`${name}=${value}`), name);
 });
 
 test("only what the image is made of goes to its build", () => {

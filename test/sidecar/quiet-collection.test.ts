@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { getHeapStatistics } from "node:v8";
+import { collectAll, collectOnceQuiet, eventLoopShare } from "../../sidecar/quiet-collection.ts";
+import type { Clock } from "../../src/clock.ts";
+
+/** A second goes by when it is told to. */
+class SteppedClock implements Clock {
+  readonly #tasks: (() => void)[] = [];
+
+  nowMs(): number {
+    return 0;
+  }
+
+  monotonicMs(): number {
+    return 0;
+  }
+
+  after(_delayMs: number, task: () => void): () => void {
+    this.#tasks.push(task);
+    return () => {};
+  }
+
+  step(): void {
+    for (const task of this.#tasks.splice(0)) task();
+  }
+}
+
+test("garbage is collected in the first quiet second, once", () => {
+  const clock = new SteppedClock();
+  // What was before it began does not count.
+  const shares = [0, 0.9, 0.3, 0.01, 0.01];
+  let collections = 0;
+  collectOnceQuiet({ clock, workShare: () => shares.shift() ?? 0, collect: () => collections++ });
+  const after: number[] = [];
+  for (let second = 0; second < 5; second++) {
+    clock.step();
+    after.push(collections);
+  }
+  assert.deepEqual(after, [0, 0, 1, 1, 1]);
+});
+
+test("the event loop's share tells work from waiting", async () => {
+  const share = eventLoopShare();
+  await new Promise((resolve) => setTimeout(resolve, 1));
+  share();
+  const untilMs = performance.now() + 100;
+  while (performance.now() < untilMs);
+  await new Promise((resolve) => setTimeout(resolve, 1));
+  const atWork = share();
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  const waiting = share();
+  assert.ok(atWork > 0.5, `at work: ${atWork}`);
+  assert.ok(waiting < 0.3, `waiting: ${waiting}`);
+});
+
+test("a collection gives memory back, and leaves no function to collect with", () => {
+  let garbage: unknown = Array.from({ length: 500_000 }, (_, index) => ({ index }));
+  const before = getHeapStatistics().used_heap_size;
+  assert.ok(garbage);
+  garbage = undefined;
+  collectAll();
+  assert.ok(getHeapStatistics().used_heap_size < before - 10_000_000);
+  assert.equal("gc" in globalThis, false);
+});
