@@ -33,7 +33,7 @@ export interface LaneResult {
 }
 
 /** A cold process costs twice as much; a sidecar is compiled for a good while. */
-const [floorWarmMs, subjectWarmMs] = [3_000, 12_000];
+const [pipeWarmMs, sidecarWarmMs] = [3_000, 12_000];
 
 /**
  * Floor and sidecar take turns; each ratio is of neighbours. Each round is of two fresh processes: V8 compiles two of one program
@@ -56,9 +56,11 @@ export async function measureLane(
 
 /** Starts a lane's floor and sidecar anew, and calls them until they are compiled. */
 export async function renewWarm(stage: Stage, lane: Lane): Promise<void> {
+  const { connections, against } = lane;
   await stage.renew(lane);
-  await take(stage, lane, stage.floorOf(lane), { connections: lane.connections, forMs: floorWarmMs });
-  await take(stage, lane, stage.subjectOf(lane), { connections: lane.connections, forMs: subjectWarmMs });
+  const forMs = against === "untraced sidecar" ? sidecarWarmMs : pipeWarmMs;
+  await take(stage, lane, stage.floorOf(lane), { connections, forMs });
+  await take(stage, lane, stage.subjectOf(lane), { connections, forMs: sidecarWarmMs });
 }
 
 async function takePair(stage: Stage, lane: Lane, connections: number, forMs: number): Promise<Pair> {

@@ -72,6 +72,7 @@ async function benchOnce(): Promise<BenchResults> {
   });
   const { floorPerSecond, subjectPerSecond } = frontier;
   say(`\nWith p99 <= 20 ms: ${subjectPerSecond.toFixed(0)} calls a second (floor ${floorPerSecond.toFixed(0)}).`);
+  await renewWarm(stage, laneNamed("governed stream"));
   const [fifty, hundred, fiveHundred] = [
     await measureCrowd(stage, usual, crowds.fifty),
     await measureCrowd(stage, usual, crowds.hundred),
