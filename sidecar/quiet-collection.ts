@@ -5,6 +5,8 @@ import type { Clock } from "../src/clock.ts";
 
 /** How often it is looked whether nothing is going on. */
 const lookEveryMs = 1_000;
+/** So often at most: what is called from its start on has compiled code to lose by then, and has been collected anyway. */
+const looksMax = 5;
 /** Of that time the event loop may have been at work for this share, and it was quiet all the same. */
 const quietShare = 0.05;
 
@@ -18,15 +20,17 @@ export interface QuietCollectionParts {
 }
 
 /**
- * Collects garbage once, in the first second in which nothing goes on. What a start leaves behind is 20 MB, a sixth of a sidecar's memory, and
+ * Collects garbage once, in the first second in which nothing goes on, if that comes soon. What a start leaves behind is 20 MB, a sixth of a sidecar's memory, and
  * V8, which collects when more is asked for, would leave it there for as long as there are few calls. It takes a tenth of a second, in
  * which no call is answered: so it waits until there are none.
  */
 export function collectOnceQuiet({ clock, workShare, collect }: QuietCollectionParts): void {
   workShare();
+  let looks = 0;
   const look = () => {
+    looks += 1;
     if (workShare() < quietShare) collect();
-    else clock.after(lookEveryMs, look);
+    else if (looks < looksMax) clock.after(lookEveryMs, look);
   };
   clock.after(lookEveryMs, look);
 }

@@ -40,6 +40,15 @@ test("garbage is collected in the first quiet second, once", () => {
   assert.deepEqual(after, [0, 0, 1, 1, 1]);
 });
 
+test("a program that is called from its start on keeps what it has compiled", () => {
+  const clock = new SteppedClock();
+  const shares = [0, 0.9, 0.9, 0.9, 0.9, 0.9];
+  let collections = 0;
+  collectOnceQuiet({ clock, workShare: () => shares.shift() ?? 0, collect: () => collections++ });
+  for (let second = 0; second < 10; second++) clock.step();
+  assert.equal(collections, 0);
+});
+
 test("the event loop's share tells work from waiting", async () => {
   const share = eventLoopShare();
   await new Promise((resolve) => setTimeout(resolve, 1));
