@@ -20,9 +20,9 @@ export interface QuietCollectionParts {
 }
 
 /**
- * Collects garbage once, in the first second in which nothing goes on, if that comes soon. What a start leaves behind is 20 MB, a sixth of a sidecar's memory, and
- * V8, which collects when more is asked for, would leave it there for as long as there are few calls. It takes a tenth of a second, in
- * which no call is answered: so it waits until there are none.
+ * Collects garbage once, in the first second in which nothing goes on, if that comes soon. What a start leaves behind is 20 MB, a sixth of a
+ * sidecar's memory, and V8, which collects when more is asked for, would leave it there for as long as there are few calls. It takes a
+ * tenth of a second, in which no call is answered: so it waits until there are none.
  */
 export function collectOnceQuiet({ clock, workShare, collect }: QuietCollectionParts): void {
   workShare();

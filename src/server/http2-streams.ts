@@ -61,7 +61,7 @@ export class StreamSet {
 
 /**
  * Has a session keep its streams in tables that let go of them. node's are a Map and a Set, and for the reason that Roster tells each stream
- * that was ever in them, with its call, lives until the whole heap is looked through: of all that calls by gRPC allocated, a seventh.
+ * that was ever in them, with its call, lives until the whole heap is looked through.
  *
  * @returns false if node's insides are not as we know them; then they are left alone, and nothing but memory is lost.
  */
