@@ -7,8 +7,8 @@ import { logText } from "./log-text.ts";
 /** How lines look: JSON for machines, text for people. */
 export type LogFormat = "json" | "text";
 
-/** Lines are written so often, in milliseconds, or when so many bytes of them are there; warnings at once. */
-const flushEveryMs = 100;
+/** A line waits for others so long, in milliseconds, or until so many bytes of them are there; warnings do not. */
+const lingerMs = 100;
 const flushBytes = 16_000;
 /** Where nobody reads, lines are lost rather than kept in memory. */
 const bytesMax = 8 * 1_048_576;
@@ -35,7 +35,12 @@ export function createLogger(
 ): Logger {
   const output = outputOfProcess();
   const textOf = logFormat === "json" ? (line: string) => line : logText;
-  const stream: DestinationStream = { write: (line) => void output.write(Buffer.from(textOf(line))) };
+  const stream: DestinationStream = {
+    write(line) {
+      output.write(Buffer.from(textOf(line)));
+      flushSoon(output);
+    },
+  };
   return pino(
     {
       ...{ level, base, serializers: { error: describe, cause: describe } },
@@ -65,13 +70,24 @@ function timeText(nowMs: number): string {
   return `${secondText}${String(nowMs - thisSecond * 1000).padStart(3, "0")}Z`;
 }
 
+let isFlushDue = false;
+
+/** The library would flush at all times, whether there are lines or not: that woke a process that had nothing to do ten times a second. */
+function flushSoon(output: Output): void {
+  if (isFlushDue) return;
+  isFlushDue = true;
+  setTimeout(() => {
+    isFlushDue = false;
+    output.flush();
+  }, lingerMs).unref();
+}
+
 /** All loggers of a process share it, so that lines do not run into each other. */
 function outputOfProcess(): Output {
   if (standardOutput !== undefined) return standardOutput;
   const output = pino.destination({
     ...{ dest: process.stdout.fd, sync: false, minLength: flushBytes, maxLength: bytesMax },
     contentMode: "buffer",
-    periodicFlush: flushEveryMs,
   });
   // A reader that has gone away.
   output.on("error", () => {});
