@@ -3,12 +3,14 @@ import { hostname } from "node:os";
 import { parseArgs } from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { systemClock } from "../src/clock.ts";
+import { keepTickShape } from "./kept-shape.ts";
 import { collectAll, collectOnceQuiet, eventLoopShare } from "./quiet-collection.ts";
 import { readSettings, type Settings, SettingsError } from "./settings.ts";
 
 // V8 makes what it saw to live long among the old at once. A gateway begins with many calls under way, in which everything does; what later
 // calls make at the same places would be collected with the whole heap only, instead of with the young: a sixth of a call's CPU.
 setFlagsFromString("--no-allocation-site-pretenuring");
+keepTickShape();
 
 const usage = `tollgate: a per-pod LLM gateway whose budgets and limits hold exactly
 
