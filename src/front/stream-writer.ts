@@ -1,4 +1,5 @@
 import type { ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import type { Clock } from "../clock.ts";
 import type { Beating, SsePulse } from "./sse-pulse.ts";
 
@@ -8,6 +9,10 @@ const streamHeaders = [
   // nginx would gather the stream otherwise.
   ...["x-accel-buffering", "no"],
 ];
+
+/** Frames longer than this are not copied to stand in one piece with their length. */
+const copiedBytesMax = 4_096;
+const lineEnd = "\r\n";
 
 export interface StreamWriterParts {
   readonly res: ServerResponse;
@@ -31,6 +36,10 @@ export class StreamWriter implements Beating {
   /** Since when the reader has not taken what was written. */
   #blockedAtMs: number | undefined;
   #resume: ((open: boolean) => void) | undefined;
+  /** Whether the answer is of chunks, and has begun. */
+  readonly #isChunked: boolean;
+  #begun = false;
+  readonly #onDrain = () => this.#release(true);
   // node's own flag is missing from HTTP/2 responses.
   #closed = false;
 
@@ -40,9 +49,12 @@ export class StreamWriter implements Beating {
     this.#wroteAtMs = parts.clock.monotonicMs();
     const { res, pulse } = parts;
     res.writeHead(200, [...headers, ...streamHeaders, "content-type", parts.mediaType ?? sseType]);
-    res.on("drain", () => this.#release(true));
+    this.#isChunked = res.req.httpVersion === "1.1";
+    const { socket } = res;
+    res.on("drain", this.#onDrain);
     res.on("close", () => {
       this.#closed = true;
+      socket?.off("drain", this.#onDrain);
       pulse.remove(this);
       this.#release(false);
     });
@@ -54,8 +66,28 @@ export class StreamWriter implements Beating {
     const { res, clock } = this.#parts;
     if (this.#closed) return false;
     this.#wroteAtMs = clock.monotonicMs();
-    if (res.write(frames)) return true;
+    const { socket } = res;
+    const isPlain = !this.#begun || !this.#isChunked || socket === null || frames.length > copiedBytesMax;
+    this.#begun = true;
+    if (isPlain ? res.write(frames) : this.#writeChunk(frames, socket)) return true;
     this.#blockedAtMs = this.#wroteAtMs;
+    return false;
+  }
+
+  /**
+   * node writes a chunk's length, the chunk and both line ends each by itself, and at the end of the tick: for the little that a model says at
+   * a time that is more work than all the rest. In one piece it goes out at once. The head has gone before it, with the first frames.
+   */
+  #writeChunk(frames: Buffer, socket: Socket): boolean {
+    // None would be the end.
+    if (frames.length === 0) return true;
+    const length = frames.length.toString(16) + lineEnd;
+    const chunk = Buffer.allocUnsafe(length.length + frames.length + lineEnd.length);
+    chunk.write(length, "latin1");
+    frames.copy(chunk, length.length);
+    chunk.write(lineEnd, length.length + frames.length, "latin1");
+    if (socket.write(chunk)) return true;
+    socket.once("drain", this.#onDrain);
     return false;
   }
 
