@@ -2,6 +2,7 @@
 
 import type { CompletionEvent, Json, JsonObject, Usage } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
+import { AlikeChunks } from "./alike-chunks.ts";
 import { arrayOf, countOf, objectOf, textOf } from "./json.ts";
 import { hasError, pushDelta, startEvent } from "./openai-chat-answer.ts";
 import { inBandError } from "./openai-error.ts";
@@ -29,6 +30,7 @@ export class ChatStreamReader extends SseAnswerReader {
   readonly #options: ChatStreamOptions;
   /** Why each choice has ended. */
   readonly #finished = new Map<number, string>();
+  readonly #alike = new AlikeChunks();
   #started = false;
   #chunkCount = 0;
   #serviceTier: Json | undefined;
@@ -60,6 +62,15 @@ export class ChatStreamReader extends SseAnswerReader {
     return [{ ...end, raw: doneFrame, model: this.#model, finishReasons: [...this.#finished.values()] }];
   }
 
+  protected override takeUnparsed({ bytes, data = "", event }: SseFrame): boolean {
+    if (this.#options.lane === "neutral" || event !== "") return false;
+    const text = this.#alike.textOf(data);
+    if (text === undefined) return false;
+    this.#chunkCount += 1;
+    this.pass(bytes, tokensOf(Buffer.byteLength(text)));
+    return true;
+  }
+
   protected override read(chunk: JsonObject, frame: SseFrame): void {
     const error = hasError(chunk) ? chunk : frame.event === "error" ? { error: chunk } : undefined;
     if (error !== undefined) {
@@ -88,7 +99,11 @@ export class ChatStreamReader extends SseAnswerReader {
 
   #pushRaw(frame: SseFrame, chunk: JsonObject): void {
     const tokens = estimateTokens(chunk);
-    if (frame.event === "") this.pass(frame.bytes, tokens);
+    if (frame.event === "") {
+      this.pass(frame.bytes, tokens);
+      const text = onlyText(chunk);
+      if (text !== undefined) this.#alike.learn(frame.data ?? "", text);
+    }
     // A name OpenAI does not use: the client must not see it, but a chunk under it is still part of the answer.
     else if (chunk.choices !== undefined) this.pass(Buffer.from(`data: ${JSON.stringify(chunk)}\n\n`), tokens);
   }
@@ -124,7 +139,24 @@ function estimateTokens(chunk: JsonObject): number {
       bytes += sizeOf(called?.name) + sizeOf(called?.arguments);
     }
   }
+  return tokensOf(bytes);
+}
+
+function tokensOf(bytes: number): number {
   return Math.ceil(bytes / 4);
+}
+
+/** What a chunk says that says a piece of text, and nothing besides. */
+function onlyText({ choices, usage }: JsonObject): string | undefined {
+  const [choice, ...others] = arrayOf(choices).map(objectOf);
+  if (choice === undefined || others.length > 0 || !isNothing(usage) || !isNothing(choice.finish_reason))
+    return undefined;
+  const { content, role: _, ...more } = objectOf(choice.delta) ?? {};
+  return isNothing(choice.text) && Object.values(more).every(isNothing) ? textOf(content) : undefined;
+}
+
+function isNothing(value: Json | undefined): boolean {
+  return value === undefined || value === null;
 }
 
 function sizeOf(value: unknown): number {

@@ -90,6 +90,11 @@ export abstract class SseAnswerReader {
     return false;
   }
 
+  /** Takes a frame that need not be parsed. @returns false: it is not known to be such. */
+  protected takeUnparsed(_frame: SseFrame): boolean {
+    return false;
+  }
+
   /** Reads what a frame holds. */
   protected abstract read(value: JsonObject, frame: SseFrame): void;
 
@@ -123,6 +128,7 @@ export abstract class SseAnswerReader {
       this.finish();
       return;
     }
+    if (this.takeUnparsed(frame)) return;
     const value = parseJson(data);
     if (isObject(value)) this.read(value, frame);
     else this.fail(new GatewayError("provider_error", "The provider sent an event that is not JSON."));

@@ -2,7 +2,9 @@
 
 const lineFeed = 0x0a;
 const carriageReturn = 0x0d;
-const dataField = Buffer.from("data:");
+/** `data:` */
+const dataField = [0x64, 0x61, 0x74, 0x61, 0x3a];
+const space = 0x20;
 const byteOrderMark = Buffer.from([0xef, 0xbb, 0xbf]);
 
 /** One event as it came. */
@@ -46,8 +48,8 @@ export class SseSplitter {
   push(input: Buffer): readonly SseFrame[] {
     const chunk = this.#skipMark(input);
     const frames: SseFrame[] = [];
-    let start = 0;
-    for (let at = 0; at < chunk.length && !this.#overflowed; at += 1) {
+    let start = this.#takePlain(chunk, frames);
+    for (let at = start; at < chunk.length && !this.#overflowed; at += 1) {
       if (!this.#endsFrame(chunk[at])) continue;
       const bytes = this.#complete(chunk.subarray(start, at + 1));
       start = at + 1;
@@ -55,6 +57,25 @@ export class SseSplitter {
     }
     if (start < chunk.length && !this.#overflowed) this.#keep(chunk.subarray(start));
     return frames;
+  }
+
+  /**
+   * Nearly every frame there is: whole in its chunk, a single `data:` line, ended by line feeds. Takes all that a chunk begins with.
+   *
+   * @returns where the first of another kind begins.
+   */
+  #takePlain(chunk: Buffer, frames: SseFrame[]): number {
+    if (this.#partialBytes > 0 || !this.#frameEmpty || !this.#lineEmpty || this.#afterReturn) return 0;
+    let start = 0;
+    while (start < chunk.length) {
+      const end = chunk.indexOf(lineFeed, start);
+      if (end === -1 || chunk[end + 1] !== lineFeed || end + 2 - start > this.#frameBytesMax) break;
+      const data = dataLine(chunk, start, end);
+      if (data === undefined) break;
+      frames.push({ bytes: chunk.subarray(start, end + 2), event: "", data });
+      start = end + 2;
+    }
+    return start;
   }
 
   /** The stream is over. @returns what stood after the last blank line, as if it were a frame. */
@@ -124,21 +145,15 @@ export function joinAdjacent(buffers: readonly Buffer[]): Buffer {
   return runs.length === 1 && only !== undefined ? only : Buffer.concat(runs);
 }
 
+/** What a line says, if it is a `data:` line; undefined: it is another, or there is a carriage return in it. */
+function dataLine(bytes: Buffer, start: number, end: number): string | undefined {
+  for (let at = 0; at < dataField.length; at++) if (bytes[start + at] !== dataField[at]) return undefined;
+  const from = start + dataField.length;
+  const data = bytes.toString("utf8", bytes[from] === space ? from + 1 : from, end);
+  return data.includes("\r") ? undefined : data;
+}
+
 function readFrame(bytes: Buffer): SseFrame {
-  return plainFrame(bytes) ?? anyFrame(bytes);
-}
-
-/** A single `data:` line ended by LF or CR LF, which is nearly every frame there is. */
-function plainFrame(bytes: Buffer): SseFrame | undefined {
-  if (!bytes.subarray(0, dataField.length).equals(dataField)) return undefined;
-  const lineEnd = bytes.indexOf(lineFeed);
-  if (lineEnd === -1 || lineEnd < bytes.length - 3) return undefined;
-  const end = bytes[lineEnd - 1] === carriageReturn ? lineEnd - 1 : lineEnd;
-  const data = bytes.toString("utf8", bytes[5] === 0x20 ? 6 : 5, end);
-  return data.includes("\r") ? undefined : { bytes, event: "", data };
-}
-
-function anyFrame(bytes: Buffer): SseFrame {
   let event = "";
   let data: string | undefined;
   for (const line of bytes.toString().split(/\r\n|\n|\r/)) {
