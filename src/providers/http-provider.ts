@@ -81,17 +81,46 @@ export class HttpProvider implements Provider {
   }
 
   async *complete(call: ProviderCall): AsyncGenerator<CompletionEvent, void, undefined> {
-    const { timeoutMs, signal } = call;
-    const dialect = this.#dialect;
     const startedMs = this.#clock.monotonicMs();
+    const { answer, manner } = await this.#ask(call);
+    if (manner === "whole") {
+      const leftMs = Math.max(0, call.timeoutMs - (this.#clock.monotonicMs() - startedMs));
+      const body = await answer.read(answerBytesMax, leftMs);
+      for (const event of this.#dialect.whole(call, body, answer.headers)) yield event;
+      return;
+    }
+    const reader = this.#dialect.reader(call, answer.headers);
+    let isWhole = false;
+    try {
+      for (let piece = await answer.next(); piece !== undefined; piece = await answer.next()) {
+        // Here and not in a generator of its own, which would make two promises more for each event.
+        for (const event of reader.push(piece)) yield event;
+        // Not read on: a provider may hold the connection open after its last word.
+        if (reader.over) break;
+      }
+      const last = reader.end();
+      // Told before the events are out: whoever has the last of them does not come back.
+      isWhole = reader.failure === undefined;
+      if (isWhole) answer.finish();
+      for (const event of last) yield event;
+      if (reader.failure !== undefined) throw reader.failure;
+    } finally {
+      // A reader that went away cuts the upstream connection, so that the provider stops generating.
+      if (!isWhole) answer.drop();
+    }
+  }
+
+  /** Sends the request. @returns its answer, once it has begun well. */
+  async #ask(call: ProviderCall): Promise<{ readonly answer: ProviderAnswer; readonly manner: Manner }> {
+    const dialect = this.#dialect;
     const question = await asked(dialect, call);
     const answer = await this.#http.post({
       url: question.url,
       privateHosts: call.deployment.privateHosts,
       headers: { ...question.headers, ...commonHeaders(call, dialect, question) },
       body: question.body,
-      signal,
-      headTimeoutMs: timeoutMs,
+      signal: call.signal,
+      headTimeoutMs: call.timeoutMs,
       idleTimeoutMs: call.idleTimeoutMs,
     });
     if (answer.status !== 200) {
@@ -100,17 +129,9 @@ export class HttpProvider implements Provider {
       throw failureOfAnswer(status, headers, said, this.#clock.nowMs(), dialect.hints?.(status, headers, said));
     }
     const manner = mannerOf(answer, call, dialect);
-    if (manner instanceof ProviderFailure) {
-      answer.drop();
-      throw manner;
-    }
-    if (manner === "stream") {
-      yield* readStream(dialect.reader(call, answer.headers), answer);
-    } else {
-      const leftMs = Math.max(0, timeoutMs - (this.#clock.monotonicMs() - startedMs));
-      const body = await answer.read(answerBytesMax, leftMs);
-      for (const event of dialect.whole(call, body, answer.headers)) yield event;
-    }
+    if (!(manner instanceof ProviderFailure)) return { answer, manner };
+    answer.drop();
+    throw manner;
   }
 
   async countTokens(call: ProviderCall): Promise<number | undefined> {
@@ -175,30 +196,6 @@ async function asked(dialect: Dialect, call: ProviderCall): Promise<Question> {
     if (!(thrown instanceof RangeError)) throw thrown;
     const message = "The request is nested too deeply to be written for the provider.";
     throw new ProviderFailure("invalid_request", message, { billable: false, cause: thrown });
-  }
-}
-
-async function* readStream(
-  reader: AnswerReader,
-  answer: ProviderAnswer,
-): AsyncGenerator<CompletionEvent, void, undefined> {
-  let whole = false;
-  try {
-    for (let piece = await answer.next(); piece !== undefined; piece = await answer.next()) {
-      // Not `yield*`: that would make a promise of its own for each event.
-      for (const event of reader.push(piece)) yield event;
-      // Not read on: a provider may hold the connection open after its last word.
-      if (reader.over) break;
-    }
-    const last = reader.end();
-    // Told before the events are out: whoever has the last of them does not come back.
-    whole = reader.failure === undefined;
-    if (whole) answer.finish();
-    for (const event of last) yield event;
-    if (reader.failure !== undefined) throw reader.failure;
-  } finally {
-    // A reader that went away cuts the upstream connection, so that the provider stops generating.
-    if (!whole) answer.drop();
   }
 }
 
