@@ -8,8 +8,12 @@
  */
 export const nodeFlags: readonly string[] = ["--max-semi-space-size=12"];
 
-/** The C library's: all threads share one heap, and what is free at its end is given back from 128 KiB on. */
+/**
+ * The C library's: all threads share one heap, and what is free at its end is given back from 1 MiB on. What is smaller than that comes from it, too:
+ * to say the one ends the library's own judgement of the other, and then each body of 128 KiB had pages of its own, new ones for each call.
+ */
 export const environment: Readonly<Record<string, string>> = {
   MALLOC_ARENA_MAX: "1",
-  MALLOC_TRIM_THRESHOLD_: "131072",
+  MALLOC_MMAP_THRESHOLD_: "1048576",
+  MALLOC_TRIM_THRESHOLD_: "1048576",
 };
