@@ -23,7 +23,7 @@ interface Pair {
 /** What a lane costs, by neighbouring turns. */
 export interface LaneResult {
   readonly lane: string;
-  /** CPU of a call, or of a chunk, by that of the floor. */
+  /** CPU of a call, or of a chunk, by that of the floor: each round's median, and that of all pairs. */
   readonly ratios: readonly number[];
   readonly ratio: number;
   /** As fast as it goes. */
@@ -36,22 +36,27 @@ export interface LaneResult {
 const [pipeWarmMs, sidecarWarmMs] = [3_000, 12_000];
 
 /**
- * Floor and sidecar take turns; each ratio is of neighbours. Each round is of two fresh processes: V8 compiles two of one program
- * differently, and so may what one keeps in memory.
+ * Floor and sidecar take turns of a fraction of a second; each ratio is of neighbours, since the same work takes twice as long when others keep
+ * the machine busy. Each round is of two fresh processes: V8 compiles two of one program differently, and so may what one keeps in memory.
  */
 export async function measureLane(
   stage: Stage,
   lane: Lane,
   { rounds, forMs }: { readonly rounds: number; readonly forMs: number },
 ): Promise<LaneResult> {
-  const [busy, alone]: [Pair[], Pair[]] = [[], []];
+  const [busy, alone, ratios]: [Pair[], Pair[], number[]] = [[], [], []];
   for (let round = 0; round < rounds; round++) {
     await renewWarm(stage, lane);
-    busy.push(await takePair(stage, lane, lane.connections, forMs));
-    alone.push(await takePair(stage, lane, 1, forMs / 2));
+    const pairs = await takePairs(stage, lane, lane.connections, forMs);
+    busy.push(...pairs);
+    ratios.push(ratioOf(pairs));
+    alone.push(...(await takePairs(stage, lane, 1, forMs / 2)));
   }
-  const ratios = busy.map((one) => one.subject.cpuUs / one.floor.cpuUs);
-  return { lane: lane.name, ratios, ratio: median(ratios), busy, alone };
+  return { lane: lane.name, ratios, ratio: ratioOf(busy), busy, alone };
+}
+
+function ratioOf(pairs: readonly Pair[]): number {
+  return median(pairs.map(({ floor, subject }) => subject.cpuUs / floor.cpuUs));
 }
 
 /** Starts a lane's floor and sidecar anew, and calls them until they are compiled. */
@@ -63,11 +68,17 @@ export async function renewWarm(stage: Stage, lane: Lane): Promise<void> {
   await take(stage, lane, stage.subjectOf(lane), { connections, forMs: sidecarWarmMs });
 }
 
-async function takePair(stage: Stage, lane: Lane, connections: number, forMs: number): Promise<Pair> {
-  return {
-    floor: await take(stage, lane, stage.floorOf(lane), { connections, forMs }),
-    subject: await take(stage, lane, stage.subjectOf(lane), { connections, forMs }),
-  };
+/** @param forMs of each of the two, in all. */
+async function takePairs(stage: Stage, lane: Lane, connections: number, forMs: number): Promise<readonly Pair[]> {
+  const how = { connections, forMs: forMs / lane.turns };
+  const pairs: Pair[] = [];
+  for (let turn = 0; turn < lane.turns; turn++) {
+    pairs.push({
+      floor: await take(stage, lane, stage.floorOf(lane), how),
+      subject: await take(stage, lane, stage.subjectOf(lane), how),
+    });
+  }
+  return pairs;
 }
 
 /** What a sidecar adds to a call that is alone, in milliseconds. */
