@@ -36,10 +36,13 @@ export class StreamWriter implements Beating {
   /** Since when the reader has not taken what was written. */
   #blockedAtMs: number | undefined;
   #resume: ((open: boolean) => void) | undefined;
-  /** Whether the answer is of chunks, and has begun. */
+  /** Whether the answer is of HTTP's chunks. */
   readonly #isChunked: boolean;
+  /** Whether frames have been written, and the head with them. */
   #begun = false;
   readonly #onDrain = () => this.#release(true);
+  /** A connection that took more than it could send. */
+  #full: Socket | undefined;
   // node's own flag is missing from HTTP/2 responses.
   #closed = false;
 
@@ -50,11 +53,10 @@ export class StreamWriter implements Beating {
     const { res, pulse } = parts;
     res.writeHead(200, [...headers, ...streamHeaders, "content-type", parts.mediaType ?? sseType]);
     this.#isChunked = res.req.httpVersion === "1.1";
-    const { socket } = res;
     res.on("drain", this.#onDrain);
     res.on("close", () => {
       this.#closed = true;
-      socket?.off("drain", this.#onDrain);
+      this.#full?.off("drain", this.#onDrain);
       pulse.remove(this);
       this.#release(false);
     });
@@ -87,6 +89,7 @@ export class StreamWriter implements Beating {
     frames.copy(chunk, length.length);
     chunk.write(lineEnd, length.length + frames.length, "latin1");
     if (socket.write(chunk)) return true;
+    this.#full = socket;
     socket.once("drain", this.#onDrain);
     return false;
   }
