@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { interruptWhenOrphaned } from "../sidecar/last-will.ts";
 import { fetchPackages, unpackedPackages } from "./debian-packages.ts";
-import { freePort } from "./e2e/stack.ts";
+import { freePort } from "./free-port.ts";
 
 /** Programs of Prometheus's and Alertmanager's Debian packages. */
 type Program = "prometheus" | "promtool" | "amtool" | "prometheus-alertmanager";

@@ -1,9 +1,9 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { Redis } from "ioredis";
 import { interruptWhenOrphaned } from "../sidecar/last-will.ts";
+import { freePort } from "./free-port.ts";
 import { redisProgram } from "./redis-program.ts";
 
 /** Where a test finds its Redis. */
@@ -92,14 +92,4 @@ export async function startRedis(
       server.kill(signal);
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const address = probe.address();
-  probe.close();
-  await once(probe, "close");
-  if (address === null || typeof address === "string") throw new Error("no port was given out");
-  return address.port;
 }

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { freePort } from "../e2e/stack.ts";
+import { freePort } from "../free-port.ts";
 import { cpuMs, residentMb } from "./cpu.ts";
 import { median } from "./figures.ts";
 import { bodyOf, type Lane } from "./lanes.ts";

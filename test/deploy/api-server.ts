@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Agent, request } from "undici";
-import { freePort } from "../e2e/stack.ts";
+import { freePort } from "../free-port.ts";
 import { go } from "./go-tools.ts";
 import type { Manifest } from "./manifests.ts";
 

@@ -3,7 +3,8 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { after, before, describe, test } from "node:test";
 import OpenAI, { APIError } from "openai";
-import { freePort, Stack } from "./stack.ts";
+import { freePort } from "../free-port.ts";
+import { Stack } from "./stack.ts";
 
 interface ErrorBody {
   readonly error: {

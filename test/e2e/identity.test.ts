@@ -20,9 +20,10 @@ import { Secret } from "../../src/secret.ts";
 import { errorInfo } from "../../src/server/rpc-error.ts";
 import { http2Connector, type TlsFiles, tlsMaterial } from "../../src/tls-files.ts";
 import { TestAuthority } from "../certificates.ts";
+import { freePort } from "../free-port.ts";
 import { testDatabaseUrl } from "../postgres.ts";
 import { audience, issuer, TestIssuer, type TokenFacts, writeKeySet } from "../service-account-tokens.ts";
-import { freePort, Process } from "./stack.ts";
+import { Process } from "./stack.ts";
 
 const masterKey = "sk-master-key-of-the-tests";
 const sharedToken = "token that all sidecars share";

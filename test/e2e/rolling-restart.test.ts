@@ -7,10 +7,11 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { Closers } from "../../src/lifecycle.ts";
+import { freePort } from "../free-port.ts";
 import { testDatabaseUrl } from "../postgres.ts";
 import { testRedis } from "../redis.ts";
 import { inputTokens, Upstream, words } from "../upstream.ts";
-import { freePort, masterKey, Process } from "./stack.ts";
+import { masterKey, Process } from "./stack.ts";
 
 const costNanos = BigInt(inputTokens) * 1_000n + BigInt(words.length) * 2_000n;
 

@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
+import { freePort } from "../free-port.ts";
 import { testDatabaseUrl } from "../postgres.ts";
 import { testRedis } from "../redis.ts";
 import { Upstream } from "../upstream.ts";
@@ -321,22 +321,3 @@ async function waitFor(name: string, url: string, process: Process): Promise<voi
   }
   throw new Error(`${name} did not become ready:\n${process.output}`);
 }
-
-export async function freePort(): Promise<number> {
-  for (;;) {
-    const port = portsFrom + Math.floor(Math.random() * (portsTo - portsFrom));
-    const server = createServer();
-    server.listen(port, "127.0.0.1");
-    const isFree = await once(server, "listening").then(
-      () => true,
-      () => false,
-    );
-    if (!isFree) continue;
-    server.close();
-    await once(server, "close");
-    return port;
-  }
-}
-
-/** Below those that the system gives to whoever asks for any: one of these could be somebody's before its program listens. */
-const [portsFrom, portsTo] = [12_000, 32_000];

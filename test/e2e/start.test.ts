@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import OpenAI from "openai";
-import { freePort, Process } from "./stack.ts";
+import { freePort } from "../free-port.ts";
+import { Process } from "./stack.ts";
 
 describe("tollgate up", () => {
   const dataDir = mkdtempSync(join(tmpdir(), "tollgate-up-"));

@@ -6,7 +6,8 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import OpenAI from "openai";
 import { parse } from "yaml";
-import { freePort, masterKey } from "../e2e/stack.ts";
+import { masterKey } from "../e2e/stack.ts";
+import { freePort } from "../free-port.ts";
 import { testDatabaseUrl } from "../postgres.ts";
 import { BuiltImage, type Container } from "./built-image.ts";
 

@@ -8,7 +8,8 @@ import { join } from "node:path";
 import pg from "pg";
 import { Closers } from "../../src/lifecycle.ts";
 import { cpuMs, residentMb } from "../bench/cpu.ts";
-import { freePort, Process } from "../e2e/stack.ts";
+import { Process } from "../e2e/stack.ts";
+import { freePort } from "../free-port.ts";
 import { type RpcFigures, type RpcName, rpcNames } from "./counting-authority.ts";
 import type { Order, Report } from "./sidecar-host.ts";
 
