@@ -26,9 +26,14 @@ export class AlikeChunks {
     return text;
   }
 
+  /** Whether there is any use in `learn`. */
+  get isOpen(): boolean {
+    return this.#tries < triesMax;
+  }
+
   /** A chunk was read that says nothing but a text. */
   learn(data: string, text: string): void {
-    if (this.#tries >= triesMax || unplain.test(text)) return;
+    if (!this.isOpen || unplain.test(text)) return;
     this.#tries += 1;
     const at = data.indexOf(mark);
     const start = at + mark.length;

@@ -101,7 +101,7 @@ export class ChatStreamReader extends SseAnswerReader {
     const tokens = estimateTokens(chunk);
     if (frame.event === "") {
       this.pass(frame.bytes, tokens);
-      const text = onlyText(chunk);
+      const text = this.#alike.isOpen ? onlyText(chunk) : undefined;
       if (text !== undefined) this.#alike.learn(frame.data ?? "", text);
     }
     // A name OpenAI does not use: the client must not see it, but a chunk under it is still part of the answer.

@@ -7,7 +7,11 @@ const nsPerMs = 1_000_000;
 export function cpuMs(pid: number): number {
   let ns = 0;
   for (const thread of readdirSync(`/proc/${pid}/task`)) {
-    ns += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "latin1").split(" ")[0]);
+    try {
+      ns += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "latin1").split(" ")[0]);
+    } catch {
+      // It has ended since it was listed.
+    }
   }
   return ns / nsPerMs;
 }

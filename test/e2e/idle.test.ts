@@ -1,4 +1,4 @@
-/** What a sidecar does when there is nothing to do: a guard that counts, on any machine and under any load. */
+/** What a sidecar does when there is nothing to do: a guard that counts. */
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";

@@ -37,7 +37,10 @@ test("nothing is learnt of a chunk whose text cannot be told from another of its
 
 test("an answer whose chunks all differ is soon not looked at any longer", () => {
   const alike = new AlikeChunks();
-  for (let number = 0; number < 10; number++) alike.learn(chunk({ content: "a" }, { number }), "a");
+  for (let number = 0; number < 10; number++) {
+    assert.equal(alike.isOpen, number < 4);
+    alike.learn(chunk({ content: "a" }, { number }), "a");
+  }
   assert.equal(alike.textOf(chunk({ content: "b" }, { number: 9 })), undefined);
 });
 
