@@ -2,7 +2,7 @@ import { flushCompileCache } from "node:module";
 import { hostname } from "node:os";
 import { parseArgs } from "node:util";
 import { systemClock } from "../src/clock.ts";
-import { collectAll, collectOnceQuiet, eventLoopShare } from "./quiet-collection.ts";
+import { collectAll, collectWhenQuiet, eventLoopShare } from "./quiet-collection.ts";
 import { readSettings, type Settings, SettingsError } from "./settings.ts";
 
 const usage = `tollgate: a per-pod LLM gateway whose budgets and limits hold exactly
@@ -103,7 +103,7 @@ async function run(argv: readonly string[]): Promise<number> {
   const program = await start(settings);
   // At its end a program may not be asked any more.
   flushCompileCache();
-  collectOnceQuiet({ clock: systemClock, workShare: eventLoopShare(), collect: collectAll });
+  collectWhenQuiet({ clock: systemClock, workShare: eventLoopShare(), collect: collectAll });
   // Where nothing can be reloaded, as in `up`, SIGHUP is what it is everywhere: the terminal has gone.
   if (program.reload !== undefined) process.on("SIGHUP", () => void program.reload?.());
   await stopped;

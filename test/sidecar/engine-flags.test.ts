@@ -1,0 +1,17 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+const main = readFileSync(new URL("../../sidecar/main.ts", import.meta.url), "utf8");
+
+test("each flag that a program sets is one this engine has, and sets it to what it is not by itself", () => {
+  const known = execFileSync(process.execPath, ["--v8-options"], { encoding: "utf8" });
+  const set = Array.from(main.matchAll(/setFlagsFromString\("--(no-)?([a-z-]+)"\)/g), ([, no, name]) => ({ no, name }));
+  assert.ok(set.length > 0);
+  for (const { no, name } of set) {
+    const itself = new RegExp(`^  --${name} .*\\n +type: bool +default: --(no-)?${name}$`, "m").exec(known);
+    assert.ok(itself, `there is no flag ${name}`);
+    assert.notEqual(no, itself[1], `${name} is so by itself`);
+  }
+});
