@@ -26,7 +26,8 @@ export interface Footprint {
   readonly idleCpuPercent: number;
 }
 
-const starts = 5;
+/** The machine is never quiet for all of them: their median counts. */
+const [starts, npmStarts] = [11, 5];
 const idleMs = 10_000;
 const startedWithinMs = 60_000;
 
@@ -93,7 +94,9 @@ async function npmStartMs(): Promise<number> {
   try {
     // The first makes the database.
     await startOnce();
-    return await startOnce();
+    const times: number[] = [];
+    for (let start = 0; start < npmStarts; start++) times.push(await startOnce());
+    return median(times);
   } finally {
     rmSync(dataDir, { recursive: true, force: true });
   }
