@@ -32,30 +32,26 @@ export function limitHeaders(
   const headers: string[] = [];
   for (const [index, limit] of limits.entries()) {
     const { scope, kind } = limit;
-    if (isTightest(limit, index, limits, "its scope")) {
+    const isSame = (other: LimitState) => other.scope === scope && other.kind === kind;
+    const isSameKind = (other: LimitState) => other.kind === kind;
+    if (isTightest(limits, index, isSame)) {
       tell(headers, limit, namesOf(scope)[kind]);
       if (scope === "model_per_key" && kind !== "parallel")
         headers.push(`x-litellm-key-remaining-${kind}-${nameOf(modelGroup)}`, String(limit.remaining));
     }
     // Of several limits the caller meets the tightest first.
-    if (kind !== "parallel" && isTightest(limit, index, limits, "all scopes"))
+    if (kind !== "parallel" && isTightest(limits, index, isSameKind))
       tell(headers, limit, { limit: tightestName(kind, "limit"), remaining: tightestName(kind, "remaining") });
   }
   return headers;
 }
 
-/** Whether no other of its kind leaves less, and none before it as little. There are few of them. */
-function isTightest(
-  { scope, kind, remaining }: LimitState,
-  index: number,
-  limits: readonly LimitState[],
-  within: "its scope" | "all scopes",
-): boolean {
-  for (const [at, other] of limits.entries()) {
-    if (other.kind !== kind || (within === "its scope" && other.scope !== scope)) continue;
-    if (other.remaining < remaining || (other.remaining === remaining && at < index)) return false;
-  }
-  return true;
+/** Whether none of those like it leaves less, and none before it as little. There are few of them. */
+function isTightest(limits: readonly LimitState[], index: number, isLike: (other: LimitState) => boolean): boolean {
+  const own = limits[index]?.remaining ?? 0;
+  return !limits.some(
+    (other, at) => at !== index && isLike(other) && (other.remaining < own || (other.remaining === own && at < index)),
+  );
 }
 
 function tell(headers: string[], { ceiling, remaining }: LimitState, names: Names): void {
