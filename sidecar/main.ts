@@ -7,9 +7,9 @@ import { keepTickShape } from "./kept-shape.ts";
 // V8 makes what it saw to live long among the old at once. A gateway begins with many calls under way, in which everything does; what later
 // calls make at the same places would be collected with the whole heap only, instead of with the young: a sixth of a call's CPU.
 setFlagsFromString("--no-allocation-site-pretenuring");
-// Ten seconds after the last call V8 collects so that as little as possible is left. With that goes most of what it has compiled, and for two seconds of
-// work the next calls cost up to seven times as much; pods have pauses like that all day. It collects all the same, but leaves code alone;
-// memory is given back after a longer rest (`quiet-collection.ts`).
+// When there have been no calls for some seconds, V8 collects so that as little as possible is left. With that goes most of what it has compiled, and for two
+// seconds the next calls cost seven times as much; pods have pauses like that all day. So it collects without that aim, and most of the
+// code stays; memory is given back after a longer rest (`quiet-collection.ts`).
 setFlagsFromString("--no-memory-reducer-favors-memory");
 keepTickShape();
 

@@ -5,7 +5,7 @@ import type { Clock } from "../src/clock.ts";
 
 /** Right after a start it is looked each second, so often at most: what is called from its start on has compiled code to lose by then. */
 const [soonMs, soonLooks] = [1_000, 5];
-/** Later so often; and after work this many looks must have found nothing going on. */
+/** Later so often; and after work so many looks in a row must have found nothing going on. */
 const [laterMs, restLooks] = [60_000, 10];
 /** Of the time between two looks the event loop may have been at work for this share, and it was quiet all the same. */
 const quietShare = 0.05;
@@ -28,21 +28,22 @@ export function collectWhenQuiet({ clock, workShare, collect }: QuietCollectionP
   const isQuiet = () => workShare() < quietShare;
   const lookSoon = (looksLeft: number): void => {
     clock.after(soonMs, () => {
-      if (isQuiet()) {
-        collect();
-        lookLater({ quietLooks: 0, worked: false });
-      } else if (looksLeft > 1) lookSoon(looksLeft - 1);
-      else lookLater({ quietLooks: 0, worked: true });
+      if (isQuiet()) collectNow();
+      else if (looksLeft > 1) lookSoon(looksLeft - 1);
+      else lookLater(restLooks);
     });
   };
-  const lookLater = ({ quietLooks, worked }: { quietLooks: number; worked: boolean }): void => {
+  /** @param looksLeft quiet ones until it is collected; 0: it was, and nothing has been done since. */
+  const lookLater = (looksLeft: number): void => {
     clock.after(laterMs, () => {
-      if (!isQuiet()) lookLater({ quietLooks: 0, worked: true });
-      else if (worked && quietLooks + 1 === restLooks) {
-        collect();
-        lookLater({ quietLooks: 0, worked: false });
-      } else lookLater({ quietLooks: quietLooks + 1, worked });
+      if (!isQuiet()) lookLater(restLooks);
+      else if (looksLeft === 1) collectNow();
+      else lookLater(Math.max(0, looksLeft - 1));
     });
+  };
+  const collectNow = (): void => {
+    collect();
+    lookLater(0);
   };
   workShare();
   lookSoon(soonLooks);
