@@ -55,10 +55,21 @@ export async function runCommand(argv: readonly string[]): Promise<void> {
   try {
     process.exitCode = await run(argv);
   } catch (error) {
-    const wrongUse = error instanceof SettingsError;
-    process.stderr.write(`tollgate: ${error instanceof Error ? (wrongUse ? error.message : error.stack) : error}\n`);
-    process.exitCode = wrongUse ? exitUsage : exitSoftware;
+    process.stderr.write(`tollgate: ${failureText(error)}\n`);
+    process.exitCode = error instanceof SettingsError ? exitUsage : exitSoftware;
   }
+}
+
+/** Of what whoever starts it can mend it says how; of anything else, where it came from. */
+function failureText(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error instanceof SettingsError) return error.message;
+  const { code, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
+  if (code === "EADDRINUSE" && port !== undefined) {
+    const names = "TOLLGATE_PORT, TOLLGATE_ADMIN_PORT, TOLLGATE_KEYSERVICE_PORT or TOLLGATE_KEYSERVICE_ADMIN_PORT";
+    return `Port ${port} at ${address} is taken by another program. Stop that one, or choose another port: ${names}.`;
+  }
+  return error.stack ?? error.message;
 }
 
 async function run(argv: readonly string[]): Promise<number> {

@@ -70,6 +70,19 @@ describe("tollgate up", () => {
     assert.match(second.output, new RegExp(`\\b${up.pid}\\b`));
   });
 
+  test("a second one at the same port says which it is and what to do", async () => {
+    const otherDir = mkdtempSync(join(tmpdir(), "tollgate-up-"));
+    const taken = env.TOLLGATE_KEYSERVICE_PORT;
+    try {
+      const second = new Process(["up"], { ...env, TOLLGATE_DATA_DIR: otherDir });
+      assert.equal(await second.exited(), 70, second.output);
+      assert.match(second.output, new RegExp(`Port ${taken} at 127.0.0.1 is taken .* TOLLGATE_KEYSERVICE_PORT`));
+      assert.doesNotMatch(second.output, /\n +at /);
+    } finally {
+      rmSync(otherDir, { recursive: true, force: true });
+    }
+  });
+
   test("killed, it leaves no orphan that blocks the next start, and nothing is lost", async () => {
     const { key } = await greeting();
     await up.kill("SIGKILL");
