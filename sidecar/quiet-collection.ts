@@ -22,7 +22,7 @@ export interface QuietCollectionParts {
 /**
  * Collects garbage when nothing goes on: once in the first seconds, and once each time that ten minutes have gone by since there was work. What a
  * start leaves behind is 20 MB, a sixth of a sidecar's memory; what 2,000 streams leave is five times as much. V8 gives none of it back by
- * itself (`main.ts` says why). It takes a tenth of a second, in which no call is answered, and what was compiled is lost: so it waits for a rest.
+ * itself (`main.ts` says why). It takes up to a tenth of a second, in which no call is answered, and what was compiled is lost: so it waits for a rest.
  */
 export function collectWhenQuiet({ clock, workShare, collect }: QuietCollectionParts): void {
   const isQuiet = () => workShare() < quietShare;
