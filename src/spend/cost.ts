@@ -90,26 +90,59 @@ export function affordableOutputTokens(amount: Nanos, bounds: Bounds, price: Pri
 function worstCases(bounds: Bounds, price: Price): { fixedPicos: bigint; outputPicos: bigint }[] {
   const inputTokensMax = count(bounds.inputTokensMax);
   const choices = count(bounds.choiceCount);
-  return possibleTariffs(price, bounds.serviceTier).flatMap((tariff) => {
-    const levels = [{ ...tariff, aboveTokens: -1 }, ...(tariff.longInput ?? [])];
-    return levels.flatMap((rates, index) => {
+  const cases = [];
+  for (const tariff of possibleTariffs(price, bounds.serviceTier)) {
+    for (const { rates, aboveTokens, upToTokens, inputPicos, outputPicos } of levelsOf(tariff)) {
+      if (inputTokensMax <= aboveTokens) continue;
       // A shorter input can be the dearer one: the longest of each level is looked at.
-      if (index > 0 && inputTokensMax <= BigInt(rates.aboveTokens)) return [];
-      const next = levels[index + 1]?.aboveTokens;
-      const inputTokens = next === undefined ? inputTokensMax : least(inputTokensMax, BigInt(next));
-      return [
-        {
-          fixedPicos: inputTokens * dearestInput(rates) + fixedPicos(rates, bounds.pieces),
-          outputPicos: choices * dearestOutput(rates),
-        },
-      ];
-    });
+      const inputTokens = upToTokens === undefined ? inputTokensMax : least(inputTokensMax, upToTokens);
+      cases.push({
+        fixedPicos: inputTokens * inputPicos + fixedPicos(rates, bounds.pieces),
+        outputPicos: choices * outputPicos,
+      });
+    }
+  }
+  return cases;
+}
+
+/** The rates of inputs of a certain length, and the dearest of them. */
+interface Level {
+  readonly rates: Rates;
+  readonly aboveTokens: bigint;
+  /** Undefined: however long. */
+  readonly upToTokens: bigint | undefined;
+  readonly inputPicos: bigint;
+  readonly outputPicos: bigint;
+}
+
+/** Worked out once: tariffs do not change, and each call reserves by them. */
+const knownLevels = new WeakMap<Tariff, readonly Level[]>();
+
+function levelsOf(tariff: Tariff): readonly Level[] {
+  const known = knownLevels.get(tariff);
+  if (known !== undefined) return known;
+  const all: (Rates & { readonly aboveTokens: number })[] = [
+    { ...tariff, aboveTokens: -1 },
+    ...(tariff.longInput ?? []),
+  ];
+  const levels = all.map((rates, index): Level => {
+    const next = all[index + 1]?.aboveTokens;
+    return {
+      rates,
+      aboveTokens: BigInt(rates.aboveTokens),
+      upToTokens: next === undefined ? undefined : BigInt(next),
+      inputPicos: dearestInput(rates),
+      outputPicos: dearestOutput(rates),
+    };
   });
+  knownLevels.set(tariff, levels);
+  return levels;
 }
 
 /** What a caller who asks for a tier may be billed at; `default` is the only word that rules out the dear one. */
-function possibleTariffs(price: Price, serviceTier: string | undefined): Tariff[] {
-  const { flex, priority, batch } = price.serviceTiers ?? {};
+function possibleTariffs(price: Price, serviceTier: string | undefined): readonly Tariff[] {
+  if (price.serviceTiers === undefined) return [price];
+  const { flex, priority, batch } = price.serviceTiers;
   const others = serviceTier === "default" ? [] : serviceTier === "flex" ? [flex] : [flex, priority, batch];
   return [price, ...others.filter((tariff) => tariff !== undefined)];
 }
