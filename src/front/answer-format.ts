@@ -5,6 +5,7 @@ import { encodeAnthropicError } from "../wires/anthropic-error.ts";
 import { ChatAnswerEncoder, ChatStreamEncoder } from "../wires/openai-chat-encoder.ts";
 import { encodeErrorBody } from "../wires/openai-error.ts";
 import { ResponseAnswerEncoder, ResponseStreamEncoder } from "../wires/responses-encoder.ts";
+import type { LimitNames } from "./limit-headers.ts";
 
 type AnswerEvent = StartEvent | DeltaEvent | FinishEvent;
 
@@ -27,8 +28,8 @@ export interface AnswerFormat {
   readonly ping: Buffer;
   /** Headers that name the request, besides `x-request-id`. */
   readonly requestIdHeader: string | undefined;
-  /** What a caller's limit and the rest of it are called in headers. */
-  limitHeader(kind: "requests" | "tokens", figure: "limit" | "remaining"): string;
+  /** What headers call a caller's tightest limit of each kind. */
+  readonly limitNames: Readonly<Record<"requests" | "tokens", LimitNames>>;
 }
 
 export const openAiFormat: AnswerFormat = {
@@ -37,7 +38,10 @@ export const openAiFormat: AnswerFormat = {
   error: encodeErrorBody,
   ping: Buffer.from(": ping\n\n"),
   requestIdHeader: undefined,
-  limitHeader: (kind, figure) => `x-ratelimit-${figure}-${kind}`,
+  limitNames: {
+    requests: { limit: "x-ratelimit-limit-requests", remaining: "x-ratelimit-remaining-requests" },
+    tokens: { limit: "x-ratelimit-limit-tokens", remaining: "x-ratelimit-remaining-tokens" },
+  },
 };
 
 export const responsesFormat: AnswerFormat = {
@@ -52,5 +56,8 @@ export const anthropicFormat: AnswerFormat = {
   error: encodeAnthropicError,
   ping: Buffer.from('event: ping\ndata: {"type":"ping"}\n\n'),
   requestIdHeader: "request-id",
-  limitHeader: (kind, figure) => `anthropic-ratelimit-${kind}-${figure}`,
+  limitNames: {
+    requests: { limit: "anthropic-ratelimit-requests-limit", remaining: "anthropic-ratelimit-requests-remaining" },
+    tokens: { limit: "anthropic-ratelimit-tokens-limit", remaining: "anthropic-ratelimit-tokens-remaining" },
+  },
 };

@@ -7,7 +7,7 @@ import type { OnBug } from "../server/rpc-handlers.ts";
 import type { AnswerFormat, StreamEncoder } from "./answer-format.ts";
 import type { CompletionGateway } from "./doors.ts";
 import { sendError } from "./http-error.ts";
-import { limitHeaders } from "./limit-headers.ts";
+import { addLimitHeaders } from "./limit-headers.ts";
 import type { SsePulse } from "./sse-pulse.ts";
 import { StreamWriter } from "./stream-writer.ts";
 
@@ -119,7 +119,8 @@ export class HttpCall {
     this.#headers.push("x-litellm-call-id", headerText(callId));
     this.#headers.push("x-litellm-model-id", headerText(deploymentId), "x-litellm-model-group", headerText(modelGroup));
     if (region !== undefined) this.#headers.push("x-litellm-model-region", headerText(region));
-    this.#headers.push(...trailHeaders(event), ...limitHeaders(limits, modelGroup, this.#format.limitHeader));
+    addTrailHeaders(this.#headers, event);
+    addLimitHeaders(this.#headers, limits, modelGroup, this.#format.limitNames);
     if (cache === undefined) return;
     this.#headers.push("x-litellm-cache-key", cache.key, "x-tollgate-cache", cache.isHit ? "hit" : "miss");
     // A stream's head goes out before its cost is known, but for this.
@@ -142,22 +143,22 @@ export class HttpCall {
 }
 
 /** How far a call came, in LiteLLM's headers. */
-function trailHeaders({
-  attempts,
-  fallbacks,
-  timeoutMs,
-}: Pick<Trail, "attempts" | "fallbacks" | "timeoutMs">): string[] {
-  const headers = ["x-litellm-attempted-retries", String(Math.max(0, attempts - 1 - fallbacks))];
+function addTrailHeaders(
+  headers: string[],
+  { attempts, fallbacks, timeoutMs }: Pick<Trail, "attempts" | "fallbacks" | "timeoutMs">,
+): void {
+  headers.push("x-litellm-attempted-retries", String(Math.max(0, attempts - 1 - fallbacks)));
   headers.push("x-litellm-attempted-fallbacks", String(fallbacks));
   // As Python writes floats, which LiteLLM's clients may compare with.
   if (timeoutMs !== undefined) headers.push("x-litellm-timeout", secondsText(timeoutMs));
-  return headers;
 }
 
 function headersOf(trail: Trail | undefined): string[] {
   if (trail === undefined) return [];
   const { deploymentId, modelGroup } = trail;
-  const headers = [...trailHeaders(trail), "x-litellm-model-group", headerText(modelGroup)];
+  const headers: string[] = [];
+  addTrailHeaders(headers, trail);
+  headers.push("x-litellm-model-group", headerText(modelGroup));
   if (deploymentId !== undefined) headers.push("x-litellm-model-id", headerText(deploymentId));
   return headers;
 }

@@ -1,5 +1,4 @@
 import type { LimitState } from "../completion.ts";
-import type { AnswerFormat } from "./answer-format.ts";
 
 /** LiteLLM's words, where they differ from ours. */
 const descriptors: Readonly<Record<string, string>> = { key: "api_key" };
@@ -9,60 +8,66 @@ const kinds: Readonly<Record<LimitState["kind"], string>> = {
   parallel: "max_parallel_requests",
 };
 
-interface Names {
+/** What headers call a limit. */
+export interface LimitNames {
   readonly limit: string;
   readonly remaining: string;
 }
 
 /** The headers' names by scope and kind: each is made once. */
-const namesByScope = new Map<string, Record<LimitState["kind"], Names>>();
+const namesByScope = new Map<string, Record<LimitState["kind"], LimitNames>>();
 
 /**
- * How full the caller's limits are, in LiteLLM's headers: all of them by what they belong to, and the tightest of each kind once more.
+ * Adds how full the caller's limits are, in LiteLLM's headers: all of them by what they belong to, and the tightest of each kind once more.
  *
+ * @param headers names and values in turn.
  * @param modelGroup where the call went.
- * @param tightestName what the caller's wire calls the tightest.
- * @returns names and values in turn.
+ * @param tightest what the caller's wire calls the tightest.
  */
-export function limitHeaders(
+export function addLimitHeaders(
+  headers: string[],
   limits: readonly LimitState[],
   modelGroup: string,
-  tightestName: AnswerFormat["limitHeader"],
-): string[] {
-  const headers: string[] = [];
-  for (const [index, limit] of limits.entries()) {
+  tightest: Readonly<Record<"requests" | "tokens", LimitNames>>,
+): void {
+  for (const limit of limits) {
     const { scope, kind } = limit;
-    const isSame = (other: LimitState) => other.scope === scope && other.kind === kind;
-    const isSameKind = (other: LimitState) => other.kind === kind;
-    if (isTightest(limits, index, isSame)) {
+    const isOfKind = isTightest(limits, limit, undefined);
+    if (isOfKind || isTightest(limits, limit, scope)) {
       tell(headers, limit, namesOf(scope)[kind]);
       if (scope === "model_per_key" && kind !== "parallel")
         headers.push(`x-litellm-key-remaining-${kind}-${nameOf(modelGroup)}`, String(limit.remaining));
     }
     // Of several limits the caller meets the tightest first.
-    if (kind !== "parallel" && isTightest(limits, index, isSameKind))
-      tell(headers, limit, { limit: tightestName(kind, "limit"), remaining: tightestName(kind, "remaining") });
+    if (isOfKind && kind !== "parallel") tell(headers, limit, tightest[kind]);
   }
-  return headers;
 }
 
-/** Whether none of those like it leaves less, and none before it as little. There are few of them. */
-function isTightest(limits: readonly LimitState[], index: number, isLike: (other: LimitState) => boolean): boolean {
-  const own = limits[index]?.remaining ?? 0;
-  return !limits.some(
-    (other, at) => at !== index && isLike(other) && (other.remaining < own || (other.remaining === own && at < index)),
-  );
+/**
+ * Whether no other of its kind leaves less, and none before it as little. There are few of them.
+ *
+ * @param scope of the others; undefined: any.
+ */
+function isTightest(limits: readonly LimitState[], limit: LimitState, scope: string | undefined): boolean {
+  let isBefore = true;
+  for (const other of limits) {
+    if (other === limit) isBefore = false;
+    else if (other.kind === limit.kind && (scope === undefined || other.scope === scope)) {
+      if (other.remaining < limit.remaining || (isBefore && other.remaining === limit.remaining)) return false;
+    }
+  }
+  return true;
 }
 
-function tell(headers: string[], { ceiling, remaining }: LimitState, names: Names): void {
+function tell(headers: string[], { ceiling, remaining }: LimitState, names: LimitNames): void {
   headers.push(names.limit, String(ceiling), names.remaining, String(remaining));
 }
 
-function namesOf(scope: string): Record<LimitState["kind"], Names> {
+function namesOf(scope: string): Record<LimitState["kind"], LimitNames> {
   const known = namesByScope.get(scope);
   if (known !== undefined) return known;
   const descriptor = descriptors[scope] ?? scope;
-  const of = (kind: string): Names => ({
+  const of = (kind: string): LimitNames => ({
     limit: `x-ratelimit-${descriptor}-limit-${kind}`,
     remaining: `x-ratelimit-${descriptor}-remaining-${kind}`,
   });

@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { LimitState } from "../../src/completion.ts";
-import { limitHeaders } from "../../src/front/limit-headers.ts";
-
-const openAiName = (kind: string, figure: string) => `x-ratelimit-${figure}-${kind}`;
+import { openAiFormat } from "../../src/front/answer-format.ts";
+import { addLimitHeaders } from "../../src/front/limit-headers.ts";
 
 /** As an object; of a name that is there twice the last would hide the first. */
 function headersOf(limits: readonly LimitState[], model: string): Record<string, string> {
-  const list = limitHeaders(limits, model, openAiName);
+  const list: string[] = [];
+  addLimitHeaders(list, limits, model, openAiFormat.limitNames);
   const pairs = Array.from({ length: list.length / 2 }, (_, index) => [list[2 * index], list[2 * index + 1]]);
   const object = Object.fromEntries(pairs);
   assert.equal(Object.keys(object).length, pairs.length, "no header is there twice");
