@@ -41,12 +41,11 @@ export class Planner {
   }
 
   /** @throws GatewayError model_not_allowed, for a fallback the caller names. */
-  async plan({ request: own, previous, caller, grant, named, router, start }: PlanAsk): Promise<Itinerary> {
+  plan({ request: own, previous, caller, grant, named, router, start }: PlanAsk): Itinerary | Promise<Itinerary> {
     // The provider reads again what it keeps.
     const request = previous ? { ...own, inputTokensMax: own.inputTokensMax + previous.tokensMax } : own;
     const [{ tags }, region] = [named, regionOf(named)];
     const asked = { request, previous, tags, region, keyId: grant.keyId, sessionId: caller.sessionId };
-    const ask = await this.#askFor(asked, router, start.route);
     const wishes = { ...request.repeat, ...caller.repeat };
     const { config } = router;
     const resolve = fallbackResolver(router, grant, wishes.fallbacks);
@@ -54,7 +53,11 @@ export class Planner {
     const timeoutMs = wishes.timeoutMs ?? grant.repeat?.timeoutMs;
     const deadlineMs = timeoutMs === undefined ? undefined : clock.monotonicMs() + timeoutMs;
     const rules = rulesFor(config, grant.repeat);
-    return new Itinerary({ router, rules, config, wishes, resolve, deadlineMs, clock, random }, start, ask);
+    const parts = { router, rules, config, wishes, resolve, deadlineMs, clock, random };
+    const ask = this.#askFor(asked, router, start.route);
+    return ask instanceof Promise
+      ? ask.then((counted) => new Itinerary(parts, start, counted))
+      : new Itinerary(parts, start, ask);
   }
 
   /** The call goes on at another group, as the fallback says. */
@@ -66,9 +69,12 @@ export class Planner {
   }
 
   /** What a call asks for in a group. Waits only where the length of the input has to be counted. */
-  async #askFor(asked: Omit<Ask, "nowMs" | "overflows">, router: Router, route: Route): Promise<Ask> {
+  #askFor(asked: Omit<Ask, "nowMs" | "overflows">, router: Router, route: Route): Ask | Promise<Ask> {
     const ask = { ...asked, nowMs: this.#clock.nowMs() };
     if (router.config.checksCalls !== true) return ask;
-    return { ...ask, overflows: await findOverflows(ask.request, route.deployments, this.#tokenCounter) };
+    return findOverflows(ask.request, route.deployments, this.#tokenCounter).then((overflows) => ({
+      ...ask,
+      overflows,
+    }));
   }
 }

@@ -11,7 +11,7 @@ import type { Leases } from "../keys/leases.ts";
 import type { Overdraft } from "../keys/overdraft.ts";
 import type { SpentBudgets } from "../keys/spent-budgets.ts";
 import { boundsOf } from "./estimate.ts";
-import { foreseeLimits, freePlace, type LimitAsk, type LimitHold, takeLimits, tokensOf } from "./limits.ts";
+import { foreseeLimits, freePlace, type LimitHold, takeLimits, tokensOf } from "./limits.ts";
 import { isLimited, Money } from "./money.ts";
 import { Need } from "./need.ts";
 import type { Option } from "./option.ts";
@@ -102,7 +102,7 @@ export class Admission {
    *
    * @throws GatewayError missing_api_key, invalid_api_key, blocked_key, expired_key; keyservice_unavailable when nobody can say.
    */
-  async authenticate(token: string | undefined): Promise<Grant> {
+  authenticate(token: string | undefined): Grant | Promise<Grant> {
     if (token === undefined || token === "") {
       throw new GatewayError(
         "missing_api_key",
@@ -110,12 +110,11 @@ export class Admission {
       );
     }
     if (this.#isClosedAlone && !this.#decisions.connected) throw unavailable(new AuthorityUnavailable(undefined));
-    let grant: Grant | undefined;
-    try {
-      grant = await this.#decisions.resolve(token);
-    } catch (thrown) {
-      throw unavailable(thrown);
-    }
+    const found = this.#decisions.resolve(token);
+    return found instanceof Promise ? found.then((grant) => this.#valid(grant), refuse) : this.#valid(found);
+  }
+
+  #valid(grant: Grant | undefined): Grant {
     if (grant === undefined) {
       throw new GatewayError(
         "invalid_api_key",
@@ -136,16 +135,14 @@ export class Admission {
    * @param tags of the call, besides its request's and its key's.
    * @throws GatewayError keyservice_unavailable when nobody can say.
    */
-  async named(grant: Grant, request: CompletionRequest, tags: readonly string[]): Promise<Named> {
-    const all = [...new Set([...grant.tags, ...tags, ...request.tags])];
+  named(grant: Grant, request: CompletionRequest, tags: readonly string[]): Named | Promise<Named> {
+    const all = tagsOf(grant, request, tags);
     const parties = partiesOf(grant, request.endUser, all, this.#tagBudgets);
     if (parties.length === 0) return { tags: all, parties: [] };
-    try {
-      return { tags: all, parties: await this.#decisions.resolveParties(parties) };
-    } catch (thrown) {
-      // Not even on overdraft: what nobody here knows the budgets of could not be charged to them.
-      throw unavailable(thrown);
-    }
+    const found = this.#decisions.resolveParties(parties);
+    // Not even on overdraft: what nobody here knows the budgets of could not be charged to them.
+    if (found instanceof Promise) return found.then((known) => ({ tags: all, parties: known }), refuse);
+    return { tags: all, parties: found };
   }
 
   /**
@@ -188,12 +185,8 @@ export class Admission {
     return payAt(await this.#takePlace(options, tokens), options);
   }
 
-  async #takePlace(options: readonly Option[], tokens: number): Promise<FreePlace> {
-    try {
-      return await takePlace(this.#counters, options, tokens);
-    } catch (thrown) {
-      throw unavailable(thrown);
-    }
+  #takePlace(options: readonly Option[], tokens: number): Promise<FreePlace> {
+    return takePlace(this.#counters, options, tokens).catch(refuse);
   }
 
   /**
@@ -236,7 +229,8 @@ export class Admission {
     const once = idempotencyKey === undefined ? undefined : { keyId: payer.keyId, idempotencyKey };
     const limits = taken.length === 0 ? payer.limits : payer.limits.filter((limit) => !taken.includes(limit));
     const tokens = tokensOf({ request, bounds }, "total");
-    const { hold, place: free } = await this.#takeLimits({ limits, request, bounds, counted, once, options });
+    const asked = { limits, request, bounds, counted, once, options };
+    const { hold, place: free } = await takeLimits(this.#counters, asked).catch(refuse);
     const takeNext = (left: readonly Option[]) => this.#takePlace(left, tokens);
     try {
       const bill = { payer, need, longest: bounds.outputTokensMax, mayShorten: capIsOurs };
@@ -256,14 +250,6 @@ export class Admission {
     }
   }
 
-  async #takeLimits(ask: LimitAsk): Promise<{ hold: LimitHold; place: FreePlace }> {
-    try {
-      return await takeLimits(this.#counters, ask);
-    } catch (thrown) {
-      throw unavailable(thrown);
-    }
-  }
-
   #checkPriced(payer: Payer, deployments: readonly Deployment[]): void {
     const unpriced = deployments.filter(({ price }) => price === undefined);
     const [first] = unpriced;
@@ -279,6 +265,17 @@ export class Admission {
       { param: "model", metadata: { model: modelGroup } },
     );
   }
+}
+
+/** Without repeats. */
+function tagsOf(grant: Grant, request: CompletionRequest, tags: readonly string[]): readonly string[] {
+  const count = grant.tags.length + tags.length + request.tags.length;
+  return count === 0 ? grant.tags : [...new Set([...grant.tags, ...tags, ...request.tags])];
+}
+
+/** A part that decides has thrown. */
+function refuse(thrown: unknown): never {
+  throw unavailable(thrown);
 }
 
 /** Who pays. @throws GatewayError if what the call names besides its key forbids it. */

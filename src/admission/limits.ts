@@ -1,6 +1,7 @@
 import { hash } from "node:crypto";
 import type { CompletionRequest, LimitState } from "../completion.ts";
 import type { CountedTokens } from "../config/config.ts";
+import { counterKey } from "../counters/claims.ts";
 import type { Claim, Counters, Granted, Shortage } from "../counters/counters.ts";
 import { peek } from "../counters/peek.ts";
 import type { GatewayError } from "../errors.ts";
@@ -115,13 +116,31 @@ export function tokensOf({ request, bounds }: Pick<LimitAsk, "request" | "bounds
 function claimsOf(ask: Omit<LimitAsk, "once">): Claim[] {
   if (ask.limits.length === 0) return [];
   const tokens = tokensOf(ask, ask.counted);
-  return ask.limits.map((limit): Claim => {
-    const place = { group: `${limit.scope}:${limit.scopeId}`, name: limit.kind, ceiling: limit.ceiling };
-    if (limit.kind === "parallel") return { kind: "slot", ...place, ttlMs: slotTtlMs };
+  return ask.limits.map((limit) => {
+    const one = oneOf(limit);
+    if (one.kind === "slot" || limit.kind === "requests") return one;
+    const { kind, group, name, ceiling, windowMs, key } = one;
     // A call that alone may exceed the limit waits for an empty window instead of being refused for ever.
-    const amount = limit.kind === "requests" ? 1 : Math.min(tokens, Math.max(1, limit.ceiling));
-    return { kind: "window", ...place, amount, windowMs: limitWindowMs };
+    return { kind, group, name, ceiling, windowMs, key, amount: Math.min(tokens, Math.max(1, ceiling)) };
   });
+}
+
+/** Made once: each call of a key claims of the same limits. */
+const knownOnes = new WeakMap<Limit, Claim & { readonly key: string }>();
+
+/** One request, one call at a time, or one token of a limit. */
+function oneOf(limit: Limit): Claim & { readonly key: string } {
+  const known = knownOnes.get(limit);
+  if (known !== undefined) return known;
+  const { scope, scopeId, kind, ceiling } = limit;
+  const place = { group: `${scope}:${scopeId}`, name: kind, ceiling };
+  const claim: Claim =
+    kind === "parallel"
+      ? { kind: "slot", ...place, ttlMs: slotTtlMs }
+      : { kind: "window", ...place, amount: 1, windowMs: limitWindowMs };
+  const one = { ...claim, key: counterKey(claim) };
+  knownOnes.set(limit, one);
+  return one;
 }
 
 /** So many of the claims for an idempotency key are for it together with the request. */

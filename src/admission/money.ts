@@ -83,7 +83,8 @@ export class Money {
     for (let place = first; ; place = await takeNext(left)) {
       let outcome: Reserved | { readonly refusal: BudgetRefusal; readonly needed: Nanos };
       try {
-        const payer = await this.#payerAt(bill.payer, place.deployment);
+        const { budgets } = place.deployment;
+        const payer = budgets === undefined ? bill.payer : await this.#payerAt(bill.payer, budgets);
         outcome = await this.#reserve(payer, bill);
         if ("reservation" in outcome) {
           const { reservation, outputTokensMax } = outcome;
@@ -105,8 +106,7 @@ export class Money {
     }
   }
 
-  async #payerAt(payer: Payer, { budgets }: Deployment): Promise<Payer> {
-    if (budgets === undefined) return payer;
+  async #payerAt(payer: Payer, budgets: NonNullable<Deployment["budgets"]>): Promise<Payer> {
     try {
       return payerAt(payer, await this.#decisions.resolveParties(budgets));
     } catch (thrown) {
@@ -133,18 +133,20 @@ export class Money {
     }
   }
 
-  async #ask(payer: Payer, amount: Nanos): Promise<Reservation | BudgetRefusal> {
+  #ask(payer: Payer, amount: Nanos): Reservation | BudgetRefusal | Promise<Reservation | BudgetRefusal> {
     if (this.#overdraft !== undefined && !this.#decisions.connected && isLimited(payer)) {
       // Nobody waits for an answer that is not to be expected.
       const here = this.#leases.reserveHere(payer, amount) ?? this.#overdraft.take(payer, amount);
       if (here !== undefined) return here;
     }
-    try {
-      return await this.#leases.reserve(payer, amount);
-    } catch (thrown) {
-      const overdrawn = thrown instanceof AuthorityUnavailable ? this.#overdraft?.take(payer, amount) : undefined;
-      if (overdrawn !== undefined) return overdrawn;
-      throw unavailable(thrown);
-    }
+    const outcome = this.#leases.reserve(payer, amount);
+    return outcome instanceof Promise ? outcome.catch((thrown) => this.#overdraw(payer, amount, thrown)) : outcome;
+  }
+
+  /** What a call is paid from whose money the KeyService did not lend. */
+  #overdraw(payer: Payer, amount: Nanos, thrown: unknown): Reservation {
+    const overdrawn = thrown instanceof AuthorityUnavailable ? this.#overdraft?.take(payer, amount) : undefined;
+    if (overdrawn !== undefined) return overdrawn;
+    throw unavailable(thrown);
   }
 }

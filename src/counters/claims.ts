@@ -15,6 +15,7 @@ export function amountOf(claim: Claim): number {
 
 /** Where a claim is counted. A window of another length is another counter. */
 export function counterKey(claim: Claim): string {
+  if (claim.key !== undefined) return claim.key;
   // The braces tell Redis Cluster to keep a group together: a brace inside would end them early, and empty ones say nothing.
   const group = claim.group.replace(/[{}%]/g, encodeURIComponent) || "%";
   return `tollgate:{${group}}:${claim.name}:${claim.kind === "window" ? claim.windowMs : "slots"}`;

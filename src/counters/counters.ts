@@ -14,6 +14,8 @@ export interface WindowClaim {
   /** The most there may be in any span of `windowMs`. 0 allows nothing. */
   readonly ceiling: number;
   readonly windowMs: number;
+  /** Where it is counted, by `counterKey`, if whoever claims it knows. */
+  readonly key?: string;
 }
 
 /** One of so many at once, until released or until `ttlMs` have passed without renewal. */
@@ -23,6 +25,8 @@ export interface SlotClaim {
   readonly name: string;
   readonly ceiling: number;
   readonly ttlMs: number;
+  /** As a window's. */
+  readonly key?: string;
 }
 
 /** Lists of claims, one of which is enough: the best first. */

@@ -66,15 +66,18 @@ export function writeLine(entry: JournalEntry): Buffer {
   return Buffer.from(new LineBuffer().lineOf(jsonOf(entry)));
 }
 
+/** An entry's JSON in pieces, which are longer than all that is between them: joined, they would be copied once more. */
+export type JsonPieces = readonly string[];
+
 /** One entry as JSON. */
-export function jsonOf(entry: JournalEntry): string {
+export function jsonOf(entry: JournalEntry): JsonPieces {
   switch (entry.type) {
     case "open":
       return openJson(openMembers(entry.record));
     case "settled":
       return settledJson(openMembers(entry.record), entry.record);
     default:
-      return JSON.stringify(entry);
+      return [JSON.stringify(entry)];
   }
 }
 
@@ -103,12 +106,12 @@ export function openMembers(record: OpenRecord): string {
 }
 
 /** @param members of `openMembers`. */
-export function openJson(members: string): string {
-  return `{"type":"open","record":{${members}}}`;
+export function openJson(members: string): JsonPieces {
+  return ['{"type":"open","record":{', members, "}}"];
 }
 
 /** @param members of the record's beginning, of `openMembers`. */
-export function settledJson(members: string, record: SpendRecord): string {
+export function settledJson(members: string, record: SpendRecord): JsonPieces {
   const stored: Omit<Extract<StoredEntry, { type: "settled" }>["record"], keyof OpenRecord> = {
     cost: record.cost.toString(),
     status: record.status,
@@ -123,7 +126,7 @@ export function settledJson(members: string, record: SpendRecord): string {
     providerResponseId: record.providerResponseId,
     cacheHit: record.cacheHit,
   };
-  return `{"type":"settled","record":{${members},${JSON.stringify(stored).slice(1)}}`;
+  return ['{"type":"settled","record":{', members, ",", JSON.stringify(stored).slice(1), "}"];
 }
 
 /** Memory in which lines are made one after the other: each call has two, and a buffer for each is garbage at once. */
@@ -131,11 +134,13 @@ export class LineBuffer {
   #bytes = Buffer.allocUnsafe(4_096);
 
   /** @returns the line of an entry's JSON; it stands until the next is asked for. */
-  lineOf(json: string): Buffer {
-    const bytesMax = crcDigits + 1 + json.length * utf8BytesMax + 1;
+  lineOf(json: JsonPieces): Buffer {
+    let bytesMax = crcDigits + 1 + 1;
+    for (const piece of json) bytesMax += piece.length * utf8BytesMax;
     if (bytesMax > this.#bytes.length) this.#bytes = Buffer.allocUnsafe(2 * bytesMax);
     const bytes = this.#bytes;
-    const end = crcDigits + 1 + bytes.write(json, crcDigits + 1);
+    let end = crcDigits + 1;
+    for (const piece of json) end += bytes.write(piece, end);
     bytes.write(`${crcOf(bytes.subarray(crcDigits + 1, end))} `, 0, "latin1");
     bytes[end] = newline;
     return bytes.subarray(0, end + 1);

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { Nanos } from "../money.ts";
 import type { SpendRecord } from "./authority.ts";
 import type { JournalHost } from "./journal-host.ts";
-import { type JournalEntry, jsonOf, type OpenRecord, readLines } from "./journal-line.ts";
+import { type JournalEntry, type JsonPieces, jsonOf, type OpenRecord, readLines } from "./journal-line.ts";
 import { type JournalOwner, nameSegment, parseSegmentName } from "./journal-owner.ts";
 import type { OnDamage } from "./journal-pending.ts";
 import { JournalSegment } from "./journal-segment.ts";
@@ -15,7 +15,7 @@ export interface Recovered {
   /** Attempts nobody saw the end of, and the segment each is in. */
   readonly opens: readonly { readonly record: OpenRecord; readonly segment: JournalSegment }[];
   /** Leases that were not closed: their entries, to be carried on, and what is still to be booked on each. */
-  readonly leases: ReadonlyMap<string, { readonly json: string; readonly unbooked: Nanos }>;
+  readonly leases: ReadonlyMap<string, { readonly json: JsonPieces; readonly unbooked: Nanos }>;
 }
 
 /** Names one attempt. */
@@ -64,7 +64,7 @@ class Reading {
   readonly #opens = new Map<string, { record: OpenRecord; segment: JournalSegment }>();
   /** Ends whose beginnings have not been seen (yet). */
   readonly #settledAlone = new Set<string>();
-  readonly #leases = new Map<string, string>();
+  readonly #leases = new Map<string, JsonPieces>();
   readonly #closedAlone = new Set<string>();
   readonly #unbooked = new Map<string, Nanos>();
   #settledCount = 0;
@@ -110,7 +110,7 @@ class Reading {
 
   result(): Recovered {
     for (const { record } of this.#opens.values()) this.#owe(record.leaseId, record.reserved);
-    const leases = new Map<string, { json: string; unbooked: Nanos }>();
+    const leases = new Map<string, { json: JsonPieces; unbooked: Nanos }>();
     for (const [leaseId, json] of this.#leases)
       leases.set(leaseId, { json, unbooked: this.#unbooked.get(leaseId) ?? 0n });
     return { segments: this.#segments, settledCount: this.#settledCount, opens: [...this.#opens.values()], leases };

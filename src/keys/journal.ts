@@ -7,6 +7,7 @@ import type { Telemetry } from "../telemetry/telemetry.ts";
 import type { SpendRecord } from "./authority.ts";
 import { type JournalHost, thisMachine } from "./journal-host.ts";
 import {
+  type JsonPieces,
   jsonOf,
   LineBuffer,
   type OpenAttempt,
@@ -80,7 +81,7 @@ export class Journal implements LeaseBook {
   /** Their lines must outlive their segment, and so must those of open leases. */
   readonly #openAttempts = new Roster<OpenAttempt>();
   /** By id, each as JSON. */
-  readonly #openLeases = new Map<string, string>();
+  readonly #openLeases = new Map<string, JsonPieces>();
   readonly #damage = new Set<string>();
   readonly #unconfirmed: number;
   #sequence: number;

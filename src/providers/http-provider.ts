@@ -117,7 +117,7 @@ export class HttpProvider implements Provider {
     const answer = await this.#http.post({
       url: question.url,
       privateHosts: call.deployment.privateHosts,
-      headers: { ...question.headers, ...commonHeaders(call, dialect, question) },
+      headers: headersFor(call, dialect, question),
       body: question.body,
       signal: call.signal,
       headTimeoutMs: call.timeoutMs,
@@ -137,10 +137,10 @@ export class HttpProvider implements Provider {
   async countTokens(call: ProviderCall): Promise<number | undefined> {
     const asked = await this.#dialect.askCount?.(call);
     if (asked === undefined) return undefined;
-    const { url, headers, body } = asked.question;
+    const { url, body } = asked.question;
     const answer = await this.#http.post({
       ...{ url, body, signal: call.signal, privateHosts: call.deployment.privateHosts },
-      headers: { ...headers, ...commonHeaders(call, this.#dialect, asked.question) },
+      headers: headersFor(call, this.#dialect, asked.question),
       headTimeoutMs: call.timeoutMs,
       idleTimeoutMs: call.idleTimeoutMs,
     });
@@ -188,28 +188,35 @@ function refuseUnsayable(call: ProviderCall): void {
 }
 
 /** Whatever a caller's body is nested like, JSON can be read; to be written it must fit the stack. */
-async function asked(dialect: Dialect, call: ProviderCall): Promise<Question> {
+function asked(dialect: Dialect, call: ProviderCall): Question | Promise<Question> {
   try {
     refuseUnsayable(call);
-    return await dialect.ask(call);
+    const question = dialect.ask(call);
+    return question instanceof Promise ? question.catch(refuseTooDeep) : question;
   } catch (thrown) {
-    if (!(thrown instanceof RangeError)) throw thrown;
-    const message = "The request is nested too deeply to be written for the provider.";
-    throw new ProviderFailure("invalid_request", message, { billable: false, cause: thrown });
+    return refuseTooDeep(thrown);
   }
 }
 
-/** What every provider is sent. The operator's own headers, which dialects add, go before these. */
-function commonHeaders(call: ProviderCall, dialect: Dialect, { mediaType }: Question): Record<string, string> {
+function refuseTooDeep(thrown: unknown): never {
+  if (!(thrown instanceof RangeError)) throw thrown;
+  const message = "The request is nested too deeply to be written for the provider.";
+  throw new ProviderFailure("invalid_request", message, { billable: false, cause: thrown });
+}
+
+/** What a provider is sent. The operator's own headers, which dialects add, give way to those that every provider gets. */
+function headersFor(call: ProviderCall, dialect: Dialect, question: Question): Record<string, string> {
   const { request, traceparent } = call;
   const accept = request.stream ? dialect.streamType : "application/json";
-  return {
-    "content-type": mediaType ?? "application/json",
+  const headers: Record<string, string> = {
+    ...question.headers,
+    "content-type": question.mediaType ?? "application/json",
     accept: dialect.mannerOf?.(call, anyType) === undefined ? accept : anyType,
     // Frames are passed on as they come; decompressing them would be the caller's work twice.
     "accept-encoding": "identity",
-    ...(traceparent !== undefined && { traceparent }),
   };
+  if (traceparent !== undefined) headers.traceparent = traceparent;
+  return headers;
 }
 
 /**

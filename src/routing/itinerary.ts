@@ -87,7 +87,7 @@ export class Itinerary {
   #failovers = 0;
   /** Fallbacks still to be tried, the next first. */
   readonly #ahead: Destination[] = [];
-  readonly #visited = new Set<string>();
+  readonly #visited: string[] = [];
   #hasLookedAhead = false;
   readonly #fallbackModels: string[] = [];
 
@@ -96,7 +96,7 @@ export class Itinerary {
     this.#route = start.route;
     this.#names = start.names;
     this.#ask = ask;
-    this.#visited.add(start.route.modelGroup);
+    this.#visited.push(start.route.modelGroup);
   }
 
   /** What the call asks for in the group it is at. */
@@ -152,7 +152,7 @@ export class Itinerary {
     this.#tried.length = 0;
     this.#retries = 0;
     this.#hasLookedAhead = false;
-    this.#visited.add(route.modelGroup);
+    this.#visited.push(route.modelGroup);
     this.#fallbackModels.push(names[0] ?? route.modelGroup);
   }
 
@@ -246,7 +246,7 @@ export class Itinerary {
       this.#hasLookedAhead = true;
       this.#ahead.unshift(...this.#fallbacksOf(failure).flatMap((target) => this.#parts.resolve(target) ?? []));
     }
-    while (this.#visited.has(this.#ahead[0]?.route.modelGroup ?? "")) this.#ahead.shift();
+    while (this.#visited.includes(this.#ahead[0]?.route.modelGroup ?? "")) this.#ahead.shift();
     return this.#ahead.length > 0;
   }
 

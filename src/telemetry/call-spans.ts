@@ -72,7 +72,7 @@ export class CallSpans {
     this.#facts = facts;
   }
 
-  authorize<Result>(work: () => Promise<Result>): Promise<Result> {
+  authorize<Result>(work: () => Result): Result {
     this.#authorize ??= this.#server.child({ name: "tollgate.authorize", kind: SpanKind.INTERNAL });
     return withinSpan(this.#authorize, work);
   }

@@ -82,7 +82,7 @@ class LiveCall implements CallTrace {
     this.#spans?.identify(this.#facts);
   }
 
-  authorize<Result>(work: () => Promise<Result>): Promise<Result> {
+  authorize<Result>(work: () => Result): Result {
     return this.#spans === undefined ? work() : this.#spans.authorize(work);
   }
 

@@ -13,7 +13,7 @@ export interface CallTrace {
   /** It goes on in another group than the one it was in, for a reason. */
   fellBack(from: string, to: string, reason: ErrorCode): void;
   /** Does what decides whether the call goes ahead. What KeyService and stores are asked meanwhile shows below it. */
-  authorize<Result>(work: () => Promise<Result>): Promise<Result>;
+  authorize<Result>(work: () => Result): Result;
   /** Looks for an answer that was given before. */
   lookUp<Result>(work: () => Promise<Result | undefined>): Promise<Result | undefined>;
   /** Begins a provider attempt: a CLIENT span and the attempt metrics. */

@@ -21,6 +21,8 @@ export interface ObjectSpans {
   readonly depth: number;
 }
 
+const none: ReadonlySet<string> = new Set();
+
 /**
  * Finds the top-level values of a JSON object in one pass.
  *
@@ -29,7 +31,7 @@ export interface ObjectSpans {
  */
 export function scanObject(bytes: Buffer): ObjectSpans {
   const spans = new Map<string, Span>();
-  const repeated = new Set<string>();
+  let repeated: Set<string> | undefined;
   const nesting = { deepest: 0 };
   let at = bytes.indexOf(openBrace) + 1;
   while (at > 0 && at < bytes.length) {
@@ -42,11 +44,11 @@ export function scanObject(bytes: Buffer): ObjectSpans {
     const stop = skipValue(bytes, start, nesting);
     const key = readKey(bytes, keyStart, keyEnd);
     // Deleting first keeps the map in the order of the bytes.
-    if (spans.delete(key)) repeated.add(key);
+    if (spans.delete(key)) repeated = (repeated ?? new Set()).add(key);
     spans.set(key, { start, end: trimSpace(bytes, start, stop) });
     at = stop + 1;
   }
-  return { spans, repeated, depth: 1 + nesting.deepest };
+  return { spans, repeated: repeated ?? none, depth: 1 + nesting.deepest };
 }
 
 /**
