@@ -38,22 +38,18 @@ export function costOf(usage: Usage, price: Price): Nanos {
   const tier = usage.serviceTier;
   const own = tariffOf(price, tier);
   const rates = ratesFor(count(usage.inputTokens), own ?? price);
-  const input = costOfParts(usage.inputTokens, rates.inputPicos, [
-    [usage.cacheReadInputTokens, rates.cacheReadPicos],
-    [leastOf(usage.cacheWrite1hInputTokens, usage.cacheWriteInputTokens), cacheWrite1hPicos(rates)],
-    [
-      usage.cacheWriteInputTokens - leastOf(usage.cacheWrite1hInputTokens, usage.cacheWriteInputTokens),
-      rates.cacheWritePicos,
-    ],
-    [usage.audioInputTokens, rates.audioInputPicos ?? rates.inputPicos],
-    [usage.imageInputTokens, rates.imageInputPicos ?? rates.inputPicos],
-  ]);
-  const output = costOfParts(usage.outputTokens, rates.outputPicos, [
-    [usage.reasoningOutputTokens, rates.reasoningOutputPicos ?? rates.outputPicos],
-    [usage.audioOutputTokens, rates.audioOutputPicos ?? rates.outputPicos],
-    [usage.imageOutputTokens, rates.imageOutputPicos ?? rates.outputPicos],
-  ]);
-  const picos = input + output + fixedPicos(rates, usage.pieces);
+  const input = new PartedCost(usage.inputTokens);
+  const hourLong = leastOf(usage.cacheWrite1hInputTokens, usage.cacheWriteInputTokens);
+  input.add(usage.cacheReadInputTokens, rates.cacheReadPicos);
+  input.add(hourLong, cacheWrite1hPicos(rates));
+  input.add(usage.cacheWriteInputTokens - hourLong, rates.cacheWritePicos);
+  input.add(usage.audioInputTokens, rates.audioInputPicos ?? rates.inputPicos);
+  input.add(usage.imageInputTokens, rates.imageInputPicos ?? rates.inputPicos);
+  const output = new PartedCost(usage.outputTokens);
+  output.add(usage.reasoningOutputTokens, rates.reasoningOutputPicos ?? rates.outputPicos);
+  output.add(usage.audioOutputTokens, rates.audioOutputPicos ?? rates.outputPicos);
+  output.add(usage.imageOutputTokens, rates.imageOutputPicos ?? rates.outputPicos);
+  const picos = input.with(rates.inputPicos) + output.with(rates.outputPicos) + fixedPicos(rates, usage.pieces);
   return nanosOf(picos, tier === "batch" && own === undefined ? 2n : 1n);
 }
 
@@ -156,16 +152,27 @@ function ratesFor(inputTokens: bigint, tariff: Tariff): Rates {
   return tariff.longInput?.findLast(({ aboveTokens }) => inputTokens > BigInt(aboveTokens)) ?? tariff;
 }
 
-/** Parts are taken from the total until it is used up; what is left costs the plain price. */
-function costOfParts(total: number, picos: bigint, parts: readonly (readonly [number | undefined, bigint])[]): bigint {
-  let left = count(total);
-  let cost = 0n;
-  for (const [tokens = 0, partPicos] of parts) {
-    const taken = least(count(tokens), left);
-    left -= taken;
-    cost += taken * partPicos;
+/** What tokens cost of which some have a price of their own. Parts are taken from the total until it is used up. */
+class PartedCost {
+  #left: bigint;
+  #picos = 0n;
+
+  constructor(total: number) {
+    this.#left = count(total);
   }
-  return cost + left * picos;
+
+  add(tokens: number | undefined, picos: bigint): void {
+    // Most calls have none of most parts.
+    if (tokens === undefined || tokens === 0) return;
+    const taken = least(count(tokens), this.#left);
+    this.#left -= taken;
+    this.#picos += taken * picos;
+  }
+
+  /** @param picos the plain price, of what is left. */
+  with(picos: bigint): bigint {
+    return this.#picos + this.#left * picos;
+  }
 }
 
 /** The price of the request itself, and of what is counted in pieces. */
