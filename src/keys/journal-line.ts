@@ -57,6 +57,8 @@ export type FoundLine =
   | { readonly damage: Buffer; readonly start: number; readonly end: number };
 
 const newline = 0x0a;
+const space = 0x20;
+const hexDigits = Buffer.from("0123456789abcdef");
 const crcDigits = 8;
 /** Of one unit of a string. */
 const utf8BytesMax = 3;
@@ -141,7 +143,12 @@ export class LineBuffer {
     const bytes = this.#bytes;
     let end = crcDigits + 1;
     for (const piece of json) end += bytes.write(piece, end);
-    bytes.write(`${crcOf(bytes.subarray(crcDigits + 1, end))} `, 0, "latin1");
+    let crc = crc32(bytes.subarray(crcDigits + 1, end));
+    for (let at = crcDigits - 1; at >= 0; at -= 1) {
+      bytes[at] = hexDigits[crc & 0xf] ?? 0;
+      crc >>>= 4;
+    }
+    bytes[crcDigits] = space;
     bytes[end] = newline;
     return bytes.subarray(0, end + 1);
   }
