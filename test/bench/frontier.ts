@@ -1,4 +1,4 @@
-import { quantile } from "./figures.ts";
+import { median, quantile } from "./figures.ts";
 import { bodyOf, type Lane } from "./lanes.ts";
 import { runOpenLoad } from "./open-load.ts";
 import type { Stage, Subject } from "./stage.ts";
@@ -43,4 +43,12 @@ export async function measureFrontier(
   const floorPerSecond = await most(stage.floorOf(lane), from.floorPerSecond);
   const subjectPerSecond = await most(stage.subjectOf(lane), from.subjectPerSecond);
   return { floorPerSecond, subjectPerSecond, ratio: subjectPerSecond / floorPerSecond };
+}
+
+/** Of several, the one with the median of the ratios. */
+export function medianFrontier(frontiers: readonly Frontier[]): Frontier {
+  const middle = median(frontiers.map(({ ratio }) => ratio));
+  const found = frontiers.find(({ ratio }) => ratio === middle);
+  if (found === undefined) throw new Error("the most calls a second were not measured");
+  return found;
 }

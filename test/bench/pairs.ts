@@ -35,24 +35,34 @@ export interface LaneResult {
 /** A cold process costs twice as much; a sidecar is compiled for a good while. */
 const [pipeWarmMs, sidecarWarmMs] = [3_000, 12_000];
 
+/** What was measured with one pair of processes. */
+export interface Round {
+  readonly busy: readonly Pair[];
+  readonly alone: readonly Pair[];
+}
+
 /**
  * Floor and sidecar take turns of a fraction of a second; each ratio is of neighbours, since the same work takes twice as long when others keep
  * the machine busy. Each round is of two fresh processes: V8 compiles two of one program differently, and so may what one keeps in memory.
  */
-export async function measureLane(
-  stage: Stage,
-  lane: Lane,
-  { rounds, forMs }: { readonly rounds: number; readonly forMs: number },
-): Promise<LaneResult> {
-  const [busy, alone, ratios]: [Pair[], Pair[], number[]] = [[], [], []];
-  for (let round = 0; round < rounds; round++) {
-    await renewWarm(stage, lane);
-    const pairs = await takePairs(stage, lane, lane.connections, forMs);
-    busy.push(...pairs);
-    ratios.push(ratioOf(pairs));
-    alone.push(...(await takePairs(stage, lane, 1, forMs / 2)));
-  }
-  return { lane: lane.name, ratios, ratio: ratioOf(busy), busy, alone };
+export async function measureRound(stage: Stage, lane: Lane, forMs: number): Promise<Round> {
+  await renewWarm(stage, lane);
+  const busy = await takePairs(stage, lane, lane.connections, forMs);
+  return { busy, alone: await takePairs(stage, lane, 1, forMs / 2) };
+}
+
+export function laneResult(lane: Lane, rounds: readonly Round[]): LaneResult {
+  const busy = rounds.flatMap((round) => round.busy);
+  const ratios = rounds.map((round) => ratioOf(round.busy));
+  return { lane: lane.name, ratios, ratio: ratioOf(busy), busy, alone: rounds.flatMap(({ alone }) => alone) };
+}
+
+/** How many calls a second floor and sidecar answer as fast as they can. */
+export function fastest({ busy }: Round): { readonly floorPerSecond: number; readonly subjectPerSecond: number } {
+  return {
+    floorPerSecond: median(busy.map(({ floor }) => floor.perSecond)),
+    subjectPerSecond: median(busy.map(({ subject }) => subject.perSecond)),
+  };
 }
 
 function ratioOf(pairs: readonly Pair[]): number {

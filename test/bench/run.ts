@@ -13,10 +13,10 @@ import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { commit, median, spread } from "./figures.ts";
 import { measureFootprint, soak } from "./footprint.ts";
-import { measureFrontier } from "./frontier.ts";
+import { type Frontier, measureFrontier, medianFrontier } from "./frontier.ts";
 import { type Lane, lanes } from "./lanes.ts";
 import { crowds, measureCrowd } from "./open-streams.ts";
-import { addedMs, type LaneResult, measureLane, renewWarm } from "./pairs.ts";
+import { addedMs, fastest, type LaneResult, laneResult, measureRound, type Round, renewWarm } from "./pairs.ts";
 import { Stage } from "./stage.ts";
 import { type BenchResults, targetTable } from "./targets.ts";
 
@@ -41,7 +41,7 @@ try {
   const facts = { commit: commit(), node: process.version, cpu: cpus()[0]?.model, ...pace };
   say(`${facts.cpu}, Node ${facts.node}, commit ${facts.commit}\n`);
   if (values.soak !== undefined) write({ ...facts, soak: await soaked(Number(values.soak)) });
-  else if (chosen !== undefined) write({ ...facts, lanes: [await measured(chosen)] });
+  else if (chosen !== undefined) write({ ...facts, lanes: (await measured([chosen])).lanes });
   else write({ ...facts, runs: await bench(Number(values.runs)) });
 } finally {
   await stage.close();
@@ -58,18 +58,8 @@ async function bench(runCount: number): Promise<object[]> {
 async function benchOnce(): Promise<BenchResults> {
   const footprint = await measureFootprint(stage, usual);
   say(`Idle: ${footprint.idleMb.toFixed(0)} MB, ${footprint.idleCpuPercent.toFixed(1)} % of a core.\n`);
-  say(
-    "| lane | CPU us a call or chunk (floor) | ratio to the floor | calls a second (floor) | alone: added p50, p99 ms |",
-  );
-  say("|---|---|---|---|---|");
-  const results = new Map<string, LaneResult>();
-  for (const lane of lanes) results.set(lane.name, await measured(lane));
-  await renewWarm(stage, usual);
-  const { busy = [] } = results.get(usual.name) ?? {};
-  const frontier = await measureFrontier(stage, usual, {
-    floorPerSecond: median(busy.map(({ floor }) => floor.perSecond)),
-    subjectPerSecond: median(busy.map(({ subject }) => subject.perSecond)),
-  });
+  const { lanes: results, frontiers } = await measured(lanes);
+  const frontier = medianFrontier(frontiers);
   const { floorPerSecond, subjectPerSecond } = frontier;
   say(`\nWith p99 <= 20 ms: ${subjectPerSecond.toFixed(0)} calls a second (floor ${floorPerSecond.toFixed(0)}).`);
   await renewWarm(stage, laneNamed("governed stream"));
@@ -83,19 +73,40 @@ async function benchOnce(): Promise<BenchResults> {
       `${count} streams: ${chunksPerSecond.toFixed(0)} chunks a second, first +${firstAddedP50Ms.toFixed(2)} ms (p50), ` +
         `between chunks +${gapAddedP99Ms.toFixed(2)} ms (p99).`,
     );
-  return { lanes: results, frontier, crowds: { fifty, hundred, fiveHundred }, footprint };
+  return {
+    ...{ lanes: new Map(results.map((result) => [result.lane, result])), frontiers, frontier },
+    ...{ crowds: { fifty, hundred, fiveHundred }, footprint },
+  };
 }
 
-async function measured(lane: Lane): Promise<LaneResult> {
-  const result = await measureLane(stage, lane, pace);
+/** All lanes in each round, so that a lane's figures are of the whole time and not of one part of it, in which the machine may have been slow. */
+async function measured(chosenLanes: readonly Lane[]) {
+  const rounds = new Map<Lane, Round[]>(chosenLanes.map((lane) => [lane, []]));
+  const frontiers: Frontier[] = [];
+  for (let round = 0; round < pace.rounds; round++) {
+    for (const [lane, done] of rounds) {
+      const one = await measureRound(stage, lane, pace.forMs);
+      done.push(one);
+      if (lane === usual && chosen === undefined) frontiers.push(await measureFrontier(stage, lane, fastest(one)));
+    }
+  }
+  const results = [...rounds].map(([lane, done]) => laneResult(lane, done));
+  say(
+    "| lane | CPU us a call or chunk (floor) | ratio to the floor | calls a second (floor) | alone: added p50, p99 ms |",
+  );
+  say("|---|---|---|---|---|");
+  for (const result of results) say(rowOf(result));
+  return { lanes: results, frontiers };
+}
+
+function rowOf(result: LaneResult): string {
   const of = (who: "floor" | "subject", figure: "cpuUs" | "perSecond") =>
     median(result.busy.map((pair) => pair[who][figure])).toFixed(0);
-  say(
-    `| ${lane.name} | ${of("subject", "cpuUs")} (${of("floor", "cpuUs")}) | ${result.ratio.toFixed(2)} (${spread(result.ratios)}) ` +
-      `| ${of("subject", "perSecond")} (${of("floor", "perSecond")}) ` +
-      `| ${addedMs(result, "p50Ms").toFixed(2)}, ${addedMs(result, "p99Ms").toFixed(2)} |`,
+  return (
+    `| ${result.lane} | ${of("subject", "cpuUs")} (${of("floor", "cpuUs")}) | ${result.ratio.toFixed(2)} (${spread(result.ratios)}) ` +
+    `| ${of("subject", "perSecond")} (${of("floor", "perSecond")}) ` +
+    `| ${addedMs(result, "p50Ms").toFixed(2)}, ${addedMs(result, "p99Ms").toFixed(2)} |`
   );
-  return result;
 }
 
 async function soaked(seconds: number) {

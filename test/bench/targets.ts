@@ -7,6 +7,8 @@ import { addedMs, type LaneResult } from "./pairs.ts";
 export interface BenchResults {
   /** By name. */
   readonly lanes: ReadonlyMap<string, LaneResult>;
+  /** Of each round, and the one with the median of the ratios. */
+  readonly frontiers: readonly Frontier[];
   readonly frontier: Frontier;
   readonly crowds: { readonly fifty: CrowdResult; readonly hundred: CrowdResult; readonly fiveHundred: CrowdResult };
   readonly footprint: Footprint;
