@@ -1,8 +1,20 @@
 import type { CallEvent, CompletionRequest, Json, Usage } from "./completion.ts";
+import type { RouterConfig } from "./config/config.ts";
 
 /** What a model is told that goes on where another broke off. */
 const note =
   "Your previous answer was cut off; what there is of it follows as your own last message. Go on exactly where it ends, in the same style and language, without repeating or introducing anything.";
+
+/** What a model needs that may have to go on with a stream another has begun; undefined: it is not to be gone on with. */
+export function continuationFor(
+  request: CompletionRequest,
+  config: Pick<RouterConfig, "continuesStreams">,
+): Continuation | undefined {
+  // A response that its provider keeps is whole there or not at all.
+  const isOwn = request.operation !== "chat" || request.wire === "openai-responses";
+  const isPossible = !isOwn && request.stream && request.choiceCount === 1;
+  return isPossible && config.continuesStreams === true ? new Continuation() : undefined;
+}
 
 /**
  * The text of a stream that may break off, so that another model can go on. Only plain text can be gone on with: a stream that has begun

@@ -6,14 +6,15 @@ import type { Ticket } from "./admission/ticket.ts";
 import { WaitingRoom } from "./admission/waiting-room.ts";
 import { Attempt } from "./attempt.ts";
 import { AttemptSignal } from "./attempt-signal.ts";
-import type { AnswerCache } from "./cache/answer-cache.ts";
+import type { AnswerCache, Found } from "./cache/answer-cache.ts";
 import type { CacheTerms } from "./cache/cache-terms.ts";
+import type { Recording } from "./cache/recording.ts";
 import { cacheableCall } from "./cacheable-call.ts";
 import { Call } from "./call.ts";
 import { type Clock, pause, type Random } from "./clock.ts";
 import type { CallEvent, Caller, CompletionRequest, EndEvent, PretendedFailure, SettledEvent } from "./completion.ts";
 import type { Deployment } from "./config/config.ts";
-import { Continuation } from "./continuation.ts";
+import { continuationFor } from "./continuation.ts";
 import type { Board } from "./counters/board.ts";
 import { mayReach, namesOf, startFor } from "./destinations.ts";
 import { GatewayError, ProviderFailure } from "./errors.ts";
@@ -28,7 +29,6 @@ import { Hedging } from "./routing/hedging.ts";
 import { countInput } from "./routing/input-count.ts";
 import type { Timeouts } from "./routing/itinerary.ts";
 import { nowhere } from "./routing/nowhere.ts";
-import type { Router } from "./routing/router.ts";
 import type { Snapshots } from "./routing/snapshots.ts";
 import type { TokenCounter } from "./routing/token-counter.ts";
 import type { AttemptFacts, CallFacts, Telemetry } from "./telemetry/telemetry.ts";
@@ -104,18 +104,18 @@ export class Gateway {
    * early (`return()`) cancels the call and books what came; abort `caller.signal` first, so that a waiting attempt wakes.
    */
   async *complete(request: CompletionRequest, caller: Caller): AsyncGenerator<CallEvent, void, undefined> {
-    const { route: path } = caller;
     const trace = this.#telemetry.startCall(request, caller);
     // Stands if the reader ends the iteration between two events.
     let failure: GatewayError | undefined = abandoned;
     let call: Call | undefined;
+    let recording: Recording | undefined;
     const { router } = this.#snapshots.current;
     try {
       const grant = await trace.authorize(() => this.#admission.authenticate(caller.token));
       trace.identify(ownerFacts(grant));
-      grant.policy?.checkCompletion(path, () => request.chat());
+      grant.policy?.checkCompletion(caller.route, () => request.chat());
       const start = startFor(router, grant, request.model);
-      const continuation = continuationFor(request, router);
+      const continuation = continuationFor(request, router.config);
       const terms = this.#cache?.termsOf(request, caller, grant.allowedCacheControls);
       const callId = this.#newCallId();
       trace.identify({ callId, modelGroup: start.route.modelGroup });
@@ -125,13 +125,41 @@ export class Gateway {
       const named = await trace.authorize(() => this.#admission.named(grant, sent, caller.tags));
       const itinerary = await this.#planner.plan({ request: sent, previous, caller, grant, named, router, start });
       call = new Call({ caller, callId, grant, named, router, itinerary, trace, request: sent, continuation });
-      if (this.#cache === undefined || terms === undefined) yield* this.#attempts(call);
-      else yield* this.#cached(call, this.#cache, terms);
+      const found = this.#cache && terms && (await this.#find(call, this.#cache, terms));
+      if (found?.kept !== undefined) {
+        yield* found.kept;
+        failure = undefined;
+        return;
+      }
+      recording = found?.recording;
+      let refused = found?.refused;
+      // One loop with one counter: an attempt that fails before its first event is repeated, elsewhere if there is elsewhere. It stands
+      // here since a generator of its own took about a twentieth of the CPU of each chunk.
+      let begun = false;
+      for (;;) {
+        const goesOn = begun;
+        try {
+          if (refused !== undefined) throw refused;
+          const place = await this.#place(call);
+          for await (const event of this.#run(call, place)) {
+            if (goesOn && continuation?.isRepeated(event) === true) continue;
+            begun = true;
+            const passed = continuation?.pass(event) ?? event;
+            yield recording?.pass(passed) ?? passed;
+            recording?.goOn();
+          }
+          break;
+        } catch (thrown) {
+          refused = undefined;
+          await this.#again(call, GatewayError.from(thrown), begun);
+        }
+      }
       failure = undefined;
     } catch (thrown) {
       failure = GatewayError.from(thrown);
       throw failure;
     } finally {
+      recording?.close();
       call?.ticket?.close();
       trace.end(failure);
     }
@@ -170,54 +198,31 @@ export class Gateway {
   }
 
   /** The answer that is kept, if there is one, once the call is let through; what was not used of its ticket goes back as ever. */
-  async *#cached(call: Call, cache: AnswerCache, terms: CacheTerms): AsyncGenerator<CallEvent, void, undefined> {
+  async #find(call: Call, cache: AnswerCache, terms: CacheTerms): Promise<Found & { readonly refused?: unknown }> {
     try {
       await this.#inTurn(call, () => this.#admit(call));
     } catch (refused) {
       // Another group may take it; that has other answers.
-      yield* this.#attempts(call, refused);
-      return;
+      return { refused };
     }
-    const asked = cacheableCall({ ...call, terms, ticket: call.admitted });
-    yield* cache.answer(asked, () => this.#attempts(call));
+    return cache.find(cacheableCall({ ...call, terms, ticket: call.admitted }));
   }
 
-  /**
-   * One loop with one counter: an attempt that fails before its first event is repeated, elsewhere if there is elsewhere.
-   *
-   * @param refused why the call was not let through to the first group, if it has been tried.
-   */
-  async *#attempts(call: Call, refused?: unknown): AsyncGenerator<CallEvent, void, undefined> {
+  /** After an attempt that failed: where the call goes next. @throws GatewayError as its caller shall see it, if it goes nowhere. */
+  async #again(call: Call, failure: GatewayError, begun: boolean): Promise<void> {
     const { itinerary, caller, continuation } = call;
-    let begun = false;
-    for (let isFirst = true; ; isFirst = false) {
-      let failure: GatewayError;
-      try {
-        if (isFirst && refused !== undefined) throw refused;
-        const place = await this.#place(call);
-        const goesOn = begun;
-        for await (const event of this.#run(call, place)) {
-          if (goesOn && continuation?.isRepeated(event) === true) continue;
-          begun = true;
-          yield continuation?.pass(event) ?? event;
-        }
-        return;
-      } catch (thrown) {
-        failure = GatewayError.from(thrown);
-        if (itinerary.fallbackModels.length === 0) call.failure = failure;
-        if (caller.signal.aborted) throw failure;
-        if (begun && continuation?.isPossible !== true) throw call.told(failure);
-      }
-      const step = itinerary.after(failure);
-      if (step.kind === "stop") throw call.told(begun ? failure : (call.failure ?? failure));
-      if (begun && continuation !== undefined) itinerary.goOnWith(continuation.request(call.request));
-      if (step.kind === "fallback") {
-        call.trace.fellBack(itinerary.route.modelGroup, step.destination.route.modelGroup, failure.code);
-        await this.#planner.enter(itinerary, call.router, step.destination);
-        // What differs there may be the end user.
-        call.named = await this.#admission.named(call.grant, itinerary.ask.request, caller.tags);
-      } else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
-    }
+    if (itinerary.fallbackModels.length === 0) call.failure = failure;
+    if (caller.signal.aborted) throw failure;
+    if (begun && continuation?.isPossible !== true) throw call.told(failure);
+    const step = itinerary.after(failure);
+    if (step.kind === "stop") throw call.told(begun ? failure : (call.failure ?? failure));
+    if (begun && continuation !== undefined) itinerary.goOnWith(continuation.request(call.request));
+    if (step.kind === "fallback") {
+      call.trace.fellBack(itinerary.route.modelGroup, step.destination.route.modelGroup, failure.code);
+      await this.#planner.enter(itinerary, call.router, step.destination);
+      // What differs there may be the end user.
+      call.named = await this.#admission.named(call.grant, itinerary.ask.request, caller.tags);
+    } else if (step.pauseMs > 0) await pause(this.#clock, step.pauseMs, caller.signal);
   }
 
   /** An attempt; and if so configured, another one beside it when its answer is late. */
@@ -360,14 +365,6 @@ export class Gateway {
     const cancel = this.#clock.after(firstEventMs, () => limit.abort(late()));
     return { signal: limit.signal, release: () => limit.release(), cancel };
   }
-}
-
-/** What a model needs that may have to go on with a stream another has begun; undefined: it is not to be gone on with. */
-function continuationFor(request: CompletionRequest, { config }: Router): Continuation | undefined {
-  // A response that its provider keeps is whole there or not at all.
-  const isOwn = request.operation !== "chat" || request.wire === "openai-responses";
-  const isPossible = !isOwn && request.stream && request.choiceCount === 1;
-  return isPossible && config.continuesStreams === true ? new Continuation() : undefined;
 }
 
 function late(): ProviderFailure {

@@ -6,6 +6,7 @@ import type { AnswerStore } from "./answer-store.ts";
 import { type CacheTerms, termsOf } from "./cache-terms.ts";
 import { type Flight, Flights } from "./flights.ts";
 import { AnswerRecorder, type KeptAnswer, readAnswer } from "./kept-answer.ts";
+import { Recording } from "./recording.ts";
 import { type Replay, replayOf } from "./replay.ts";
 
 /** So many leaders are followed one after the other; when they all fail, each call goes alone, so that failures do not queue up. */
@@ -44,6 +45,14 @@ interface Joined {
 
 const alone: Joined = { shared: undefined, flight: undefined };
 
+/** One of the two. */
+export interface Found {
+  /** An answer that is given again. */
+  readonly kept?: AsyncIterable<CallEvent>;
+  /** Records a new one. */
+  readonly recording?: Recording;
+}
+
 interface Hit {
   readonly kept: KeptAnswer;
   readonly replay: Replay;
@@ -81,27 +90,30 @@ export class AnswerCache {
   }
 
   /**
-   * The answer to a call: one that is kept, or that of an equal call under way once it is whole, or else a new one.
-   *
-   * @param make makes it; its iteration is ended with this one.
+   * Looks for the answer to a call: one that is kept, or that of an equal call under way once it is whole. Where there is none, whoever asks
+   * has it made, and passes its events through a recording, which he must close.
    */
-  async *answer(call: AdmittedCall, make: () => AsyncIterable<CallEvent>): AsyncGenerator<CallEvent, void, undefined> {
+  async find(call: AdmittedCall): Promise<Found> {
     const startedAtMs = this.#clock.nowMs();
     const key = this.#keyOf(call);
-    const { reads } = call.terms;
+    const { reads, stores, ttlMs } = call.terms;
     const { shared, flight } = reads ? await this.#join(key, call) : alone;
+    let recording: Recording | undefined;
     try {
       const entry = shared ?? (reads ? await call.lookUp(() => this.store.get(key)) : undefined);
       const hit = entry && this.#usable(entry, call);
       if (hit !== undefined) {
         flight?.end(entry);
-        yield* this.#giveAgain(key, call, hit, startedAtMs);
-        return;
+        return { kept: this.#giveAgain(key, call, hit, startedAtMs) };
       }
       this.misses += 1;
-      yield* this.#record(key, call, make(), flight);
+      const { modelGroup, request } = call;
+      const recorder = stores ? new AnswerRecorder(request) : undefined;
+      const put = (answer: Buffer) => this.store.put(key, answer, ttlMs);
+      recording = new Recording({ key, modelGroup, recorder, flight, put, clock: this.#clock });
+      return { recording };
     } finally {
-      flight?.end(undefined);
+      if (recording === undefined) flight?.end(undefined);
     }
   }
 
@@ -154,36 +166,6 @@ export class AnswerCache {
       yield { type: "settled", usage, cost: 0n, raw: replay.raw };
     } finally {
       if (status === "cancelled") book();
-    }
-  }
-
-  /** Passes a new answer on, and keeps it once it is whole. */
-  async *#record(
-    key: string,
-    call: AdmittedCall,
-    events: AsyncIterable<CallEvent>,
-    flight: Flight | undefined,
-  ): AsyncGenerator<CallEvent, void, undefined> {
-    let recorder = call.terms.stores ? new AnswerRecorder(call.request) : undefined;
-    let deploymentId = "";
-    for await (const event of events) {
-      let passed = event;
-      if (event.type === "accepted") {
-        deploymentId = event.deploymentId;
-        passed = { ...event, cache: { key, isHit: false } };
-        // Another group's answer, a fallback's: who may ask for this group may not be allowed that one.
-        if (event.modelGroup !== call.modelGroup) recorder = undefined;
-      }
-      recorder?.add(event);
-      if (recorder === undefined || recorder.isTooLarge) flight?.end(undefined);
-      if (event.type === "settled") {
-        const entry = recorder?.end(event, { keptAtMs: this.#clock.nowMs(), deploymentId });
-        if (entry !== undefined) this.store.put(key, entry, call.terms.ttlMs);
-        flight?.end(entry);
-      }
-      flight?.holdUp();
-      yield passed;
-      flight?.goOn();
     }
   }
 }
