@@ -68,7 +68,7 @@ export function writeLine(entry: JournalEntry): Buffer {
   return Buffer.from(new LineBuffer().lineOf(jsonOf(entry)));
 }
 
-/** An entry's JSON in pieces, which are longer than all that is between them: joined, they would be copied once more. */
+/** An entry's JSON in pieces: joined first, all of it would be copied once more. */
 export type JsonPieces = readonly string[];
 
 /** One entry as JSON. */
