@@ -61,11 +61,15 @@ export class Collector {
     return this.wait(count, (span) => span.traceId === traceId);
   }
 
-  /** The spans that are wanted, once there are `count` of them; after five seconds, what there is. */
-  async wait(count: number, isWanted: (span: ExportedSpan) => boolean): Promise<readonly ExportedSpan[]> {
+  /** The spans that are wanted, once there are `count` of them, the needed one among them; after five seconds, what there is. */
+  async wait(
+    count: number,
+    isWanted: (span: ExportedSpan) => boolean,
+    isNeeded: (span: ExportedSpan) => boolean = () => true,
+  ): Promise<readonly ExportedSpan[]> {
     for (let tries = 0; ; tries++) {
       const spans = this.spans.filter(isWanted);
-      if (spans.length >= count || tries >= 100) return spans;
+      if ((spans.length >= count && spans.some(isNeeded)) || tries >= 100) return spans;
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }
