@@ -7,6 +7,7 @@ import type { CompletionRequest, Json, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { chatBodyOf } from "./anthropic-chat.ts";
 import { arrayOf, isObject, objectOf, textOf } from "./json.ts";
+import { structureAt } from "./long-texts.ts";
 import { readRepeatWishes } from "./repeat-wishes.ts";
 import {
   commonFault,
@@ -82,14 +83,16 @@ function capFault(body: JsonObject, counts: boolean): GatewayError | undefined {
 /** The most tokens of content blocks that are neither text nor bounded by their bytes, and how many of them are images. */
 function countBlocks(body: JsonObject): { tokens: number; images: number } {
   const found = { tokens: 0, images: 0 };
-  for (const message of arrayOf(body.messages)) count(objectOf(message)?.content, found);
+  for (const message of arrayOf(body.messages)) count(message, found);
   return found;
 }
 
-function count(content: Json | undefined, found: { tokens: number; images: number }): void {
-  for (const block of arrayOf(content)) {
+/** @param holder a message, or a result of a tool. */
+function count(holder: Json, found: { tokens: number; images: number }): void {
+  if (!isObject(holder)) return;
+  for (const block of arrayOf(structureAt(holder, "content"))) {
     if (!isObject(block) || textual.has(String(block.type))) continue;
-    if (block.type === "tool_result") count(block.content, found);
+    if (block.type === "tool_result") count(block, found);
     else found.tokens += isRemoteDocument(block) ? documentTokensMax : mediaTokensMax;
     if (block.type === "image") found.images += 1;
   }

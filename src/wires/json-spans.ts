@@ -19,7 +19,12 @@ export interface ObjectSpans {
   readonly repeated: ReadonlySet<string>;
   /** How deep it is nested; 1: it holds nothing that holds anything. */
   readonly depth: number;
+  /** Where long texts stand, at whatever depth, quotes included. Names of members are none. */
+  readonly longTexts: readonly Span[];
 }
+
+/** From how many bytes on a text is long. */
+const longTextBytes = 16 * 1024;
 
 const none: ReadonlySet<string> = new Set();
 
@@ -32,7 +37,7 @@ const none: ReadonlySet<string> = new Set();
 export function scanObject(bytes: Buffer): ObjectSpans {
   const spans = new Map<string, Span>();
   let repeated: Set<string> | undefined;
-  const nesting = { deepest: 0 };
+  const found: Found = { deepest: 0, longTexts: [] };
   let at = bytes.indexOf(openBrace) + 1;
   while (at > 0 && at < bytes.length) {
     const keyStart = bytes.indexOf(quote, at);
@@ -41,14 +46,14 @@ export function scanObject(bytes: Buffer): ObjectSpans {
     const colonAt = bytes.indexOf(colon, keyEnd);
     if (colonAt === -1) break;
     const start = skipSpace(bytes, colonAt + 1);
-    const stop = skipValue(bytes, start, nesting);
+    const stop = skipValue(bytes, start, found);
     const key = readKey(bytes, keyStart, keyEnd);
     // Deleting first keeps the map in the order of the bytes.
     if (spans.delete(key)) repeated = (repeated ?? new Set()).add(key);
     spans.set(key, { start, end: trimSpace(bytes, start, stop) });
     at = stop + 1;
   }
-  return { spans, repeated: repeated ?? none, depth: 1 + nesting.deepest };
+  return { spans, repeated: repeated ?? none, depth: 1 + found.deepest, longTexts: found.longTexts };
 }
 
 /**
@@ -139,23 +144,29 @@ function skipString(bytes: Buffer, start: number): number {
   }
 }
 
-/**
- * @param nesting is told if this value is the deepest so far; 0: it holds nothing.
- * @returns the position of the comma or brace that ends the value at `start`.
- */
-function skipValue(bytes: Buffer, start: number, nesting: { deepest: number }): number {
+/** What was met in values. */
+interface Found {
+  /** 0: nothing holds anything. */
+  deepest: number;
+  readonly longTexts: Span[];
+}
+
+/** @returns the position of the comma or brace that ends the value at `start`. */
+function skipValue(bytes: Buffer, start: number, found: Found): number {
   let depth = 0;
   let at = start;
   while (at < bytes.length) {
     const byte = bytes[at];
     if (byte === quote) {
-      at = skipString(bytes, at);
+      const end = skipString(bytes, at);
+      if (end - at >= longTextBytes && bytes[skipSpace(bytes, end)] !== colon) found.longTexts.push({ start: at, end });
+      at = end;
       continue;
     }
     if (depth === 0 && (byte === comma || byte === closeBrace)) return at;
     if (byte === openBrace || byte === openBracket) {
       depth += 1;
-      if (depth > nesting.deepest) nesting.deepest = depth;
+      if (depth > found.deepest) found.deepest = depth;
     } else if (byte === closeBrace || byte === closeBracket) depth -= 1;
     at += 1;
   }

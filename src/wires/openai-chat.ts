@@ -9,6 +9,7 @@ import { GatewayError } from "../errors.ts";
 import { type Changes, changed, fitParams } from "./chat-params.ts";
 import { arrayOf, isObject, objectOf, textOf } from "./json.ts";
 import { rewriteMembers } from "./json-spans.ts";
+import { structureAt } from "./long-texts.ts";
 import { plainBody } from "./openai-plain.ts";
 import { readRepeatWishes } from "./repeat-wishes.ts";
 import {
@@ -166,7 +167,8 @@ function smallest(a: number | undefined, b: number | undefined): number | undefi
 function countParts(body: JsonObject): { mediaTokens: number; images: number } {
   let [mediaTokens, images] = [0, 0];
   for (const message of arrayOf(body.messages)) {
-    for (const part of arrayOf(objectOf(message)?.content)) {
+    if (!isObject(message)) continue;
+    for (const part of arrayOf(structureAt(message, "content"))) {
       const type = objectOf(part)?.type;
       if (isRemoteDocument(part)) mediaTokens += documentTokensMax;
       else if (type !== "text" && type !== "refusal" && type !== "input_audio") mediaTokens += mediaTokensMax;

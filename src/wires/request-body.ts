@@ -5,6 +5,7 @@ import type { CompletionRequest, Json, JsonObject } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { arrayOf, countOf, isObject, objectOf } from "./json.ts";
 import { type ObjectSpans, scanObject } from "./json-spans.ts";
+import { parseAround } from "./long-texts.ts";
 
 /** A length no model name has; longer ones would only fill logs. */
 const modelCharsMax = 256;
@@ -61,19 +62,21 @@ export function isGatewayField(name: string): boolean {
 }
 
 /** A body, and where its members stand in its bytes. */
-interface ParsedBody extends Omit<ObjectSpans, "depth"> {
+interface ParsedBody extends Pick<ObjectSpans, "spans" | "repeated"> {
+  /** Its long texts are read from the bytes when they are first asked for. */
   readonly body: JsonObject;
 }
 
-/** The only place where a whole body is parsed. @returns `invalid_json` or `invalid_request` if it is no object, or nested too deeply. */
+/** The only place where a body is parsed. @returns `invalid_json` or `invalid_request` if it is no object, or nested too deeply. */
 export function parseBody(bytes: Buffer): ParsedBody | GatewayError {
   if (bytes.length === 0) return new GatewayError("invalid_json", "The body is empty; send a JSON object.");
   if (!isUtf8(bytes)) return new GatewayError("invalid_json", "The body is not valid UTF-8.");
   try {
-    const body: unknown = JSON.parse(bytes.toString());
+    const { spans, repeated, depth, longTexts } = scanObject(bytes);
+    if (depth > depthMax) return tooDeep();
+    const body = parseAround(bytes, longTexts);
     if (!isObject(body)) return new GatewayError("invalid_request", "The body must be a JSON object.");
-    const { spans, repeated, depth } = scanObject(bytes);
-    return depth > depthMax ? tooDeep() : { body, spans, repeated };
+    return { body, spans, repeated };
   } catch (error) {
     // V8's own message quotes the body, so only its position is taken.
     const position = error instanceof SyntaxError ? /at position (\d+)/.exec(error.message)?.[1] : undefined;

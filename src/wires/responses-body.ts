@@ -10,6 +10,7 @@ import { GatewayError } from "../errors.ts";
 import { fitParams } from "./chat-params.ts";
 import { arrayOf, countOf, isObject, objectOf, textOf } from "./json.ts";
 import { rewriteMembers } from "./json-spans.ts";
+import { structureAt } from "./long-texts.ts";
 import { readRepeatWishes } from "./repeat-wishes.ts";
 import {
   commonFault,
@@ -113,8 +114,9 @@ function countUnbounded(body: JsonObject): { tokens: number; images: number } {
   for (const item of arrayOf(body.input)) {
     if (!isObject(item)) continue;
     if (item.type === "item_reference") found.tokens += mediaTokensMax;
-    const outputs = Array.isArray(item.output) ? item.output : [item.output ?? null];
-    for (const part of [...arrayOf(item.content), ...outputs]) count(part, found);
+    const output = structureAt(item, "output") ?? null;
+    const outputs = Array.isArray(output) ? output : [output];
+    for (const part of [...arrayOf(structureAt(item, "content")), ...outputs]) count(part, found);
   }
   return found;
 }
