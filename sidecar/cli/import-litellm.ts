@@ -1,7 +1,6 @@
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import pg from "pg";
-import { request } from "undici";
 import type { Settings } from "../settings.ts";
 import { SettingsError } from "../settings.ts";
 
@@ -88,16 +87,16 @@ async function make(
 ): Promise<{ outcome: "made" | "there" | "refused"; message: string }> {
   const token = adminToken ?? masterKey;
   if (token === undefined) throw new SettingsError("No TOLLGATE_ADMIN_TOKEN, and no LITELLM_MASTER_KEY either.");
-  const answer = await request(`${keyserviceUrl}${path}`, {
+  const answer = await fetch(`${keyserviceUrl}${path}`, {
     method: "POST",
     headers: { authorization: `Bearer ${token.reveal()}`, "content-type": "application/json" },
     body: JSON.stringify(body),
   });
-  const { error } = (await answer.body.json()) as { error?: { message?: string; param?: string } };
-  const message = error?.message ?? `HTTP ${answer.statusCode}`;
-  if (answer.statusCode < 300) return { outcome: "made", message };
+  const { error } = (await answer.json()) as { error?: { message?: string; param?: string } };
+  const message = error?.message ?? `HTTP ${answer.status}`;
+  if (answer.ok) return { outcome: "made", message };
   // Another key of the same alias is not the same key.
-  const isThere = answer.headers["x-tollgate-error"] === "already_exists" && error?.param !== "key_alias";
+  const isThere = answer.headers.get("x-tollgate-error") === "already_exists" && error?.param !== "key_alias";
   return { outcome: isThere ? "there" : "refused", message };
 }
 

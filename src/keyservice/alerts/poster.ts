@@ -1,4 +1,4 @@
-import { Agent, request } from "undici";
+import { Agent } from "undici";
 import type { Secret } from "../../secret.ts";
 import { DeliveryFailed, failureCode } from "./sink.ts";
 
@@ -15,12 +15,12 @@ export class Poster {
   ): Promise<void> {
     let status: number;
     try {
-      const answer = await request(url.reveal(), {
-        method: "POST",
+      const { origin, pathname, search } = new URL(url.reveal());
+      const answer = await this.#agent.request({
+        ...{ origin, path: pathname + search, method: "POST" },
         headers: { "content-type": "application/json", "user-agent": "tollgate", ...headers },
         body: JSON.stringify(body),
         signal,
-        dispatcher: this.#agent,
       });
       status = answer.statusCode;
       await answer.body.dump();
