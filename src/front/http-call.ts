@@ -30,7 +30,7 @@ export class HttpCall {
   readonly #abort = new AbortController();
   readonly #caller: Caller;
   /** Names and values in turn: node writes such a list as it is, and looks at each header of an object twice. */
-  readonly #headers: string[] = [];
+  #headers: string[] = [];
   #stream: StreamWriter | undefined;
   #encoder: StreamEncoder | undefined;
   #gone = false;
@@ -111,7 +111,10 @@ export class HttpCall {
   }
 
   #writer(mediaType: string | undefined): StreamWriter {
-    return new StreamWriter({ ...this.#parts, ping: this.#format.ping, res: this.#res, mediaType }, this.#headers);
+    const headers = this.#headers;
+    // They are out, and a stream may be long.
+    this.#headers = [];
+    return new StreamWriter({ ...this.#parts, ping: this.#format.ping, res: this.#res, mediaType }, headers);
   }
 
   #accept(event: AcceptedEvent): void {

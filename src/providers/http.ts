@@ -82,9 +82,10 @@ export class ProviderHttp {
 
 function agentWith(lookup: LookupFunction): Agent {
   return new Agent({
-    // As many sockets as calls: a completion holds its socket for seconds, so pipelining would queue calls behind it.
+    // As many sockets as calls: a completion holds its socket for seconds or minutes, and a call that waited for one would wait unseen, beyond its
+    // time limit too. How many may be under way at once is said by limits of keys and deployments.
     pipelining: 1,
-    connections: 512,
+    connections: null,
     connect: { timeout: 10_000, noDelay: true, lookup },
     keepAliveTimeout: 30_000,
   });

@@ -2,7 +2,7 @@
 import { createServer } from "node:http";
 import { type Dispatcher, Pool } from "undici";
 
-const pool = new Pool(process.argv[2] ?? "", { connections: 512, pipelining: 1 });
+const pool = new Pool(process.argv[2] ?? "", { connections: null, pipelining: 1 });
 const server = createServer((req, res) => {
   const pieces: Buffer[] = [];
   req.on("data", (piece: Buffer) => pieces.push(piece));
