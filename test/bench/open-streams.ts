@@ -32,7 +32,7 @@ export const crowds = {
 } as const satisfies Record<string, Crowd>;
 
 /** Each is done so often, floor and sidecar in turns. */
-const rounds = 3;
+const rounds = 5;
 
 export async function measureCrowd(stage: Stage, lane: Lane, { count, shape }: Crowd): Promise<CrowdResult> {
   const [key, body] = [stage.keyOf(lane), bodyOf({ ...lane, stream: shape })];
