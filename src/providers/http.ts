@@ -86,6 +86,8 @@ function agentWith(lookup: LookupFunction): Agent {
     // time limit too. How many may be under way at once is said by limits of keys and deployments.
     pipelining: 1,
     connections: null,
+    // By HTTP/2, which undici would speak where it can, no way in which answers break off is tested.
+    allowH2: false,
     connect: { timeout: 10_000, noDelay: true, lookup },
     keepAliveTimeout: 30_000,
   });
