@@ -144,6 +144,10 @@ function skipString(bytes: Buffer, start: number): number {
   }
 }
 
+/** What neither begins nor ends anything inside a value. */
+const isSkipped = new Uint8Array(256).fill(1);
+for (const byte of [quote, comma, openBrace, closeBrace, openBracket, closeBracket]) isSkipped[byte] = 0;
+
 /** What was met in values. */
 interface Found {
   /** 0: nothing holds anything. */
@@ -156,7 +160,11 @@ function skipValue(bytes: Buffer, start: number, found: Found): number {
   let depth = 0;
   let at = start;
   while (at < bytes.length) {
-    const byte = bytes[at];
+    const byte = bytes[at] as number;
+    if (isSkipped[byte] === 1) {
+      at += 1;
+      continue;
+    }
     if (byte === quote) {
       const end = skipString(bytes, at);
       if (end - at >= longTextBytes && bytes[skipSpace(bytes, end)] !== colon) found.longTexts.push({ start: at, end });
