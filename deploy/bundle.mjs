@@ -32,17 +32,20 @@ const englishOnly = {
   },
 };
 
-/** Of undici what speaks HTTP to one server or many: no `fetch`, WebSocket, cache or mocks, which take a twentieth of a start. */
+/**
+ * Of undici what speaks HTTP to one server or many: no `fetch`, WebSocket, cache or mocks, which take a twentieth of a start. Who imports
+ * more of it finds that the bundle cannot be made.
+ */
 const dispatchersOnly = {
   name: "dispatchers only",
   setup({ onLoad }) {
     const contents = `
-      Object.assign(require("./lib/dispatcher/dispatcher").prototype, require("./lib/api"));
-      module.exports = {
-        Agent: require("./lib/dispatcher/agent"),
-        Pool: require("./lib/dispatcher/pool"),
-        errors: require("./lib/core/errors"),
-      };`;
+      import Dispatcher from "./lib/dispatcher/dispatcher.js";
+      import api from "./lib/api/index.js";
+      Object.assign(Dispatcher.prototype, api);
+      export { default as Agent } from "./lib/dispatcher/agent.js";
+      export { default as Pool } from "./lib/dispatcher/pool.js";
+      export { default as errors } from "./lib/core/errors.js";`;
     onLoad({ filter: /undici\/index\.js$/ }, () => ({ contents }));
   },
 };

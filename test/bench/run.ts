@@ -42,16 +42,19 @@ try {
   say(`${facts.cpu}, Node ${facts.node}, commit ${facts.commit}\n`);
   if (values.soak !== undefined) write({ ...facts, soak: await soaked(Number(values.soak)) });
   else if (chosen !== undefined) write({ ...facts, lanes: (await measured([chosen])).lanes });
-  else write({ ...facts, runs: await bench(Number(values.runs)) });
+  else await bench(Number(values.runs), (runs) => write({ ...facts, runs }));
 } finally {
   await stage.close();
 }
 
-async function bench(runCount: number): Promise<object[]> {
+/** @param keep takes all that was measured so far. */
+async function bench(runCount: number, keep: (runs: readonly object[]) => void): Promise<void> {
   const runs: BenchResults[] = [];
-  for (let run = 0; run < runCount; run++) runs.push(await benchOnce());
-  say(`\n${targetTable(runs)}`);
-  return runs.map(({ lanes: byName, ...others }) => ({ lanes: [...byName.values()], ...others }));
+  for (let run = 0; run < runCount; run++) {
+    runs.push(await benchOnce());
+    say(`\n${targetTable(runs)}\n`);
+    keep(runs.map(({ lanes: byName, ...others }) => ({ lanes: [...byName.values()], ...others })));
+  }
 }
 
 /** The footprint first: a process that was loaded keeps memory. */

@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { setPriority, tmpdir } from "node:os";
@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { environment, nodeFlags } from "../../deploy/runtime.ts";
 import { startEmbeddedPostgres } from "../../sidecar/embedded-postgres.ts";
+import { bundled } from "../bundled.ts";
 import { Stack, type TestSidecar } from "../e2e/stack.ts";
 import { databaseCount, startRedis } from "../redis.ts";
 import { installRedis } from "../redis-program.ts";
@@ -14,6 +15,7 @@ import type { Floor, Lane, Traced } from "./lanes.ts";
 
 /** One core for what is measured, the other for the rest. */
 const [subjectCore, loadCore] = [0, 1];
+const bundleFolder = fileURLToPath(new URL("../../.cache/bundle", import.meta.url));
 /** KeyService and PostgreSQL stand elsewhere in earnest: here they have what upstream, Redis and load leave of the core. */
 const elsewherePriority = 15;
 
@@ -116,7 +118,7 @@ export class Stage {
     const envs = Object.entries(tracedBy(`http://127.0.0.1:${collector.port}`)) as [Traced, Record<string, string>][];
     const profiling = this.#profileDir === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${this.#profileDir}`];
     const stack = await Stack.start({
-      ...{ program: bundled(), sidecars: envs.length, models: modelsAt(upstream.port) },
+      ...{ program: bundled(bundleFolder), sidecars: envs.length, models: modelsAt(upstream.port) },
       nodeFlags: [...nodeFlags, ...profiling],
       sidecarEnv: (index) => ({ ...environment, ...envs[index]?.[1] }),
     });
@@ -173,20 +175,6 @@ export class Stage {
     pin(pid, core);
     return { port: Number(port.toString()), pid };
   }
-}
-
-/** The programs as the image has them. */
-function bundled(): string {
-  const folder = fileURLToPath(new URL("../../.cache/bundle", import.meta.url));
-  const made = spawnSync(
-    process.execPath,
-    [fileURLToPath(new URL("../../deploy/bundle.mjs", import.meta.url)), folder],
-    {
-      stdio: "inherit",
-    },
-  );
-  if (made.status !== 0) throw new Error("the programs could not be bundled");
-  return join(folder, "sidecar/main.js");
 }
 
 function modelsAt(upstreamPort: number): string {

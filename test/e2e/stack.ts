@@ -78,6 +78,8 @@ export class Process {
     for (const stream of [child.stdout, child.stderr]) {
       stream?.on("data", (text) => {
         this.output += String(text);
+        // What is loaded for long says more than a text can hold.
+        if (this.output.length > outputCharsMax) this.output = this.output.slice(-outputCharsMax / 2);
       });
     }
     return child;
@@ -93,6 +95,8 @@ export interface TestSidecar {
   /** Waits until it takes calls. */
   ready(): Promise<void>;
 }
+
+const outputCharsMax = 64 * 1_048_576;
 
 /** What a stack is made of. */
 export interface StackOptions {
