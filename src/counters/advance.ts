@@ -11,6 +11,8 @@ const callsWorthMin = 4;
 const windowMaxMs = 60_000;
 /** Redis tells whole milliseconds, and two clocks do not run quite alike: so much earlier an advance is over, in milliseconds. */
 const marginMs = 6;
+/** How long calls must have come for it to be told how many more will, in milliseconds: some that come at once may be all. */
+const paceSpanMinMs = 50;
 
 /** What a store told when it granted a claim. */
 interface Told {
@@ -39,6 +41,8 @@ export class Advance {
   #endMs = Number.NEGATIVE_INFINITY;
   #available = 0;
   #amount = 0;
+  /** What the first call asked for, and when by the pod's monotonic clock. */
+  #first: { readonly amount: number; readonly askedMs: number } | undefined;
   /** What is left of the limit besides what is available here, as last told. */
   #remaining = 0;
   /** By how much the bucket must be changed in the store. */
@@ -71,6 +75,12 @@ export class Advance {
     return this.#remaining + this.#available;
   }
 
+  /** How much calls ask for in a millisecond; 0 if it cannot be told yet. */
+  paceAt(nowMs: number): number {
+    const { amount = 0, askedMs = nowMs } = this.#first ?? {};
+    return nowMs - askedMs < paceSpanMinMs ? 0 : (this.#amount - amount) / (nowMs - askedMs);
+  }
+
   /** Whether a claim could be served from it. */
   covers({ amount, ceiling }: WindowClaim, nowMs: number): boolean {
     return nowMs < this.#endMs && amount <= this.#available && ceiling === this.ceiling && isDrawable(amount);
@@ -92,6 +102,7 @@ export class Advance {
   granted(amount: number, widthMs: number, { extra, remaining, storeMs, askedMs }: Told): void {
     // Of two answers both are right, and the quicker one's is the later.
     this.#endMs = Math.max(this.#endMs, askedMs + (this.bucket + 1) * widthMs - storeMs - marginMs);
+    this.#first ??= { amount, askedMs };
     this.#amount += amount;
     this.#available += extra;
     this.#remaining = remaining;
@@ -174,8 +185,8 @@ export class Demand {
   }
 
   /**
-   * How much to ask for besides what a claim is for: about as much as calls asked for in this bucket, or will if they go on as in
-   * the last one.
+   * How much to ask for besides what a claim is for: about as much as calls will ask for in this bucket if they go on as they do in it,
+   * or as in the last one.
    *
    * @returns undefined if each call had better ask for itself: there are few of them, or it would serve few.
    */
@@ -188,9 +199,8 @@ export class Demand {
     const isOver = restMs <= 0;
     // The bucket is about to end: what is taken now might still be of it, and be over before it is there.
     if (isOver && restMs > -2 * marginMs) return undefined;
-    const wanted = isOver
-      ? advance.amount
-      : Math.ceil(Math.max(advance.amount, advance.amountBefore) * (restMs / this.#widthMs));
+    const pace = Math.max(Math.max(advance.amount, advance.amountBefore) / this.#widthMs, advance.paceAt(nowMs));
+    const wanted = isOver ? advance.amount : Math.ceil(pace * restMs);
     const available = isOver ? 0 : advance.available;
     const aim = Math.min(wanted, boundOf(ceiling, advance.remaining, amount));
     return aim < callsWorthMin * amount ? undefined : Math.max(0, aim - available);

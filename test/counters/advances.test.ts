@@ -128,6 +128,21 @@ test("a steady flow of calls asks for more once a bucket, and call by call only 
   }
 });
 
+test("calls that begin to come, fifty a second, ask the store a few times, and calls that came at once and end do not hoard", async () => {
+  const clock = new HandClock();
+  const store = new PaperWindows({ clock });
+  const counters = new Advances({ store, clock });
+  const claim = windowClaim({ ceiling: 10_000_000 });
+  for (let call = 0; call < 50; call += 1) {
+    await granted(counters, claim);
+    await clock.advance(20);
+  }
+  assert.ok(store.takes.length <= 8, `${store.takes.length} takes of 50 calls`);
+  const other = windowClaim({ ceiling: 10_000_000, group: "key:at-once" });
+  for (let call = 0; call < 20; call += 1) await granted(counters, other);
+  assert.ok(store.used(other) <= 2 * 20, `${store.used(other)} for 20 calls`);
+});
+
 /** A pod that has just made some calls, one a millisecond. */
 async function busy(claim: WindowClaim, facts: { calls?: number; aheadMs?: number; pace?: number } = {}) {
   const clock = new HandClock();

@@ -18,7 +18,10 @@ export class Process {
   #child: ChildProcess;
   readonly #args: readonly string[];
   #env: Readonly<Record<string, string>>;
+  /** The last of what it printed. */
   output = "";
+  /** How much of that is kept: what is loaded for long says more than a text can hold. */
+  outputCharsMax = 64 * 1_048_576;
 
   /**
    * @param nodeFlags for node itself.
@@ -78,8 +81,7 @@ export class Process {
     for (const stream of [child.stdout, child.stderr]) {
       stream?.on("data", (text) => {
         this.output += String(text);
-        // What is loaded for long says more than a text can hold.
-        if (this.output.length > outputCharsMax) this.output = this.output.slice(-outputCharsMax / 2);
+        if (this.output.length > this.outputCharsMax) this.output = this.output.slice(-this.outputCharsMax / 2);
       });
     }
     return child;
@@ -95,8 +97,6 @@ export interface TestSidecar {
   /** Waits until it takes calls. */
   ready(): Promise<void>;
 }
-
-const outputCharsMax = 64 * 1_048_576;
 
 /** What a stack is made of. */
 export interface StackOptions {
