@@ -86,14 +86,16 @@ export class LeaseBorrowing {
   async #askForAll(account: LeaseAccount): Promise<void> {
     let failure: unknown;
     try {
-      for (let useless = 0, mayAskAhead = true; useless < uselessMax; ) {
+      for (let useless = 0, mayAskAhead = true, isBehind = false; useless < uselessMax; ) {
         const nowMs = this.#clock.monotonicMs();
         this.#pool.endIfOver(account, nowMs);
         account.serve(nowMs);
         const head = account.waiters[0];
         let useful: boolean;
         if (head !== undefined) {
-          useful = await this.#ask(account, account.shortOf(head.amount), account.shortOfAll());
+          const ahead = isBehind ? account.spareBehind(nowMs) : 0n;
+          useful = await this.#ask(account, account.shortOf(head.amount), account.shortOfAll() + ahead);
+          isBehind = true;
         } else {
           const lack = this.#lack(account, nowMs);
           if (!mayAskAhead || (lack <= 0n && account.lease?.unanswered === undefined)) return;

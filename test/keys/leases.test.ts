@@ -55,9 +55,9 @@ class Pod {
   }
 }
 
-function setUp(max: Nanos | undefined, podCount = 1, ttlMs = 60_000) {
+function setUp(max: Nanos | undefined, podCount = 1, ttlMs = 60_000, latencyMs = 5) {
   const clock = new HandClock();
-  const authority = new PaperAuthority({ clock, ttlMs });
+  const authority = new PaperAuthority({ clock, ttlMs, latencyMs });
   const budget = { max, spent: 0n, reserved: 0n };
   authority.budgets.set(key, budget);
   const pods = Array.from({ length: podCount }, () => new Pod(authority, clock));
@@ -99,6 +99,17 @@ describe("leases", () => {
       pod.settle(answer, 40n);
     }
     assert.ok(authority.asks.length < 30, `${authority.asks.length} asks for 201 calls`);
+  });
+
+  it("calls that pile up, a hundred a second, find their money ready though the KeyService takes 40 ms to lend it", async () => {
+    const { pod, authority, clock, grant } = setUp(100_000_000n, 1, 60_000, 40);
+    const waited: number[] = [];
+    for (let call = 0; call < 200; call++) {
+      if (pod.leases.reserve(grant, 100n) instanceof Promise) waited.push(call);
+      await clock.advance(10);
+    }
+    assert.ok(waited.length <= 12, `calls ${waited} had to wait`);
+    assert.ok(authority.asks.length <= 12, `${authority.asks.length} asks for 200 calls`);
   });
 
   it("calls in sequence against a small budget find their money ready too", async () => {
