@@ -169,8 +169,8 @@ export class LeaseAccount {
   }
 
   /**
-   * What has to be borrowed before all waiters fit. No spare on top: when many pods are asked at once, the last calls a budget
-   * pays for must not be lost in their spares.
+   * What has to be borrowed before all waiters fit. No spare on top of a first ask: when many pods are asked at once, the last calls a
+   * budget pays for must not be lost in their spares.
    */
   shortOfAll(): Nanos {
     return this.shortOf(this.#awaited);
