@@ -199,7 +199,7 @@ export class Demand {
     const isOver = restMs <= 0;
     // The bucket is about to end: what is taken now might still be of it, and be over before it is there.
     if (isOver && restMs > -2 * marginMs) return undefined;
-    const pace = Math.max(Math.max(advance.amount, advance.amountBefore) / this.#widthMs, advance.paceAt(nowMs));
+    const pace = Math.max(advance.amount / this.#widthMs, advance.amountBefore / this.#widthMs, advance.paceAt(nowMs));
     const wanted = isOver ? advance.amount : Math.ceil(pace * restMs);
     const available = isOver ? 0 : advance.available;
     const aim = Math.min(wanted, boundOf(ceiling, advance.remaining, amount));

@@ -160,7 +160,7 @@ export class LeaseAccount {
   /** What calls held at once lately, and if calls still come, a spare for those to come. */
   #target(nowMs: number): Nanos {
     if (nowMs < this.#tightUntilMs) return 0n;
-    return this.#calls + this.#callsBefore === 0 ? this.#busy : this.#busy + this.#spare(nowMs);
+    return this.#calls + this.#callsBefore === 0 ? this.#busy : this.#busy + this.spare(nowMs);
   }
 
   get #busy(): Nanos {
@@ -176,18 +176,10 @@ export class LeaseAccount {
     return this.shortOf(this.#awaited);
   }
 
-  /**
-   * What to borrow for calls to come when some have come while the KeyService was asked for others: without it each call would wait as long
-   * as calls come quicker than it answers.
-   */
-  spareBehind(nowMs: number): Nanos {
-    return nowMs < this.#tightUntilMs ? 0n : this.#spare(nowMs);
-  }
-
-  #spare(nowMs: number): Nanos {
-    // Streams that begin one after the other pile up: as many as have come are likely to come.
-    const growth = this.#peak > this.#peakBefore ? this.#peak - this.#peakBefore : 0n;
-    let spare = 4n * this.#lastAmount + this.#peak / 2n + growth + this.#cost + this.#costBefore;
+  /** What to borrow for calls to come, besides what those need that are here; 0n near a budget's limit. */
+  spare(nowMs: number): Nanos {
+    if (nowMs < this.#tightUntilMs) return 0n;
+    let spare = 4n * this.#lastAmount + this.#peak / 2n + this.#cost + this.#costBefore;
     const share = this.#smallestBudget / spareDivisor;
     if (spare > share) spare = share;
     const granted = this.#spareGranted;

@@ -93,7 +93,8 @@ export class LeaseBorrowing {
         const head = account.waiters[0];
         let useful: boolean;
         if (head !== undefined) {
-          const ahead = isBehind ? account.spareBehind(nowMs) : 0n;
+          // Where calls came while others were asked for, all that come would wait, as long as they come quicker than answers do.
+          const ahead = isBehind ? account.spare(nowMs) : 0n;
           useful = await this.#ask(account, account.shortOf(head.amount), account.shortOfAll() + ahead);
           isBehind = true;
         } else {
