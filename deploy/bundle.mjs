@@ -50,6 +50,22 @@ const dispatchersOnly = {
   },
 };
 
+/**
+ * Node's own HTTP, but for what has the names of browsers: importing all of it has Node load its copy of undici, a tenth of a start, and nobody
+ * here asks for them. What is asked for by `require` is not looked through.
+ */
+const httpWithoutBrowsers = {
+  name: "http without browsers",
+  setup({ onResolve, onLoad }) {
+    const namespace = "http";
+    const names = "Agent, IncomingMessage, METHODS, STATUS_CODES, Server, ServerResponse, createServer, get, request";
+    const contents = `const http = process.getBuiltinModule("node:http"); export const { ${names} } = http; export default http;`;
+    const isImport = (kind) => kind === "import-statement" || kind === "dynamic-import";
+    onResolve({ filter: /^(node:)?http$/ }, ({ kind }) => (isImport(kind) ? { path: "node:http", namespace } : undefined));
+    onLoad({ filter: /./, namespace }, () => ({ contents }));
+  },
+};
+
 rmSync(out, { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: root,
@@ -60,7 +76,9 @@ const { metafile } = await build({
   outdir: join(out, "sidecar"),
   ...{ bundle: true, splitting: true, platform: "node", format: "esm", target: "node24", metafile: true },
   ...{ minifyWhitespace: true, minifySyntax: true, legalComments: "none", logLevel: "warning" },
-  plugins: [englishOnly, dispatchersOnly],
+  plugins: [englishOnly, dispatchersOnly, httpWithoutBrowsers],
+  // Node's own are in its copy of undici, too.
+  inject: ["deploy/headers.mjs"],
   // Says to undici that it is bundled: then its second parser of HTTP, which is an experiment and is off, stays out, as it does in Node's own.
   define: { esbuildDetection: "true" },
   // Packages in CommonJS ask for Node's own modules by `require`.
