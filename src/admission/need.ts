@@ -5,7 +5,7 @@ import { affordableOutputTokens, type Bounds, priceAt, reservationFor } from "..
 /** What one attempt of a call may cost, at the dearest deployment it may reach. */
 export class Need {
   readonly #bounds: Bounds;
-  readonly #priced: readonly { readonly price: Price; readonly outputTokensMax: number }[];
+  readonly #priced: { readonly price: Price; readonly outputTokensMax: number }[] = [];
 
   /**
    * @param capIsOurs whether the output cap is the gateway's choice: then no deployment is sent more than its own.
@@ -13,11 +13,10 @@ export class Need {
    */
   constructor(bounds: Bounds, deployments: readonly Deployment[], capIsOurs: boolean, nowMs: number) {
     this.#bounds = bounds;
-    this.#priced = deployments.flatMap(({ price, outputTokensMax }) =>
-      price === undefined
-        ? []
-        : [{ price: priceAt(price, nowMs), outputTokensMax: capIsOurs ? outputTokensMax : Number.POSITIVE_INFINITY }],
-    );
+    for (const { price, outputTokensMax: own } of deployments) {
+      const outputTokensMax = capIsOurs ? own : Number.POSITIVE_INFINITY;
+      if (price !== undefined) this.#priced.push({ price: priceAt(price, nowMs), outputTokensMax });
+    }
   }
 
   /** An amount no attempt exceeds whose choices are at most so long. */

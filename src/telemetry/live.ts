@@ -54,6 +54,9 @@ export class LiveTelemetry implements Telemetry {
   }
 }
 
+/** Known of a call that has just come. */
+const nothing: CallFacts = {};
+
 class LiveCall implements CallTrace {
   readonly #parts: CallParts;
   readonly #origin: CallOrigin;
@@ -62,7 +65,7 @@ class LiveCall implements CallTrace {
   readonly #meter: CallMeter;
   readonly #log: CallLog;
   readonly #spans: CallSpans | undefined;
-  #facts: CallFacts = {};
+  #facts: CallFacts = nothing;
   readonly traceId: string;
 
   constructor(parts: CallParts, request: CompletionRequest, origin: CallOrigin) {
@@ -77,7 +80,7 @@ class LiveCall implements CallTrace {
   }
 
   identify(facts: CallFacts): void {
-    this.#facts = { ...this.#facts, ...facts };
+    this.#facts = this.#facts === nothing ? facts : { ...this.#facts, ...facts };
     this.#meter.identify(facts);
     this.#spans?.identify(this.#facts);
   }

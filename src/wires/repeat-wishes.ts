@@ -15,7 +15,7 @@ const pretended: readonly (readonly [string, PretendedFailure])[] = [
   ["mock_testing_rate_limit_error", "provider_rate_limited"],
 ];
 
-const fields = [
+const fields: ReadonlySet<string> = new Set([
   "num_retries",
   "timeout",
   "request_timeout",
@@ -23,7 +23,7 @@ const fields = [
   "disable_fallbacks",
   "priority",
   ...pretended.map(([name]) => name),
-];
+]);
 
 /**
  * What a body says about the repetition of its call, in LiteLLM's fields.
@@ -31,8 +31,7 @@ const fields = [
  * @returns undefined if it says nothing; `invalid_request` (with `param`) if it says what cannot be.
  */
 export function readRepeatWishes(body: JsonObject): RepeatWishes | GatewayError | undefined {
-  // Most bodies have none of them.
-  if (!fields.some((field) => body[field] !== undefined && body[field] !== null)) return undefined;
+  if (!hasWishes(body)) return undefined;
   const retries = readRetries(body.num_retries ?? undefined);
   if (retries === null) return fault("num_retries", `a whole number from 0 to ${retriesMax}`);
   const given = body.timeout ?? body.request_timeout ?? undefined;
@@ -50,6 +49,12 @@ export function readRepeatWishes(body: JsonObject): RepeatWishes | GatewayError 
     disablesFallbacks: body.disable_fallbacks === true,
     pretends: pretended.find(([name]) => body[name] === true)?.[1],
   };
+}
+
+/** Most bodies have few members, and none of these. */
+function hasWishes(body: JsonObject): boolean {
+  for (const name in body) if (fields.has(name) && body[name] !== undefined && body[name] !== null) return true;
+  return false;
 }
 
 /** @returns null if it is none. */
