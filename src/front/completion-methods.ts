@@ -1,6 +1,6 @@
 /** The RPC door: CompletionService, over gRPC, gRPC-Web and Connect. */
 
-import type { AcceptedEvent, Caller, CompletionRequest } from "../completion.ts";
+import type { AcceptedEvent, Caller, CompletionRequest, SettledEvent } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { type Chat, CompletionService } from "../gen/tollgate/completion/v1/completion_pb.ts";
 import { type RpcCall, type RpcMethod, streamMethod, unaryMethod } from "../server/rpc-method.ts";
@@ -32,13 +32,16 @@ export function completionMethods(gateway: TypedGateway): readonly RpcMethod[] {
     }),
     unaryMethod(embed, async (message, call) => {
       let accepted: AcceptedEvent | undefined;
+      let settled: SettledEvent | undefined;
+      // Not left at its last event: an iteration ended by its reader counts as abandoned.
       for await (const event of gateway.complete(embeddingRequest(message), callerBy(call))) {
         if (event.type === "accepted") {
           writeHead(call, event);
           accepted = event;
-        } else if (event.type === "settled") return embeddingResponse(accepted, event);
+        } else if (event.type === "settled") settled = event;
       }
-      throw new GatewayError("internal_error", "The answer has no end.");
+      if (settled === undefined) throw new GatewayError("internal_error", "The answer has no end.");
+      return embeddingResponse(accepted, settled);
     }),
     unaryMethod(listModels, async (_, call) => {
       const names = await gateway.listModels(tokenOf(headersOf(call)));

@@ -157,6 +157,8 @@ describe("an unchanged OpenAI client asks for more than chat", () => {
     );
     const other = clientOf(await stack.generateKey({ allowed_routes: ["/v1/chat/completions"] }));
     assert.equal(await codeOf(other.embed({ model: "embedder", texts: ["a"] })), Code.PermissionDenied);
+    const metrics = await (await fetch(`${stack.sidecars[0]?.adminUrl}/metrics`)).text();
+    assert.ok(!metrics.includes("client_closed_request"), "an embedding that was answered counts as abandoned");
   });
 
   test("plain completions, whole and streamed", async () => {
