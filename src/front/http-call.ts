@@ -69,17 +69,20 @@ export class HttpCall {
 
   async #answerWhole(events: AsyncIterable<CallEvent>): Promise<void> {
     const encoder = this.#format.answer(this.#request);
-    let settled: SettledEvent | undefined;
+    let settled = false;
     for await (const event of events) {
       if (event.type === "accepted") this.#accept(event);
-      else if (event.type === "settled") settled = event;
-      else if (event.type !== "raw") encoder.add(event);
+      else if (event.type === "settled") {
+        settled = true;
+        // It is booked; what is told of it is not waited for. Not left here: an iteration ended by its reader counts as abandoned.
+        if (!this.#gone) this.#writeWhole(event, event.raw ?? encoder.end(event.usage));
+      } else if (event.type !== "raw") encoder.add(event);
     }
-    if (settled === undefined) throw new GatewayError("internal_error", "The answer has no end.");
-    if (this.#gone) return;
-    const { raw, mediaType = "application/json" } = settled;
-    const body = raw ?? encoder.end(settled.usage);
-    this.#headers.push("x-litellm-response-cost", formatUsd(settled.cost));
+    if (!settled) throw new GatewayError("internal_error", "The answer has no end.");
+  }
+
+  #writeWhole({ cost, mediaType = "application/json" }: SettledEvent, body: Buffer): void {
+    this.#headers.push("x-litellm-response-cost", formatUsd(cost));
     this.#headers.push("content-type", mediaType, "content-length", String(body.length));
     this.#res.writeHead(200, this.#headers);
     this.#res.end(body);
@@ -134,7 +137,7 @@ export class HttpCall {
     const error = GatewayError.from(thrown);
     const { requestId, route } = this.#caller;
     if (error.code === "internal_error") this.#parts.onBug(error.cause ?? error, { requestId, route });
-    if (this.#gone) return;
+    if (this.#gone || this.#res.writableEnded) return;
     // After the first byte the status is gone.
     if (this.#stream !== undefined && this.#encoder !== undefined) {
       this.#stream.fail(this.#encoder.fail(error, requestId));

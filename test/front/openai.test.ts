@@ -265,6 +265,24 @@ test("wrong paths and methods are refused with JSON", async () => {
   assert.deepEqual([head.status, await head.text()], [200, ""]);
 });
 
+test("an answer that is booked is sent before the call is told of, and stays one if that fails", async () => {
+  let isTold = (): void => {};
+  door.gateway.scripts.set("told-late", async function* () {
+    yield accepted;
+    yield settled('{"id":"booked"}');
+    await new Promise<void>((resolve) => {
+      isTold = resolve;
+    });
+    throw new TypeError("late");
+  });
+  const before = door.bugs.length;
+  const answer = await door.post(chatBody("told-late"));
+  assert.deepEqual([answer.status, await answer.json()], [200, { id: "booked" }]);
+  isTold();
+  while (door.bugs.length === before) await new Promise(setImmediate);
+  assert.ok(door.bugs.at(-1) instanceof TypeError);
+});
+
 test("an answer that has no end is a bug, not an answer", async () => {
   script("endless", neutral.slice(0, -1));
   assert.equal((await door.post(chatBody("endless"))).status, 500);
