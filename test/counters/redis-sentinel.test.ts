@@ -114,7 +114,8 @@ test("the sentinels say who is the master, and after a failover who has taken it
     slowestMs.sort((one, other) => other - one);
     assert.ok((slowestMs[0] ?? 0) < 50 + 60, `${slowestMs.slice(0, 5)}`);
     assert.match(await info(replica), /role:master/);
-    assert.ok(backMs < 500 + 5000, `${backMs} after the kill, of which the sentinels wait 500`);
+    // Sentinels that did not agree at once vote again after some seconds.
+    assert.ok(backMs < 500 + 10_000, `${backMs} after the kill, of which the sentinels wait 500`);
   } finally {
     await counters.close();
   }
