@@ -26,13 +26,13 @@ export interface Lane {
   readonly against: Floor;
   /** Connections, or calls at once where a connection carries many. */
   readonly connections: number;
-  /** Into how many turns a round's time is cut: as many as hold whole calls. */
-  readonly turns: number;
+  /** How long a turn is, in milliseconds: it holds whole calls. One call after the other, half as long. */
+  readonly turnMs: number;
 }
 
 const unary: Omit<Lane, "name"> = {
   ...{ bodyBytes: 1_000, stream: undefined, key: "governed", model: "bench", traced: "tenth", by: "http" },
-  ...{ against: "pipe", connections: 64, turns: 4 },
+  ...{ against: "pipe", connections: 64, turnMs: 500 },
 };
 
 export const lanes: readonly Lane[] = [
@@ -47,7 +47,7 @@ export const lanes: readonly Lane[] = [
   },
   { ...unary, name: "governed, 20 KB", bodyBytes: 20_000 },
   { ...unary, name: "governed, 200 KB", bodyBytes: 200_000, connections: 16 },
-  { ...unary, name: "governed stream", stream: usualShape, connections: 100, turns: 2 },
+  { ...unary, name: "governed stream", stream: usualShape, connections: 100, turnMs: 1_000 },
   { ...unary, name: "translated, 1 KB", model: "translated" },
   { ...unary, name: "gRPC, 1 KB", by: "grpc", against: "connect-node" },
 ];

@@ -47,8 +47,10 @@ export interface Round {
  */
 export async function measureRound(stage: Stage, lane: Lane, forMs: number): Promise<Round> {
   await renewWarm(stage, lane);
-  const busy = await takePairs(stage, lane, lane.connections, forMs);
-  return { busy, alone: await takePairs(stage, lane, 1, forMs / 2) };
+  const { connections, turnMs } = lane;
+  const turnCount = Math.max(1, Math.round(forMs / turnMs));
+  const busy = await takePairs(stage, lane, turnCount, { connections, forMs: turnMs });
+  return { busy, alone: await takePairs(stage, lane, turnCount, { connections: 1, forMs: turnMs / 2 }) };
 }
 
 export function laneResult(lane: Lane, rounds: readonly Round[]): LaneResult {
@@ -78,11 +80,14 @@ export async function renewWarm(stage: Stage, lane: Lane): Promise<void> {
   await take(stage, lane, stage.subjectOf(lane), { connections, forMs: sidecarWarmMs });
 }
 
-/** @param forMs of each of the two, in all. */
-async function takePairs(stage: Stage, lane: Lane, connections: number, forMs: number): Promise<readonly Pair[]> {
-  const how = { connections, forMs: forMs / lane.turns };
+async function takePairs(
+  stage: Stage,
+  lane: Lane,
+  turnCount: number,
+  how: { readonly connections: number; readonly forMs: number },
+): Promise<readonly Pair[]> {
   const pairs: Pair[] = [];
-  for (let turn = 0; turn < lane.turns; turn++) {
+  for (let turn = 0; turn < turnCount; turn++) {
     pairs.push({
       floor: await take(stage, lane, stage.floorOf(lane), how),
       subject: await take(stage, lane, stage.subjectOf(lane), how),
