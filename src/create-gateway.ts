@@ -153,6 +153,7 @@ export function createGateway(options: GatewayOptions): RunningGateway {
     staleMs: options.keyStaleMs,
     masterKey: config.masterKey,
     onModels: (version) => models.heard(version),
+    onRecall: (budgetId) => leases.recall(budgetId),
     ...{ authority, clock, random, telemetry },
   });
   const http = new ProviderHttp({ clock });

@@ -131,7 +131,10 @@ export class GatewayStage implements Telemetry {
     const answers = options.config?.answerCache;
     const store = new MemoryAnswers({ clock, bytesMax: 10_000_000 });
     this.cache = answers && new AnswerCache({ config: answers, clock, store });
-    const decisions = new Decisions({ ...decisionDefaults, ...shared, masterKey: undefined, onModels: () => {} });
+    const decisions = new Decisions({
+      ...{ ...decisionDefaults, ...shared, masterKey: undefined, onModels: () => {} },
+      onRecall: (budgetId) => this.leases.recall(budgetId),
+    });
     this.decisions = decisions;
     this.snapshots = new Snapshots({
       config: sampleConfig(options.deployments ?? [sampleDeployment()], options.config),

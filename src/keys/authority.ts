@@ -151,6 +151,8 @@ export interface LeaseAsk {
   readonly budgetIds: readonly string[];
   readonly min: Nanos;
   readonly want: Nanos;
+  /** So much of `want` is for calls to come. */
+  readonly ahead: Nanos;
 }
 
 export interface LeaseReturn {
@@ -200,6 +202,9 @@ export interface SpendRecord {
   readonly cacheHit: boolean;
 }
 
+/** What the KeyService pushes: changes, and wishes for what is held of a budget ahead of need. */
+export type KeyNews = KeyChange | { readonly type: "recall"; readonly budgetId: string };
+
 /** A change pushed by the KeyService. */
 export type KeyChange =
   | { readonly type: "key"; readonly keyId: string; readonly version: bigint }
@@ -225,10 +230,10 @@ export interface Authority {
   giveBack(returns: readonly LeaseReturn[]): Promise<void>;
   settle(records: readonly SpendRecord[]): Promise<void>;
   /**
-   * Changes since a version, until `signal` aborts or the connection breaks (then it throws). It may also just end: then the next one
-   * goes on. 0n: from now.
+   * Changes since a version, and recalls, until `signal` aborts or the connection breaks (then it throws). It may also just end: then
+   * the next one goes on. 0n: from now.
    */
-  watch(sinceVersion: bigint, signal: AbortSignal): AsyncIterable<KeyChange>;
+  watch(sinceVersion: bigint, signal: AbortSignal): AsyncIterable<KeyNews>;
   close(): Promise<void>;
 }
 

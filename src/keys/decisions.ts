@@ -35,6 +35,8 @@ export interface DecisionsParts {
   readonly masterKey: Secret | undefined;
   /** Told when the database's models have changed, or may have, by this version of the books. */
   readonly onModels: (version: bigint) => void;
+  /** Told when what is held of a budget ahead of need should go back at once. */
+  readonly onRecall: (budgetId: string) => void;
   /** The most grants kept. */
   readonly capacity: number;
   /** How long a grant is believed after the KeyService was last heard of, in milliseconds. */
@@ -75,6 +77,7 @@ export class Decisions {
   readonly #clock: Clock;
   readonly #telemetry: Pick<Telemetry, "log">;
   readonly #onModels: (version: bigint) => void;
+  readonly #onRecall: (budgetId: string) => void;
   readonly #backoff: Backoff;
   readonly #masterKey: SecretDigest;
   readonly #staleMs: number;
@@ -107,6 +110,7 @@ export class Decisions {
     this.#clock = parts.clock;
     this.#telemetry = parts.telemetry;
     this.#onModels = parts.onModels;
+    this.#onRecall = parts.onRecall;
     this.#backoff = new Backoff({ firstMs: 100, maxMs: 4_000, random: parts.random });
     this.#masterKey = new SecretDigest(parts.masterKey);
     this.#staleMs = parts.staleMs;
@@ -256,7 +260,8 @@ export class Decisions {
     try {
       for await (const change of this.#authority.watch(this.#version, AbortSignal.any([closing, silent.signal]))) {
         spokenAtMs = this.#clock.monotonicMs();
-        this.#hear(change);
+        if (change.type === "recall") this.#onRecall(change.budgetId);
+        else this.#hear(change);
       }
       return !silent.signal.aborted;
     } finally {

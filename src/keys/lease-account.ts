@@ -1,5 +1,5 @@
 import type { Nanos } from "../money.ts";
-import type { BudgetRefusal, Payer } from "./authority.ts";
+import type { BudgetRefusal, LeaseAsk, Payer } from "./authority.ts";
 import { type Lease, Reservation } from "./lease.ts";
 
 /** Use is measured over the current span and the one before it, in milliseconds. */
@@ -28,7 +28,7 @@ export class LeaseAccount {
   #awaited: Nanos = 0n;
   /** The KeyService is being asked for this payer. */
   asking = false;
-  /** Before this (monotonic, milliseconds) nothing is borrowed ahead, because the KeyService failed. */
+  /** Before this (monotonic, milliseconds) nothing is borrowed ahead, because the KeyService failed or lends nothing ahead. */
   restUntilMs = Number.NEGATIVE_INFINITY;
   /** Before this (monotonic, milliseconds) nothing is held ahead of need, because a budget is near its limit. */
   #tightUntilMs = Number.NEGATIVE_INFINITY;
@@ -115,16 +115,21 @@ export class LeaseAccount {
     return this.shortOf(amount) >= refusal.short ? refusal.answer : undefined;
   }
 
-  /** The KeyService had not even `short`. */
-  refused(short: Nanos, answer: BudgetRefusal, nowMs: number): void {
-    this.#refusal = { short, untilMs: nowMs + refusalTtlMs, answer };
+  /** The KeyService had not even the least that was asked for; where no call waited for it, calls may still find what they need. */
+  refused({ min, want, ahead }: LeaseAsk, answer: BudgetRefusal, nowMs: number): void {
+    if (ahead === want) {
+      this.#spareGranted = { amount: 0n, untilMs: nowMs + tightMs };
+      this.restUntilMs = nowMs + tightMs;
+      return;
+    }
+    this.#refusal = { short: min, untilMs: nowMs + refusalTtlMs, answer };
     this.#tightUntilMs = nowMs + tightMs;
   }
 
-  /** Another payer needs what a budget they share has left: nothing is held ahead for a while. @returns what is free here. */
+  /** Others need what a budget they share with this payer has left: nothing is held ahead for a while. @returns what is free here. */
   yieldTo(nowMs: number): Nanos {
-    if (this.waiters.length > 0 || this.asking || this.lease?.unanswered !== undefined) return 0n;
     this.#tightUntilMs = nowMs + tightMs;
+    if (this.waiters.length > 0 || this.asking || this.lease?.unanswered !== undefined) return 0n;
     const room = this.lease?.room ?? 0n;
     return room > 0n ? room : 0n;
   }
@@ -134,9 +139,11 @@ export class LeaseAccount {
     this.#refusal = undefined;
   }
 
-  /** The KeyService gave `granted` when at least `min` and at best `want` was asked. */
-  granted(granted: Nanos, min: Nanos, want: Nanos, nowMs: number): void {
-    if (granted < want) this.#spareGranted = { amount: granted - min, untilMs: nowMs + tightMs };
+  /** The KeyService gave `granted`. */
+  granted(granted: Nanos, { want, ahead }: LeaseAsk, nowMs: number): void {
+    if (granted >= want) return;
+    const spare = granted - (want - ahead);
+    this.#spareGranted = { amount: spare > 0n ? spare : 0n, untilMs: nowMs + tightMs };
   }
 
   /** How much to borrow ahead of need now; 0n if enough is held. */

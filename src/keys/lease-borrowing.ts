@@ -95,14 +95,14 @@ export class LeaseBorrowing {
         if (head !== undefined) {
           // Where calls came while others were asked for, all that come would wait, as long as they come quicker than answers do.
           const ahead = isBehind ? account.spare(nowMs) : 0n;
-          useful = await this.#ask(account, account.shortOf(head.amount), account.shortOfAll() + ahead);
+          useful = await this.#ask(account, account.shortOf(head.amount), account.shortOfAll() + ahead, ahead);
           isBehind = true;
         } else {
           const lack = this.#lack(account, nowMs);
           if (!mayAskAhead || (lack <= 0n && account.lease?.unanswered === undefined)) return;
           mayAskAhead = false;
           // Less than a quarter is not worth the way.
-          useful = await this.#ask(account, lack / 4n + 1n, lack + 1n);
+          useful = await this.#ask(account, lack / 4n + 1n, lack + 1n, lack + 1n);
         }
         useless = useful ? 0 : useless + 1;
       }
@@ -125,11 +125,11 @@ export class LeaseBorrowing {
   }
 
   /** @returns false if the lease has ended, or ends before its money can be used. */
-  async #ask(account: LeaseAccount, min: Nanos, want: Nanos, isFirst = true): Promise<boolean> {
+  async #ask(account: LeaseAccount, min: Nanos, want: Nanos, ahead: Nanos, isFirst = true): Promise<boolean> {
     const lease = account.lease ?? this.#open(account);
     const { keyId, extraBudgetIds: budgetIds } = account.payer;
     lease.unanswered ??= {
-      ask: { requestId: this.#newId(), leaseId: lease.id, keyId, budgetIds, min, want },
+      ask: { requestId: this.#newId(), leaseId: lease.id, keyId, budgetIds, min, want, ahead },
       sentAtMs: this.#clock.monotonicMs(),
     };
     const { ask, sentAtMs } = lease.unanswered;
@@ -146,8 +146,9 @@ export class LeaseBorrowing {
     if (answer.outcome === "refused") {
       // What the budget lacks may be on this pod: held ahead for others who share it, or when a period ends, on the last lease.
       const { budgetId } = answer.refusal.budget;
-      if (isFirst && (await this.#bringBack(account, budgetId))) return this.#ask(account, min, want, false);
-      account.refused(ask.min, answer.refusal, nowMs);
+      if (isFirst && ahead < want && (await this.#bringBack(account, budgetId)))
+        return this.#ask(account, min, want, ahead, false);
+      account.refused(ask, answer.refusal, nowMs);
       return true;
     }
     if (answer.outcome === "ended") {
@@ -158,7 +159,7 @@ export class LeaseBorrowing {
     const { granted, ttlMs } = answer.lease;
     lease.add(answer.lease, sentAtMs);
     this.#renewals.expect(sentAtMs, ttlMs);
-    account.granted(granted, ask.min, ask.want, nowMs);
+    account.granted(granted, ask, nowMs);
     if (granted < ask.min)
       throw new AuthorityUnavailable(new Error("The KeyService lent less than the least asked for."));
     return lease.isLive(nowMs);

@@ -105,6 +105,12 @@ export class Leases {
     return this.#accounts.get(payer.id)?.lease?.room ?? 0n;
   }
 
+  /** Another pod's calls need what a budget has left: what is held of it here ahead of need goes back at once. */
+  recall(budgetId: string): void {
+    this.#yieldTo(undefined, budgetId);
+    if (this.#returns.holdsMoney) this.#deliverSoon();
+  }
+
   /** The KeyService has these in its books. */
   booked(records: readonly SpendRecord[]): void {
     for (const record of records) {
@@ -189,12 +195,14 @@ export class Leases {
       if (account.idle && account.lease === undefined) this.#accounts.delete(account.payer.id);
     }
     this.#returnEnding();
-    if (this.#returns.size > 0) {
-      this.#returns.deliver().catch((error) => {
-        this.#telemetry.log("debug", "Money could not be returned yet.", { error, returns: this.#returns.size });
-      });
-    }
+    if (this.#returns.size > 0) this.#deliverSoon();
     if (this.#renewals.isDue(nowMs)) void this.#renew();
+  }
+
+  #deliverSoon(): void {
+    this.#returns.deliver().catch((error) => {
+      this.#telemetry.log("debug", "Money could not be returned yet.", { error, returns: this.#returns.size });
+    });
   }
 
   /** Returns what is held above need. */
@@ -215,19 +223,24 @@ export class Leases {
    * @returns false if there is nothing, or it cannot.
    */
   async #bringBack(asking: LeaseAccount, budgetId: string): Promise<boolean> {
-    this.#returnEnding();
-    const nowMs = this.#clock.monotonicMs();
-    for (const account of this.#accounts.values()) {
-      if (account === asking || !account.payer.budgets.some((budget) => budget.budgetId === budgetId)) continue;
-      const free = account.yieldTo(nowMs);
-      if (free > 0n && account.lease !== undefined) this.#giveBack(account.lease, free, false);
-    }
+    this.#yieldTo(asking, budgetId);
     if (!this.#returns.holdsMoney) return false;
     try {
       await this.#returns.deliver();
       return true;
     } catch {
       return false;
+    }
+  }
+
+  /** @param asking the account that needs it; undefined: another pod. */
+  #yieldTo(asking: LeaseAccount | undefined, budgetId: string): void {
+    this.#returnEnding();
+    const nowMs = this.#clock.monotonicMs();
+    for (const account of this.#accounts.values()) {
+      if (account === asking || !account.payer.budgets.some((budget) => budget.budgetId === budgetId)) continue;
+      const free = account.yieldTo(nowMs);
+      if (free > 0n && account.lease !== undefined) this.#giveBack(account.lease, free, false);
     }
   }
 

@@ -23,7 +23,7 @@ import type {
   Budget,
   BudgetRefusal,
   Grant,
-  KeyChange,
+  KeyNews,
   LeaseAnswer,
   Limit,
   Party,
@@ -196,7 +196,7 @@ function readRefusal(message: BudgetRefusalMessage): BudgetRefusal {
 }
 
 /** A pushed change; one of an unknown kind may concern anything, so it resets. */
-export function readChange(message: WatchResponse): KeyChange {
+export function readNews(message: WatchResponse): KeyNews {
   const { change, version } = message;
   switch (change.case) {
     case "keyChanged":
@@ -211,6 +211,8 @@ export function readChange(message: WatchResponse): KeyChange {
       return { type: "models", version };
     case "heartbeat":
       return { type: "heartbeat", version };
+    case "recall":
+      return { type: "recall", budgetId: change.value.budgetId };
     default:
       return { type: "reset", version };
   }

@@ -13,7 +13,7 @@ import {
   AuthorityRejected,
   AuthorityUnavailable,
   type Grant,
-  type KeyChange,
+  type KeyNews,
   type LeaseAnswer,
   type LeaseAsk,
   type LeaseReturn,
@@ -23,10 +23,10 @@ import {
 } from "./authority.ts";
 import { Backoff, pause } from "./backoff.ts";
 import {
-  readChange,
   readGrant,
   readLeaseAnswer,
   readModels,
+  readNews,
   readPartyGrant,
   writeParty,
   writeSpendRecord,
@@ -98,8 +98,8 @@ export class RemoteAuthority implements Authority {
   }
 
   async acquire(ask: LeaseAsk): Promise<LeaseAnswer> {
-    const { requestId, leaseId, keyId, min, want } = ask;
-    const amounts = { minNanos: min, wantNanos: want };
+    const { requestId, leaseId, keyId, min, want, ahead } = ask;
+    const amounts = { minNanos: min, wantNanos: want, aheadNanos: ahead };
     const request = { requestId, podId: this.#podId, leaseId, keyId, budgetIds: [...ask.budgetIds], ...amounts };
     try {
       return await this.#call(callerWaitsMs, async (options) =>
@@ -149,11 +149,11 @@ export class RemoteAuthority implements Authority {
     }
   }
 
-  async *watch(sinceVersion: bigint, signal: AbortSignal): AsyncIterable<KeyChange> {
-    const request = { podId: this.#podId, sinceVersion };
+  async *watch(sinceVersion: bigint, signal: AbortSignal): AsyncIterable<KeyNews> {
+    const request = { podId: this.#podId, sinceVersion, takesRecalls: true };
     const either = AbortSignal.any([signal, this.#closed.signal]);
     try {
-      for await (const message of this.#client.watch(request, { signal: either })) yield readChange(message);
+      for await (const message of this.#client.watch(request, { signal: either })) yield readNews(message);
     } catch (error) {
       if (either.aborted) return;
       throw new AuthorityUnavailable(error);

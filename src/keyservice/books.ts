@@ -217,6 +217,10 @@ const postSql = `
     SET state = s.state, outstanding_nanos = s.outstanding, corrections = l.corrections + s.corrected::int
     FROM unnest($5::uuid[], $6::text[], $7::bigint[], $8::boolean[]) AS s (lease_id, state, outstanding, corrected)
     WHERE l.lease_id = s.lease_id
+  ), unbound AS (
+    UPDATE lease_periods p SET is_open = false
+    FROM unnest($5::uuid[], $6::text[]) AS s (lease_id, state)
+    WHERE s.state <> 'open' AND p.lease_id = s.lease_id AND p.is_open
   ), booked AS (
     INSERT INTO spend_log
       (call_id, attempt, lease_id, key_id, pod_id, cost_nanos, reserved_nanos, status, started_at, booked_at,

@@ -3,7 +3,8 @@ import type { Clock, Random } from "../clock.ts";
 import type { Secret } from "../secret.ts";
 import { changesChannel } from "./changes.ts";
 import { createClient, type Postgres } from "./postgres.ts";
-import { type Change, WatchQueue } from "./watch-queue.ts";
+import { readNotice, recallsChannel } from "./recalls.ts";
+import { type Change, type News, WatchQueue } from "./watch-queue.ts";
 
 /** What a ChangeFeed is made of. */
 export interface ChangeFeedParts {
@@ -40,7 +41,8 @@ interface ChangeRow {
  */
 export class ChangeFeed {
   readonly #parts: ChangeFeedParts;
-  readonly #queues = new Set<WatchQueue>();
+  /** With the pod that takes recalls; undefined: it takes none. */
+  readonly #queues = new Map<WatchQueue, string | undefined>();
   #version = 0n;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
@@ -70,14 +72,15 @@ export class ChangeFeed {
    * Changes after `sinceVersion`, or with 0n from now, until `signal` aborts. Begins with a reset if what came since cannot be told
    * any more. A heartbeat says that everything up to its version has been told.
    *
+   * @param recallsOf the pod whose recalls are told, too; undefined: none are.
    * @throws whatever Postgres throws if the past cannot be read.
    */
-  async *watch(sinceVersion: bigint, signal: AbortSignal): AsyncGenerator<Change> {
+  async *watch(sinceVersion: bigint, signal: AbortSignal, recallsOf?: string): AsyncGenerator<News> {
     const queue = new WatchQueue();
     const end = () => queue.end();
     signal.addEventListener("abort", end);
     // Before the past is read, so that nothing falls between the two; what is in both is told once.
-    this.#queues.add(queue);
+    this.#queues.set(queue, recallsOf);
     try {
       if (this.#closed || signal.aborted) return;
       const past = await this.#read(sinceVersion === 0n ? undefined : sinceVersion);
@@ -96,7 +99,7 @@ export class ChangeFeed {
     this.#closed = true;
     this.#cancelLook();
     this.#cancelListen();
-    for (const queue of this.#queues) queue.end();
+    for (const queue of this.#queues.keys()) queue.end();
     await this.#listener?.end().catch(() => undefined);
     await this.#looking;
   }
@@ -139,7 +142,17 @@ export class ChangeFeed {
       this.#heartbeatAtMs = nowMs;
       news.push({ type: "heartbeat", version });
     }
-    for (const queue of this.#queues) queue.push(news);
+    for (const queue of this.#queues.keys()) queue.push(news);
+  }
+
+  #recall(payload: string): void {
+    const notice = readNotice(payload);
+    if (notice === undefined) return;
+    const { budgetId } = notice;
+    const holders = new Set(notice.podIds);
+    for (const [queue, podId] of this.#queues) {
+      if (podId !== undefined && holders.has(podId)) queue.push([{ type: "recall", budgetId }]);
+    }
   }
 
   /** @param since undefined: only the version of now. */
@@ -174,10 +187,13 @@ export class ChangeFeed {
     };
     client.on("error", again);
     client.on("end", again);
-    client.on("notification", () => void this.#look());
+    client.on("notification", ({ channel, payload = "" }) => {
+      if (channel === recallsChannel) this.#recall(payload);
+      else void this.#look();
+    });
     client
       .connect()
-      .then(() => client.query(`LISTEN ${changesChannel}`))
+      .then(() => client.query(`LISTEN ${changesChannel}; LISTEN ${recallsChannel}`))
       .then(() => this.#look())
       .catch(again);
   }

@@ -33,17 +33,27 @@ export type Grant =
   /** The place in the list of the account with the least room. */
   | { readonly refusedBy: number };
 
+/** How much money a pod would like. */
+export interface Wish {
+  /** The least that is of use; more than zero. */
+  readonly min: Nanos;
+  readonly want: Nanos;
+  /** So much of `want` is for calls to come. */
+  readonly ahead: Nanos;
+}
+
 /**
- * Decides how much can be lent on all accounts at once: as much as is wanted if it is there, less if at least `min` is.
- *
- * @param min more than zero.
+ * Decides how much can be lent on all accounts at once: as much as is wanted if it is there, less if at least `min` is. Ahead of need
+ * only while half of what is not spent stays free: pods that hold some in store, however many, leave the others enough to begin with.
  */
-export function grant(accounts: readonly Account[], min: Nanos, want: Nanos): Grant {
+export function grant(accounts: readonly Account[], { min, want, ahead }: Wish): Grant {
   let granted = want > min ? want : min;
+  const needed = granted - ahead;
   let tightest = -1;
   for (const [index, { max, spent, reserved }] of accounts.entries()) {
     if (max === undefined) continue;
-    const room = max - spent - reserved;
+    const unspent = max - spent;
+    const room = least(unspent - reserved, most(needed, unspent / 2n - reserved));
     if (room >= granted) continue;
     granted = room;
     tightest = index;
@@ -87,4 +97,8 @@ function step(lease: LentMoney, spent: Nanos, reserved: Nanos, booked: Nanos): S
 
 function least(a: Nanos, b: Nanos): Nanos {
   return a < b ? a : b;
+}
+
+function most(a: Nanos, b: Nanos): Nanos {
+  return a > b ? a : b;
 }

@@ -12,14 +12,16 @@ import {
   type LeaseAsk,
   type Loan,
 } from "./loan.ts";
-import { type Postgres, type Queryable, TakenBack } from "./postgres.ts";
+import { type Database, type Postgres, type Queryable, TakenBack } from "./postgres.ts";
 import { currentPeriod, type LockedLease } from "./posting.ts";
+import type { Recalls } from "./recalls.ts";
 
 /** What a Lender is made of. */
 export interface LenderParts {
   readonly postgres: Postgres;
   /** What it asks to charge leases that ran out. */
   readonly leases: Leases;
+  readonly recalls: Recalls;
   readonly clock: Clock;
   /** How long a lease lives without renewal, in milliseconds. */
   readonly leaseTtlMs: number;
@@ -44,15 +46,27 @@ export class Lender {
   }
 
   /**
-   * Opens a lease or adds to it.
+   * Opens a lease or adds to it. Where calls wait for money that other pods hold ahead of need, that is called back first.
    *
    * @param signal aborts when nobody waits for the answer any more: what has not begun by then is not begun.
    * @throws GatewayError key_not_found, blocked_key or expired_key; invalid_request if the lease is another key's; and what
    *   Postgres throws.
    */
   async acquire(ask: LeaseAsk, signal?: AbortSignal): Promise<LeaseAnswer> {
-    const { postgres, leases } = this.#parts;
+    const { postgres, recalls } = this.#parts;
     const books = signal === undefined ? postgres : postgres.until(signal);
+    for (;;) {
+      const answer = await this.#lend(ask, books);
+      if (answer.outcome !== "refused" || ask.ahead >= ask.want) return answer;
+      const { budget, spent, reserved } = answer;
+      const taken = spent + reserved;
+      const lacking = ask.min + taken - (budget.max_nanos ?? 0n);
+      if (!(await recalls.wait({ podId: ask.podId, budgetId: budget.budget_id, taken, lacking }))) return answer;
+    }
+  }
+
+  async #lend(ask: LeaseAsk, books: Database): Promise<LeaseAnswer> {
+    const { leases } = this.#parts;
     for (;;) {
       const { budgets, due } = await this.#look(books, ask);
       if (due) await leases.expireDue(ask.keyId);

@@ -18,6 +18,8 @@ export interface LeaseAsk {
   /** More than zero. */
   readonly min: Nanos;
   readonly want: Nanos;
+  /** So much of `want` is for calls to come; 0n: calls wait for all of it. */
+  readonly ahead: Nanos;
 }
 
 /** What becomes of an ask. Times are durations from now, in milliseconds. */
@@ -121,7 +123,7 @@ export function answerByBudgets(
 ): { readonly answer: LeaseAnswer; readonly loan: Loan | undefined } {
   const { known, budgets, accounts, now, leaseTtlMs } = facts;
   const limited = accounts.map((account, place) => ({ ...account, max: budgets[place]?.row.max_nanos ?? undefined }));
-  const verdict = grant(limited, ask.min, ask.want);
+  const verdict = grant(limited, ask);
   if ("refusedBy" in verdict) {
     return { answer: refused(budgets[verdict.refusedBy], accounts[verdict.refusedBy]), loan: undefined };
   }

@@ -27,7 +27,7 @@ import { type ConfiguredGrant, type ConfiguredParty, configuredTag } from "./con
 import type { Grant, GrantedBudget, GrantedLimit, Party, PartyGrant } from "./grants.ts";
 import type { LeaseAnswer } from "./loan.ts";
 import type { SpendRecord, SpendStatus } from "./settlements.ts";
-import type { Change } from "./watch-queue.ts";
+import type { Change, News } from "./watch-queue.ts";
 
 const scopes: ReadonlyMap<string, Scope> = new Map([
   ["key", Scope.KEY],
@@ -174,8 +174,15 @@ export function writeLeaseAnswer(leaseId: string, answer: LeaseAnswer): AcquireL
   }
 }
 
-/** One change of the feed. */
-export function writeChange(change: Change): WatchResponse {
+/** What a watcher is told. */
+export function writeNews(news: News): WatchResponse {
+  if (news.type === "recall") {
+    return create(WatchResponseSchema, { change: { case: "recall", value: { budgetId: news.budgetId } } });
+  }
+  return writeChange(news);
+}
+
+function writeChange(change: Change): WatchResponse {
   const { version } = change;
   switch (change.type) {
     case "key":

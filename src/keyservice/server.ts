@@ -34,6 +34,7 @@ import { Lender } from "./lender.ts";
 import { migrate } from "./migrations.ts";
 import { Operator } from "./operator.ts";
 import { isAway, Postgres } from "./postgres.ts";
+import { Recalls } from "./recalls.ts";
 import type { Pepper } from "./secrets.ts";
 import { createRuntimeService } from "./service.ts";
 import { BookingMeter, bookMetrics } from "./service-metrics.ts";
@@ -174,7 +175,8 @@ async function open(
   closers.add("postgres", () => postgres.close());
 
   const leases = new Leases({ postgres, clock, leaseTtlMs, timeZone });
-  const lender = new Lender({ postgres, leases, clock, leaseTtlMs, timeZone });
+  const recalls = new Recalls({ books: postgres, clock });
+  const lender = new Lender({ postgres, leases, recalls, clock, leaseTtlMs, timeZone });
   const spendLog = new SpendLogParts({ postgres, clock, retentionMs: options.spendLogRetentionMs });
   // Without its part a row goes to the default one, and moves later.
   await spendLog.make().catch((error) => log("warn", "Parts of the spend log could not be made yet.", { error }));
@@ -227,6 +229,11 @@ async function open(
   metrics.gauges("tollgate_dependency_up", "Whether what this program depends on answers.", "dep", () => ({
     postgres: health.serving ? 1 : 0,
   }));
+  metrics.counter(
+    "tollgate_lease_recalls_total",
+    "KeyService: how often pods were asked to return what they held of a budget ahead of need, because another pod's calls lacked it.",
+    () => recalls.count,
+  );
   metrics.gauge("tollgate_watches", "KeyService: sidecars that are told of changes.", () => feed.watches);
   metrics.gauges(
     "tollgate_postgres_connections",

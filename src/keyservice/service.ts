@@ -13,9 +13,9 @@ import {
   isUuid,
   readParty,
   readSpendRecord,
-  writeChange,
   writeGrant,
   writeLeaseAnswer,
+  writeNews,
   writePartyGrant,
 } from "./messages.ts";
 import type { Postgres } from "./postgres.ts";
@@ -74,10 +74,11 @@ export function createRuntimeService(parts: RuntimeParts): ServiceImpl<typeof Ke
       return { parties: grants.map(writePartyGrant), version };
     },
     async acquireLease(request, context) {
-      const { requestId, podId, leaseId, keyId, budgetIds, minNanos, wantNanos } = request;
+      const { requestId, podId, leaseId, keyId, budgetIds, minNanos, wantNanos, aheadNanos } = request;
       const sidecar = await accessAs(access, context, podId);
       await checkCharges(books, sidecar, podId, [{ keyId, budgetIds, leaseId }]);
-      const ask = { requestId, podId, leaseId, keyId, budgetIds, min: minNanos, want: wantNanos };
+      const amounts = { min: minNanos, want: wantNanos, ahead: aheadNanos };
+      const ask = { requestId, podId, leaseId, keyId, budgetIds, ...amounts };
       const answer = await lender.acquire(ask, context.signal);
       meter.lent(answer);
       return writeLeaseAnswer(leaseId, answer);
@@ -137,7 +138,8 @@ async function* watch(
   const cancel = clock.after(lifeMs, () => old.abort());
   try {
     const either = AbortSignal.any([context.signal, old.signal]);
-    for await (const change of feed.watch(request.sinceVersion, either)) yield writeChange(change);
+    const recallsOf = request.takesRecalls ? request.podId : undefined;
+    for await (const news of feed.watch(request.sinceVersion, either, recallsOf)) yield writeNews(news);
     // Else only a replica that is going away ends a watch by itself; its sidecars go to another.
     if (!either.aborted) throw new GatewayError("shutting_down", "The KeyService is shutting down.");
   } finally {

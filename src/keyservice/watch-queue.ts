@@ -9,12 +9,15 @@ export type Change =
   | { readonly type: "reset"; readonly version: bigint }
   | { readonly type: "heartbeat"; readonly version: bigint };
 
+/** What a watcher is told: changes, and which budget's money it should give back. */
+export type News = Change | { readonly type: "recall"; readonly budgetId: string };
+
 /** A watcher that is so far behind is told to forget everything instead. */
 const lengthMax = 1_000;
 
-/** Changes on their way to one watcher, a bounded number however slowly it reads. */
+/** News on its way to one watcher, a bounded number however slowly it reads. */
 export class WatchQueue {
-  #changes: Change[] = [];
+  #news: News[] = [];
   /** Up to here the watcher knows; undefined: it is not yet clear what it knows, so everything is kept. */
   #known: bigint | undefined;
   #ended = false;
@@ -25,12 +28,15 @@ export class WatchQueue {
     this.#known = version;
   }
 
-  push(changes: readonly Change[]): void {
-    for (const change of changes) {
+  push(news: readonly News[]): void {
+    for (const each of news) {
       // Whoever is behind has no need of signs of life.
-      if (change.type === "heartbeat" && this.#changes.length > 0) continue;
-      this.#changes.push(change);
-      if (this.#changes.length > lengthMax) this.#changes = [{ type: "reset", version: change.version }];
+      if (each.type === "heartbeat" && this.#news.length > 0) continue;
+      if (each.type === "recall" && this.#news.length >= lengthMax) continue;
+      this.#news.push(each);
+      if (each.type !== "recall" && this.#news.length > lengthMax) {
+        this.#news = [{ type: "reset", version: each.version }];
+      }
     }
     this.#wake();
   }
@@ -42,21 +48,23 @@ export class WatchQueue {
   }
 
   /** What was pushed, in its order, without what the watcher knows. */
-  async *drain(): AsyncGenerator<Change> {
+  async *drain(): AsyncGenerator<News> {
     while (!this.#ended) {
-      const change = this.#changes.shift();
-      if (change === undefined) {
+      const news = this.#news.shift();
+      if (news === undefined) {
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
         });
-      } else if (this.#isNews(change)) {
-        this.#known = change.version;
-        yield change;
+      } else if (news.type === "recall") {
+        yield news;
+      } else if (this.#isNew(news)) {
+        this.#known = news.version;
+        yield news;
       }
     }
   }
 
-  #isNews({ type, version }: Change): boolean {
+  #isNew({ type, version }: Change): boolean {
     if (this.#known === undefined || type === "reset") return true;
     return type === "heartbeat" ? version >= this.#known : version > this.#known;
   }

@@ -3,7 +3,7 @@ import { availableParallelism, loadavg } from "node:os";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { systemClock, systemRandom } from "../../src/clock.ts";
-import { AuthorityUnavailable, type Grant, type KeyChange } from "../../src/keys/authority.ts";
+import { AuthorityUnavailable, type Grant, type KeyChange, type KeyNews } from "../../src/keys/authority.ts";
 import { Decisions, decisionDefaults } from "../../src/keys/decisions.ts";
 import { RemoteAuthority } from "../../src/keys/remote.ts";
 import { createKeyService } from "../../src/keyservice/server.ts";
@@ -37,12 +37,12 @@ class HearingAuthority extends RemoteAuthority {
     });
   }
 
-  override async *watch(sinceVersion: bigint, signal: AbortSignal): AsyncIterable<KeyChange> {
+  override async *watch(sinceVersion: bigint, signal: AbortSignal): AsyncIterable<KeyNews> {
     this.begun.push(sinceVersion);
     for await (const change of super.watch(sinceVersion, signal)) {
       yield change;
       // Asked for the next one, so done with this one.
-      this.heard.push({ change, atMs: performance.now() });
+      if (change.type !== "recall") this.heard.push({ change, atMs: performance.now() });
     }
   }
 }
@@ -50,7 +50,7 @@ class HearingAuthority extends RemoteAuthority {
 function watcher(authority: RemoteAuthority, staleMs: number = decisionDefaults.staleMs): Decisions {
   return new Decisions({
     ...{ ...decisionDefaults, staleMs, authority, clock: systemClock, random: systemRandom },
-    ...{ telemetry: { log: () => {} }, masterKey: undefined, onModels: () => {} },
+    ...{ telemetry: { log: () => {} }, masterKey: undefined, onModels: () => {}, onRecall: () => {} },
   });
 }
 

@@ -160,7 +160,7 @@ async function stormClient(world: World, keyId: string, podId: string, endMs: nu
     while (performance.now() < endMs) {
       const [leaseId, requestId] = [randomUUID(), randomUUID()];
       const lease = await ask(() =>
-        authority.acquire({ requestId, leaseId, keyId, budgetIds: [], min: 1_000n, want: 5_000n }),
+        authority.acquire({ requestId, leaseId, keyId, budgetIds: [], min: 1_000n, want: 5_000n, ahead: 0n }),
       );
       assert.equal(lease.outcome, "granted");
       const spent = record(keyId, leaseId, 700n);

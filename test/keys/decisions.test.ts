@@ -18,6 +18,7 @@ async function setUp(
     capacity?: number;
     wrap?: (a: Authority) => Authority;
     onModels?: (version: bigint) => void;
+    onRecall?: (budgetId: string) => void;
   } = {},
 ) {
   const clock = new HandClock();
@@ -33,6 +34,7 @@ async function setUp(
     telemetry: log,
     masterKey: parts.masterKey === undefined ? undefined : new Secret(parts.masterKey),
     onModels: parts.onModels ?? (() => {}),
+    onRecall: parts.onRecall ?? (() => {}),
   });
   decisions.start();
   t.after(async () => {
@@ -190,6 +192,7 @@ describe("decisions", () => {
       telemetry,
       masterKey: undefined,
       onModels: () => {},
+      onRecall: () => {},
     };
     const decisions = new Decisions(parts);
     const first = Promise.resolve(decisions.resolve(token));

@@ -34,6 +34,7 @@ class Pod {
 
   constructor(authority: PaperAuthority, clock: HandClock) {
     this.authority = authority;
+    authority.recallers.add((budgetId) => this.leases.recall(budgetId));
     this.leases = new Leases({ authority, book: this.notes, clock, telemetry: new Log(), newId: randomUUID });
   }
 
@@ -138,6 +139,50 @@ describe("leases", () => {
     for (const { pod, answer } of granted) pod.settle(answer, 100n);
     for (const pod of pods) await settled(clock, pod.ship());
     assert.deepEqual(budget, { max: 4_000n, spent: 4_000n, reserved: 0n });
+  });
+
+  it("calls that come while others are asked for take nothing with them that the last call of another pod needs", async () => {
+    const { pods, clock, grant } = setUp(6_900n, 2);
+    const [a, b] = pods;
+    assert.ok(a && b);
+    const answers: ReturnType<Leases["reserve"]>[] = [a.leases.reserve(grant, 100n)];
+    await clock.advance(1);
+    for (let call = 1; call < 67; call++) answers.push(a.leases.reserve(grant, 100n));
+    await clock.advance(50);
+    for (let call = 0; call < 67; call++) answers.push(b.leases.reserve(grant, 100n));
+    await clock.advance(500);
+    const passed = (await Promise.all(answers)).filter((answer) => answer instanceof Reservation);
+    assert.equal(passed.length, 69);
+  });
+
+  it("many pods that hold money ahead refuse no call while the budget pays for it", async () => {
+    const { pods, budget, clock, grant } = setUp(10_000n, 100);
+    let refused = 0;
+    for (let second = 0; second < 20; second++) {
+      for (const pod of pods) {
+        void Promise.resolve(pod.leases.reserve(grant, 40n)).then((answer) => {
+          if (answer instanceof Reservation) clock.after(300, () => pod.settle(answer, 3n));
+          else refused++;
+        });
+        await clock.advance(10);
+        if (pod === pods[0]) for (const each of pods) void each.ship();
+      }
+    }
+    assert.ok(budget.spent > 5_000n, `only ${budget.spent} spent`);
+    assert.equal(refused, 0);
+  });
+
+  it("money held ahead goes back at once when calls of another pod lack it, and what calls hold stays", async () => {
+    const { pods, budget, clock, grant } = setUp(1_000n, 2);
+    const [a, b] = pods;
+    assert.ok(a && b);
+    const held = await reserved(clock, a.leases.reserve(grant, 300n));
+    a.settle(await reserved(clock, a.leases.reserve(grant, 300n)), 0n);
+    assert.equal(budget.reserved, 600n);
+    assert.ok(!((await settled(clock, Promise.resolve(b.leases.reserve(grant, 800n)))) instanceof Reservation));
+    await reserved(clock, b.leases.reserve(grant, 700n));
+    assert.equal(budget.reserved, 1_000n);
+    a.settle(held, 300n);
   });
 
   it("a refusal names the budget, and is not asked for again for each of a flood of calls", async () => {

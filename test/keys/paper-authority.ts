@@ -13,6 +13,7 @@ import {
   type PartyGrant,
   type SpendRecord,
 } from "../../src/keys/authority.ts";
+import { grant } from "../../src/keyservice/ledger.ts";
 import type { Nanos } from "../../src/money.ts";
 
 interface PaperLease {
@@ -55,6 +56,8 @@ export class PaperAuthority implements Authority {
   /** Records the service calls invalid. */
   isPoison: (record: SpendRecord) => boolean = () => false;
   periodEndsAtMs: number | undefined = undefined;
+  /** Told of a budget that refuses, before the refused ask is looked at once more. */
+  readonly recallers = new Set<(budgetId: string) => void>();
   readonly #clock: Clock;
   readonly #answered = new Map<string, Nanos>();
   readonly #returned = new Set<string>();
@@ -100,8 +103,12 @@ export class PaperAuthority implements Authority {
     }));
   }
 
-  acquire(ask: LeaseAsk): Promise<LeaseAnswer> {
+  async acquire(ask: LeaseAsk): Promise<LeaseAnswer> {
     this.asks.push(ask);
+    const answer = await this.#exchange(() => this.#acquire(ask));
+    if (answer.outcome !== "refused" || ask.ahead >= ask.want || this.recallers.size === 0) return answer;
+    for (const recall of this.recallers) recall(answer.refusal.budget.budgetId);
+    await new Promise<void>((resolve) => this.#clock.after(20, resolve));
     return this.#exchange(() => this.#acquire(ask));
   }
 
@@ -121,16 +128,14 @@ export class PaperAuthority implements Authority {
       const refusal = { budget: empty, spent: empty.max ?? 0n, reserved: 0n, resetsAtMs: undefined };
       return { outcome: "refused", refusal };
     }
-    let granted = ask.want;
-    if (budget.max !== undefined && budget.max - budget.spent - budget.reserved < granted) {
-      granted = budget.max - budget.spent - budget.reserved;
-    }
-    if (granted < ask.min) {
+    const verdict = grant([budget], ask);
+    if ("refusedBy" in verdict) {
       const { keyId } = ask;
       const refused: Budget = { budgetId: keyId, scope: "key", scopeId: keyId, window: undefined, max: budget.max };
       const { spent, reserved } = budget;
       return { outcome: "refused", refusal: { budget: refused, spent, reserved, resetsAtMs: undefined } };
     }
+    const { granted } = verdict;
     const expiresAtMs = this.#clock.monotonicMs() + this.ttlMs;
     const lease = known ?? { budgetId: ask.keyId, state: "open", outstanding: 0n, expiresAtMs };
     lease.outstanding += granted;

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { constants, createServer as createHttp2 } from "node:http2";
 import { type AddressInfo, createServer, connect as dial, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
@@ -60,9 +60,9 @@ function startService(port: number, watchMaxMs = 300_000): Promise<KeyService> {
   });
 }
 
-function authorityAt(port: number, token: Secret | undefined = runtimeToken): RemoteAuthority {
+function authorityAt(port: number, token: Secret | undefined = runtimeToken, podId = "pod"): RemoteAuthority {
   const url = `http://127.0.0.1:${port}`;
-  return new RemoteAuthority({ url, token, podId: "pod", clock: systemClock, random: systemRandom });
+  return new RemoteAuthority({ url, token, podId, clock: systemClock, random: systemRandom });
 }
 
 async function manage(path: string, body: object): Promise<Record<string, string>> {
@@ -103,7 +103,7 @@ class Pod {
 
   constructor(port: number, directory = mkdtempSync(join(root, "pod-"))) {
     const parts = { clock: systemClock, random: systemRandom, telemetry: this.log, newId: randomUUID };
-    this.authority = authorityAt(port);
+    this.authority = authorityAt(port, runtimeToken, basename(directory));
     this.journal = new Journal({ ...journalDefaults, ...parts, directory });
     const { authority, journal } = this;
     this.leases = new Leases({ ...parts, authority, book: journal });
@@ -114,6 +114,7 @@ class Pod {
       authority,
       masterKey: undefined,
       onModels: () => {},
+      onRecall: (budgetId) => this.leases.recall(budgetId),
     });
     this.leases.adopt(journal.formerLeases);
     this.shipper.start();
@@ -259,6 +260,7 @@ describe("the KeyService, asked over gRPC", () => {
       budgetIds: [],
       min: 10n,
       want: 100n,
+      ahead: 0n,
     };
     const answer = await authority.acquire(ask);
     assert.equal(answer.outcome, "granted");
@@ -284,6 +286,28 @@ describe("pods on one KeyService", () => {
     for (const pod of pods) await pod.close();
     assert.equal(passed, 40);
     assert.deepEqual(await booksOf(grant.keyId), { spent: 40_000_000n, reserved: 0n, logged: 40_000_000n });
+  });
+
+  it("what one pod holds ahead is called back for another's call, whichever replicas they ask, and what its calls hold is not", async (t) => {
+    const other = await startService(0);
+    t.after(() => other.close());
+    const token = await newKey({ max_budget: 0.000_001 });
+    const [rich, poor] = [new Pod(service.port), new Pod(other.port)];
+    t.after(() => Promise.all([rich.close(), poor.close()]));
+    await until("both watches", () => rich.decisions.connected && poor.decisions.connected);
+    const { payer, keyId } = await rich.grant(token);
+    const [kept, ended] = [await rich.leases.reserve(payer, 300n), await rich.leases.reserve(payer, 300n)];
+    assert.ok(kept instanceof Reservation && ended instanceof Reservation);
+    ended.release();
+    assert.equal((await booksOf(keyId)).reserved, 600n);
+    const startMs = performance.now();
+    const served = await poor.leases.reserve(payer, 700n);
+    assert.ok(served instanceof Reservation, "refused while another pod held what it lacked ahead");
+    assert.ok(performance.now() - startMs < 1_000);
+    assert.deepEqual(await booksOf(keyId), { spent: 0n, reserved: 1_000n, logged: 0n });
+    assert.ok(!((await poor.leases.reserve(payer, 1n)) instanceof Reservation));
+    kept.release();
+    served.release();
   });
 
   it("a blocked key is refused by other processes within a second", async () => {

@@ -10,6 +10,7 @@ import { Lender } from "../../src/keyservice/lender.ts";
 import type { LeaseAnswer, LeaseAsk } from "../../src/keyservice/loan.ts";
 import { migrate } from "../../src/keyservice/migrations.ts";
 import { Postgres } from "../../src/keyservice/postgres.ts";
+import { Recalls } from "../../src/keyservice/recalls.ts";
 import { digestSecret, hashSecret } from "../../src/keyservice/secrets.ts";
 import { Settlements, type SpendRecord } from "../../src/keyservice/settlements.ts";
 import { Closers } from "../../src/lifecycle.ts";
@@ -54,7 +55,8 @@ export class BooksStage {
     stage.#closers.add("pool", () => stage.postgres.close());
     const parts = { postgres: stage.postgres, clock: stage.clock, timeZone };
     stage.leases = new Leases({ ...parts, leaseTtlMs });
-    stage.lender = new Lender({ ...parts, leaseTtlMs, leases: stage.leases });
+    const recalls = new Recalls({ books: stage.postgres, clock: systemClock });
+    stage.lender = new Lender({ ...parts, leaseTtlMs, recalls, leases: stage.leases });
     stage.settlements = new Settlements(parts);
     return stage;
   }
@@ -112,6 +114,7 @@ export class BooksStage {
       budgetIds: [],
       min,
       want,
+      ahead: 0n,
       ...ids,
     });
   }
@@ -173,6 +176,10 @@ export class BooksStage {
        WHERE p.spent <> l.booked OR p.reserved <> o.outstanding`,
     );
     assert.deepEqual(wrong, []);
+    const misfiled = await this.postgres.query(
+      "SELECT lease_id, state FROM lease_periods JOIN leases USING (lease_id) WHERE is_open <> (state = 'open')",
+    );
+    assert.deepEqual(misfiled, []);
     await this.checkDays();
   }
 

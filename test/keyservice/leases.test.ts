@@ -4,6 +4,7 @@ import { after, afterEach, before, describe, it } from "node:test";
 import { systemRandom } from "../../src/clock.ts";
 import { Lender } from "../../src/keyservice/lender.ts";
 import { Postgres } from "../../src/keyservice/postgres.ts";
+import { Recalls } from "../../src/keyservice/recalls.ts";
 import { BooksStage, leaseTtlMs, spend } from "./books-stage.ts";
 
 describe("leases", () => {
@@ -33,9 +34,11 @@ describe("leases", () => {
     const { databaseUrl, clock, leases } = stage;
     const parts = { databaseUrl, clock, random: systemRandom, onConnectionLost: () => {}, connectionsMax: 1 };
     const postgres = new Postgres(parts);
-    const lender = new Lender({ postgres, leases, clock, leaseTtlMs, timeZone: "UTC" });
+    const recalls = new Recalls({ books: postgres, clock });
+    const lender = new Lender({ postgres, leases, recalls, clock, leaseTtlMs, timeZone: "UTC" });
     const ask = () => ({
-      ...{ requestId: randomUUID(), leaseId: randomUUID(), podId: "pod", keyId, budgetIds: [], min: 1n, want: 1n },
+      ...{ requestId: randomUUID(), leaseId: randomUUID(), podId: "pod", keyId, budgetIds: [] },
+      ...{ min: 1n, want: 1n, ahead: 0n },
     });
     try {
       const held = Promise.withResolvers<void>();

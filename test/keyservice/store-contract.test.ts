@@ -17,6 +17,7 @@ type Step =
       readonly lease: number;
       readonly request: number;
       readonly min: number;
+      readonly ahead: number;
       readonly more: number;
       readonly parties: number;
     }
@@ -55,7 +56,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant("acquire" as const),
       ...{ key, lease, request, parties },
-      ...{ min: fc.integer({ min: 1, max: 400 }), more: fc.nat(300) },
+      ...{ min: fc.integer({ min: 1, max: 400 }), more: fc.nat(300), ahead: fc.nat(300) },
     }),
   },
   {
@@ -195,7 +196,7 @@ class Twins {
           },
           keyId: this.#key(next.key),
           budgetIds: this.#partyBudgets(next.parties),
-          ...{ min: BigInt(next.min), want: BigInt(next.min + next.more) },
+          ...{ min: BigInt(next.min), want: BigInt(next.min + next.more), ahead: BigInt(next.ahead) },
         };
         return both(
           async () => writeLeaseAnswer(ask.leaseId, await lender.acquire(ask)),

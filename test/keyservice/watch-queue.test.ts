@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { type Change, WatchQueue } from "../../src/keyservice/watch-queue.ts";
+import { type Change, type News, WatchQueue } from "../../src/keyservice/watch-queue.ts";
 
 const key = (version: bigint): Change => ({ type: "key", keyId: `key_${version}`, version });
 const heartbeat = (version: bigint): Change => ({ type: "heartbeat", version });
 
-async function drained(queue: WatchQueue): Promise<Change[]> {
-  const told: Change[] = [];
+async function drained(queue: WatchQueue): Promise<News[]> {
+  const told: News[] = [];
   const reading = (async () => {
     for await (const change of queue.drain()) told.push(change);
   })();
@@ -39,6 +39,17 @@ describe("a watcher's queue", () => {
     queue.push([key(1n)]);
     for (let beat = 0; beat < 5_000; beat++) queue.push([heartbeat(1n)]);
     assert.deepEqual(await drained(queue), [key(1n)]);
+  });
+
+  it("tells recalls whatever the version, and none to a reader who is too far behind", async () => {
+    const recall: News = { type: "recall", budgetId: "budget_1" };
+    const queue = new WatchQueue();
+    queue.begin(2n);
+    queue.push([key(2n), recall, key(3n), recall]);
+    assert.deepEqual(await drained(queue), [recall, key(3n), recall]);
+    const slow = new WatchQueue();
+    for (let count = 0; count < 5_000; count++) slow.push([recall]);
+    assert.equal((await drained(slow)).length, 1_000);
   });
 
   it("follows books that were set back to an older state", async () => {

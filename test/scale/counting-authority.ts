@@ -2,7 +2,7 @@ import type { Clock } from "../../src/clock.ts";
 import type {
   Authority,
   Grant,
-  KeyChange,
+  KeyNews,
   LeaseAnswer,
   LeaseAsk,
   LeaseReturn,
@@ -25,13 +25,13 @@ export interface RpcFigures {
 export class CountingAuthority implements Authority {
   readonly #inner: Authority;
   readonly #clock: Clock;
-  readonly #onChange: (change: KeyChange) => void;
+  readonly #onChange: (change: KeyNews) => void;
   #figures = noFigures();
 
   constructor(parts: {
     readonly inner: Authority;
     readonly clock: Clock;
-    readonly onChange?: (change: KeyChange) => void;
+    readonly onChange?: (change: KeyNews) => void;
   }) {
     this.#inner = parts.inner;
     this.#clock = parts.clock;
@@ -69,7 +69,7 @@ export class CountingAuthority implements Authority {
     return this.#count("settle", () => this.#inner.settle(records));
   }
 
-  async *watch(sinceVersion: bigint, signal: AbortSignal): AsyncIterable<KeyChange> {
+  async *watch(sinceVersion: bigint, signal: AbortSignal): AsyncIterable<KeyNews> {
     for await (const change of this.#inner.watch(sinceVersion, signal)) {
       this.#onChange(change);
       yield change;

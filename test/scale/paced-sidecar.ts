@@ -53,8 +53,10 @@ export class PacedSidecar {
     this.#leases = new Leases({ ...shared, authority, book: this.#journal });
     const onBooked: Leases["booked"] = (records) => this.#leases.booked(records);
     this.#shipper = new Shipper({ ...shared, journal: this.#journal, onBooked });
-    const decisions = { ...decisionDefaults, ...shared, masterKey: undefined, onModels: () => {} };
-    this.#decisions = new Decisions(decisions);
+    this.#decisions = new Decisions({
+      ...{ ...decisionDefaults, ...shared, masterKey: undefined, onModels: () => {} },
+      onRecall: (budgetId) => this.#leases.recall(budgetId),
+    });
     this.#shipper.start();
     this.#decisions.start();
   }

@@ -11,6 +11,7 @@ import { insertKey } from "../../src/keyservice/key-writes.ts";
 import { Leases } from "../../src/keyservice/leases.ts";
 import { Lender } from "../../src/keyservice/lender.ts";
 import { Postgres } from "../../src/keyservice/postgres.ts";
+import { Recalls } from "../../src/keyservice/recalls.ts";
 import { digestSecret, hashSecret } from "../../src/keyservice/secrets.ts";
 import { createKeyService } from "../../src/keyservice/server.ts";
 import { columns, Settlements, type SpendRecord } from "../../src/keyservice/settlements.ts";
@@ -126,7 +127,8 @@ class Scale {
     this.#options = options;
     const parts = { postgres, clock: systemClock, timeZone };
     this.#settlements = new Settlements(parts);
-    this.#lender = new Lender({ ...parts, leaseTtlMs, leases: new Leases({ ...parts, leaseTtlMs }) });
+    const recalls = new Recalls({ books: postgres, clock: systemClock });
+    this.#lender = new Lender({ ...parts, leaseTtlMs, recalls, leases: new Leases({ ...parts, leaseTtlMs }) });
   }
 
   close(): void {
@@ -199,6 +201,7 @@ class Scale {
           budgetIds: [],
           min: amount,
           want: amount,
+          ahead: 0n,
         };
         const { outcome } = await this.#lender.acquire(ask);
         if (outcome !== "granted") throw new Error(`A lease was not granted: ${outcome}.`);

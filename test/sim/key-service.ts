@@ -1,21 +1,24 @@
 /** The KeyService's replicas over one set of books, and the feed of changes. */
 
 import type { WatchResponse } from "../../src/gen/tollgate/keys/v1/keys_pb.ts";
-import { writeChange } from "../../src/keyservice/messages.ts";
+import type { LeaseAnswer, LeaseAsk } from "../../src/keyservice/loan.ts";
+import { writeNews } from "../../src/keyservice/messages.ts";
 import { Sweeper } from "../../src/keyservice/sweeper.ts";
-import type { Change } from "../../src/keyservice/watch-queue.ts";
+import type { Change, News } from "../../src/keyservice/watch-queue.ts";
 import { MemoryBooks, type Tables } from "./memory-books.ts";
 import { ProcessClock, type World } from "./world.ts";
 
 /** How often watchers hear something, in milliseconds. */
 const heartbeatMs = 5_000;
+/** How long pods have to return what they are asked for, in milliseconds. */
+const recallMs = 100;
 
 /** One process of the KeyService. */
 export class Replica {
   readonly clock: ProcessClock;
   readonly books: MemoryBooks;
   readonly #tables: Tables;
-  readonly #watchers = new Set<(changes: readonly Change[]) => void>();
+  readonly #watchers = new Set<(news: readonly News[]) => void>();
   #toldVersion: bigint;
   up = true;
 
@@ -58,15 +61,24 @@ export class Replica {
     this.tell(news);
   }
 
-  tell(changes: readonly Change[]): void {
+  tell(news: readonly News[]): void {
     if (this.#tables.away || !this.up) return;
-    for (const watcher of this.#watchers) watcher(changes);
+    for (const watcher of this.#watchers) watcher(news);
+  }
+
+  /** As Lender does it: what is refused is looked at again when the pods were asked for what they hold ahead. */
+  async lend(ask: LeaseAsk): Promise<LeaseAnswer> {
+    const answer = await this.books.acquire(ask);
+    if (answer.outcome !== "refused" || ask.ahead >= ask.want) return answer;
+    this.tell([{ type: "recall", budgetId: answer.budget.budget_id }]);
+    await new Promise<void>((resolve) => this.clock.after(recallMs, resolve));
+    return await this.books.acquire(ask);
   }
 
   /** Begins a watch. @returns what is told first, and what ends it. */
   watch(sinceVersion: bigint, onNews: (messages: readonly WatchResponse[]) => void): () => void {
     this.#tables.check();
-    const watcher = (changes: readonly Change[]) => onNews(changes.map(writeChange));
+    const watcher = (news: readonly News[]) => onNews(news.map(writeNews));
     const { version } = this.#tables;
     const past = sinceVersion === 0n ? [] : this.#since(sinceVersion);
     const complete = sinceVersion === 0n || BigInt(past.length) === version - sinceVersion;

@@ -9,7 +9,7 @@ import {
   AuthorityRejected,
   AuthorityUnavailable,
   type Grant,
-  type KeyChange,
+  type KeyNews,
   type LeaseAnswer,
   type LeaseAsk,
   type LeaseReturn,
@@ -19,9 +19,9 @@ import {
 } from "../../src/keys/authority.ts";
 import { Backoff } from "../../src/keys/backoff.ts";
 import {
-  readChange,
   readGrant,
   readLeaseAnswer,
+  readNews,
   readPartyGrant,
   writeParty,
   writeSpendRecord,
@@ -119,8 +119,8 @@ export class SimAuthority implements Authority {
 
   async acquire(ask: LeaseAsk): Promise<LeaseAnswer> {
     const podId = this.#podId;
-    const answer = await this.#call("acquire", callerWaitsMs, async ({ books }) =>
-      writeLeaseAnswer(ask.leaseId, await books.acquire({ ...ask, podId })),
+    const answer = await this.#call("acquire", callerWaitsMs, async (replica) =>
+      writeLeaseAnswer(ask.leaseId, await replica.lend({ ...ask, podId })),
     );
     return readLeaseAnswer(answer);
   }
@@ -138,7 +138,7 @@ export class SimAuthority implements Authority {
     await this.#call("settle", backgroundMs, ({ books }) => books.settle(this.#podId, sent.map(readSpendRecord)));
   }
 
-  async *watch(sinceVersion: bigint, signal: AbortSignal): AsyncIterable<KeyChange> {
+  async *watch(sinceVersion: bigint, signal: AbortSignal): AsyncIterable<KeyNews> {
     const queue: WatchResponse[] = [];
     let wake = () => {};
     let broken = false;
@@ -159,7 +159,7 @@ export class SimAuthority implements Authority {
     try {
       while (!signal.aborted && !this.#closed) {
         const next = queue.shift();
-        if (next !== undefined) yield readChange(next);
+        if (next !== undefined) yield readNews(next);
         else if (broken) throw new AuthorityUnavailable(new Error("the watch broke"));
         else {
           await new Promise<void>((resolve) => {

@@ -123,6 +123,7 @@ export class PodProcess implements Telemetry {
       authority,
       masterKey: undefined,
       onModels: () => {},
+      onRecall: (budgetId) => this.leases.recall(budgetId),
     });
     this.#counters = new SimCounters({ world, clock, store: parts.limits, trouble: parts.redisTrouble });
     const counters = new StandbyCounters({
