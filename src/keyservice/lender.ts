@@ -58,10 +58,12 @@ export class Lender {
     for (;;) {
       const answer = await this.#lend(ask, books);
       if (answer.outcome !== "refused" || ask.ahead >= ask.want) return answer;
-      const { budget, spent, reserved } = answer;
+      const { budget, periodStart, spent, reserved } = answer;
       const taken = spent + reserved;
       const lacking = ask.min + taken - (budget.max_nanos ?? 0n);
-      if (!(await recalls.wait({ podId: ask.podId, budgetId: budget.budget_id, taken, lacking }))) return answer;
+      const refused = { podId: ask.podId, budgetId: budget.budget_id, periodStart, taken, lacking };
+      // Where nobody can be asked, the refusal stands.
+      if (!(await recalls.wait(refused).catch(() => false))) return answer;
     }
   }
 

@@ -34,6 +34,8 @@ export type LeaseAnswer =
   | {
       readonly outcome: "refused";
       readonly budget: BudgetRow;
+      /** Where its period begins. */
+      readonly periodStart: Date;
       readonly spent: Nanos;
       readonly reserved: Nanos;
       /** Undefined: never. */
@@ -147,7 +149,8 @@ function refused(
 ): LeaseAnswer {
   if (budget === undefined || account === undefined) throw new Error("The ledger refused in the name of no budget.");
   const { spent, reserved } = account;
-  return { outcome: "refused", budget: budget.row, spent, reserved, resetsAt: budget.period.end };
+  const { start, end } = budget.period;
+  return { outcome: "refused", budget: budget.row, periodStart: start, spent, reserved, resetsAt: end };
 }
 
 function isBoundTo(lease: LockedLease, budgets: readonly AskedBudget[]): boolean {

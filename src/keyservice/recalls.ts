@@ -30,6 +30,8 @@ const noticeBytesMax = 7_000;
 export interface RefusedAsk {
   readonly podId: string;
   readonly budgetId: string;
+  /** Where the budget's period begins. */
+  readonly periodStart: Date;
   /** What of the budget was spent or lent by then, in nano-dollars. */
   readonly taken: Nanos;
   /** What the ask lacked, in nano-dollars. */
@@ -98,31 +100,35 @@ export class Recalls {
     return recall;
   }
 
-  async #hasCome(recall: Recall, { podId, budgetId, taken, lacking }: RefusedAsk): Promise<boolean> {
+  async #hasCome(recall: Recall, { podId, budgetId, periodStart, taken, lacking }: RefusedAsk): Promise<boolean> {
     const agoMs = this.#clock.monotonicMs() - recall.beganAtMs;
     if (agoMs >= lastLookMs) return false;
     const lent = await recall.lent;
     let others = 0n;
     for (const [holder, amount] of lent) if (holder !== podId) others += amount;
-    if (others < lacking) return false;
+    if (others < lacking) {
+      // Other asks may lack less: only a recall that pods hear of is one.
+      if (recall.notified === undefined) this.#recalls.delete(budgetId);
+      return false;
+    }
     recall.notified ??= this.#notify(budgetId, [...lent.keys()]);
     await recall.notified;
     for (const [index, lookMs] of looksMs.entries()) {
       if (lookMs <= agoMs) continue;
-      recall.looks[index] ??= this.#look(budgetId, recall.beganAtMs + lookMs);
+      recall.looks[index] ??= this.#look(budgetId, periodStart, recall.beganAtMs + lookMs);
       if ((await recall.looks[index]) <= taken - lacking) return true;
     }
     return false;
   }
 
-  /** @returns what of the budget's latest period is spent or lent then. */
-  async #look(budgetId: string, atMs: number): Promise<Nanos> {
+  /** @returns what of the budget is spent or lent then. */
+  async #look(budgetId: string, periodStart: Date, atMs: number): Promise<Nanos> {
     const waitMs = Math.max(0, atMs - this.#clock.monotonicMs());
     await new Promise<void>((resolve) => this.#clock.after(waitMs, resolve));
     const [row] = await this.#books.query<{ taken: Nanos }>(
       `SELECT spent_nanos - forgiven_nanos + reserved_nanos AS taken FROM budget_periods
-       WHERE budget_id = $1 ORDER BY period_start DESC LIMIT 1`,
-      [budgetId],
+       WHERE budget_id = $1 AND period_start = $2`,
+      [budgetId, periodStart],
     );
     return row?.taken ?? 0n;
   }

@@ -69,11 +69,26 @@ describe("recalls", () => {
     await refused(20n, 20n);
     await refused(41n);
     assert.deepEqual(await told(), []);
+    // An ask for more than anybody holds does not stand in the way of the next.
     await refused(40n);
     assert.equal((await told()).length, 1);
     await refused(40n);
     await refused(40n);
     assert.equal((await told()).length, 1);
+  });
+
+  it("lends what came back of a budget whose periods were shorter before", async () => {
+    const keyId = await stage.key(100n, "1d");
+    await stage.acquire(keyId, 60n, 60n, { podId: "a" });
+    await stage.postgres.query("UPDATE budgets SET duration = NULL WHERE scope_id = $1", [keyId]);
+    const leaseId = "22222222-2222-4222-8222-222222222222";
+    await stage.acquire(keyId, 90n, 90n, { podId: "a", leaseId });
+    const asked = stage.acquire(keyId, 50n, 50n, { podId: "b" });
+    for (const startMs = performance.now(); notices.length === 0 && performance.now() - startMs < 5_000; ) {
+      await new Promise(setImmediate);
+    }
+    await stage.giveBack(leaseId, 90n, false);
+    assert.equal((await asked).outcome, "granted");
   });
 
   it("asks a thousand pods in notifications that Postgres takes", async () => {
@@ -82,7 +97,10 @@ describe("recalls", () => {
     const podIds = Array.from({ length: 1_000 }, (_, index) => `${index} ü${"x".repeat(index % 200)}`);
     for (const podId of podIds) await stage.acquire(keyId, 1n, 1n, { podId });
     const recalls = new Recalls({ books: stage.postgres, clock: systemClock });
-    assert.equal(await recalls.wait({ podId: "", budgetId, taken: 1_000n, lacking: 1_000n }), false);
+    assert.equal(
+      await recalls.wait({ podId: "", budgetId, periodStart: new Date(0), taken: 1_000n, lacking: 1_000n }),
+      false,
+    );
     await told();
     assert.ok(notices.length > 1 && notices.every(({ bytes }) => bytes < 8_000));
     assert.deepEqual(notices.flatMap((notice) => notice.podIds).toSorted(), podIds.toSorted());
