@@ -62,8 +62,7 @@ export class Lender {
       const taken = spent + reserved;
       const lacking = ask.min + taken - (budget.max_nanos ?? 0n);
       const refused = { podId: ask.podId, budgetId: budget.budget_id, periodStart, taken, lacking };
-      // Where nobody can be asked, the refusal stands.
-      if (!(await recalls.wait(refused).catch(() => false))) return answer;
+      if (!(await recalls.wait(refused))) return answer;
     }
   }
 

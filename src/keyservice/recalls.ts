@@ -21,7 +21,7 @@ export interface RecallsParts {
 /** When a recall looks at what has come back, in milliseconds from its beginning. */
 const looksMs = [20, 60, 140, 300];
 const lastLookMs = Math.max(...looksMs);
-/** With the last look a recall is over. For so long after that its budget is not called back again, in milliseconds: pods hold nothing ahead for as long. */
+/** With the last look a recall is over. For so long after that its budget is not called back again by this replica, in milliseconds. */
 const restMs = 2_000;
 /** Postgres takes 8,000 bytes in one notification. */
 const noticeBytesMax = 7_000;
@@ -50,9 +50,9 @@ interface Recall {
 }
 
 /**
- * Money that pods hold ahead of need, called back when calls of another pod lack it: so that calls are refused only for money that is
- * spent or held by calls. One recall of a budget serves all asks that come in its time. It may go unheard, as where a pod is cut off:
- * then the ask is refused, as it would be without it.
+ * Money that pods hold ahead of need, called back when calls of another pod lack it, so that none is refused for money that lies idle
+ * elsewhere. One recall of a budget serves all asks that come in its time. It may go unheard, as where a pod is cut off, or bring nothing
+ * from a pod that asks itself just then: then the ask is refused, as it would be without it.
  */
 export class Recalls {
   readonly #books: Queryable;
@@ -73,16 +73,16 @@ export class Recalls {
   /**
    * Asks the other pods for what they hold of the budget, and waits until enough has come back.
    *
-   * @returns whether it has, so that asking again is worth while; false if the others hold too little, or have had their time.
-   * @throws what Postgres throws.
+   * @returns whether it has, so that asking again is worth while; false if the others hold too little, have had their time, or cannot
+   *   be asked. Never rejects.
    */
   async wait(ask: RefusedAsk): Promise<boolean> {
     const recall = this.#recallOf(ask.budgetId);
     try {
       return await this.#hasCome(recall, ask);
-    } catch (error) {
+    } catch {
       this.#recalls.delete(ask.budgetId);
-      throw error;
+      return false;
     }
   }
 
