@@ -44,16 +44,19 @@ export interface Wish {
 
 /**
  * Decides how much can be lent on all accounts at once: as much as is wanted if it is there, less if at least `min` is. Ahead of need
- * only while half of what is not spent stays free: pods that hold some in store, however many, leave the others enough to begin with.
+ * only while half of what is not spent stays free of what others hold: pods that hold some in store, however many, leave the others
+ * enough to begin with.
+ *
+ * @param own what the lease that asks has outstanding.
  */
-export function grant(accounts: readonly Account[], { min, want, ahead }: Wish): Grant {
+export function grant(accounts: readonly Account[], { min, want, ahead }: Wish, own: Nanos): Grant {
   let granted = want > min ? want : min;
   const needed = granted - ahead;
   let tightest = -1;
   for (const [index, { max, spent, reserved }] of accounts.entries()) {
     if (max === undefined) continue;
     const unspent = max - spent;
-    const room = least(unspent - reserved, most(needed, unspent / 2n - reserved));
+    const room = least(unspent - reserved, most(needed, unspent / 2n - (reserved - own)));
     if (room >= granted) continue;
     granted = room;
     tightest = index;

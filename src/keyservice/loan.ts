@@ -125,7 +125,7 @@ export function answerByBudgets(
 ): { readonly answer: LeaseAnswer; readonly loan: Loan | undefined } {
   const { known, budgets, accounts, now, leaseTtlMs } = facts;
   const limited = accounts.map((account, place) => ({ ...account, max: budgets[place]?.row.max_nanos ?? undefined }));
-  const verdict = grant(limited, ask);
+  const verdict = grant(limited, ask, known?.outstanding ?? 0n);
   if ("refusedBy" in verdict) {
     return { answer: refused(budgets[verdict.refusedBy], accounts[verdict.refusedBy]), loan: undefined };
   }

@@ -128,7 +128,7 @@ export class PaperAuthority implements Authority {
       const refusal = { budget: empty, spent: empty.max ?? 0n, reserved: 0n, resetsAtMs: undefined };
       return { outcome: "refused", refusal };
     }
-    const verdict = grant([budget], ask);
+    const verdict = grant([budget], ask, known?.outstanding ?? 0n);
     if ("refusedBy" in verdict) {
       const { keyId } = ask;
       const refused: Budget = { budgetId: keyId, scope: "key", scopeId: keyId, window: undefined, max: budget.max };
