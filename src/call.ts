@@ -73,7 +73,7 @@ export class Call implements CallParts {
     const attempts = this.#attempts;
     if (attempts === 0 && fallbacks === 0) return failure;
     return afterAttempts(failure, fallbackModels, {
-      ...{ attempts, fallbacks, modelGroup: route.modelGroup },
+      ...{ callId: this.callId, attempts, fallbacks, modelGroup: route.modelGroup },
       deploymentId: this.#last?.deployment.id,
       timeoutMs: this.#last?.timeoutMs,
     });

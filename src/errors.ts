@@ -120,6 +120,8 @@ export function isErrorCode(text: string): text is ErrorCode {
 
 /** How far a call came before it failed. */
 export interface Trail {
+  /** What the spend log knows it by. */
+  readonly callId: string;
   /** Attempts at providers. */
   readonly attempts: number;
   /** Of them, changes of the group, or of its deployments after the retries. */

@@ -161,8 +161,8 @@ function addTrailHeaders(
 
 function headersOf(trail: Trail | undefined): string[] {
   if (trail === undefined) return [];
-  const { deploymentId, modelGroup } = trail;
-  const headers: string[] = [];
+  const { callId, deploymentId, modelGroup } = trail;
+  const headers = ["x-litellm-call-id", headerText(callId)];
   addTrailHeaders(headers, trail);
   headers.push("x-litellm-model-group", headerText(modelGroup));
   if (deploymentId !== undefined) headers.push("x-litellm-model-id", headerText(deploymentId));

@@ -97,7 +97,7 @@ describe("a router", () => {
 
 describe("repeating", () => {
   const trail = (attempts: number) => ({
-    ...{ attempts, fallbacks: 0, modelGroup: "m", deploymentId: "d", timeoutMs: 1 },
+    ...{ callId: "c", attempts, fallbacks: 0, modelGroup: "m", deploymentId: "d", timeoutMs: 1 },
   });
   const failure = new GatewayError("provider_unavailable", "Down.");
 
