@@ -259,9 +259,13 @@ export class Decisions {
     this.#caughtUp = false;
     try {
       for await (const change of this.#authority.watch(this.#version, AbortSignal.any([closing, silent.signal]))) {
+        if (change.type === "recall") {
+          // It says nothing of whether changes still come.
+          this.#onRecall(change.budgetId);
+          continue;
+        }
         spokenAtMs = this.#clock.monotonicMs();
-        if (change.type === "recall") this.#onRecall(change.budgetId);
-        else this.#hear(change);
+        this.#hear(change);
       }
       return !silent.signal.aborted;
     } finally {

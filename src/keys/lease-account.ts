@@ -56,6 +56,12 @@ export class LeaseAccount {
     return this.lease === undefined ? 0n : this.lease.room + this.lease.reserved;
   }
 
+  /** What is lent and no call holds. */
+  get room(): Nanos {
+    const room = this.lease?.room ?? 0n;
+    return room > 0n ? room : 0n;
+  }
+
   /** What has to be borrowed before `amount` fits. */
   shortOf(amount: Nanos): Nanos {
     return amount - (this.lease?.room ?? 0n);
@@ -129,9 +135,7 @@ export class LeaseAccount {
   /** Others need what a budget they share with this payer has left: nothing is held ahead for a while. @returns what is free here. */
   yieldTo(nowMs: number): Nanos {
     this.#tightUntilMs = nowMs + tightMs;
-    if (this.waiters.length > 0 || this.asking || this.lease?.unanswered !== undefined) return 0n;
-    const room = this.lease?.room ?? 0n;
-    return room > 0n ? room : 0n;
+    return this.waiters.length > 0 || this.asking || this.lease?.unanswered !== undefined ? 0n : this.room;
   }
 
   /** Money of this pod has gone back; a refusal says nothing any more. */
@@ -159,9 +163,8 @@ export class LeaseAccount {
     const target = this.#target(nowMs);
     let surplus = this.held - target;
     if (surplus * 4n <= target) return 0n;
-    const room = this.lease?.room ?? 0n;
-    if (surplus > room) surplus = room;
-    return surplus > 0n ? surplus : 0n;
+    if (surplus > this.room) surplus = this.room;
+    return surplus;
   }
 
   /** What calls held at once lately, and if calls still come, a spare for those to come. */

@@ -144,10 +144,8 @@ export class LeaseBorrowing {
     lease.unanswered = undefined;
     const nowMs = this.#clock.monotonicMs();
     if (answer.outcome === "refused") {
-      // What the budget lacks may be on this pod: held ahead for others who share it, or when a period ends, on the last lease.
       const { budgetId } = answer.refusal.budget;
-      if (isFirst && ahead < want && (await this.#bringBack(account, budgetId)))
-        return this.#ask(account, min, want, ahead, false);
+      if (isFirst && ahead < want && (await this.#bringBack(account, budgetId))) return this.#askOnceMore(account);
       account.refused(ask, answer.refusal, nowMs);
       return true;
     }
@@ -163,6 +161,13 @@ export class LeaseBorrowing {
     if (granted < ask.min)
       throw new AuthorityUnavailable(new Error("The KeyService lent less than the least asked for."));
     return lease.isLive(nowMs);
+  }
+
+  /** For those who wait still, where money of this pod has gone back: their own, too. */
+  #askOnceMore(account: LeaseAccount): Promise<boolean> | true {
+    account.serve(this.#clock.monotonicMs());
+    const head = account.waiters[0];
+    return head === undefined || this.#ask(account, account.shortOf(head.amount), account.shortOfAll(), 0n, false);
   }
 
   #open(account: LeaseAccount): Lease {

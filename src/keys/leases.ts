@@ -218,7 +218,8 @@ export class Leases {
   }
 
   /**
-   * What is on its way back, or should be, arrives now; so does what other accounts hold ahead of a budget that has not enough.
+   * What is on its way back, or should be, arrives now; so does what this pod holds ahead of a budget that has not enough. What the account
+   * that asks has left does as well: it is too little for the call that waits, and may be what another pod's call lacks.
    *
    * @returns false if there is nothing, or it cannot.
    */
@@ -238,8 +239,8 @@ export class Leases {
     this.#returnEnding();
     const nowMs = this.#clock.monotonicMs();
     for (const account of this.#accounts.values()) {
-      if (account === asking || !account.payer.budgets.some((budget) => budget.budgetId === budgetId)) continue;
-      const free = account.yieldTo(nowMs);
+      if (!account.payer.budgets.some((budget) => budget.budgetId === budgetId)) continue;
+      const free = account === asking ? account.room : account.yieldTo(nowMs);
       if (free > 0n && account.lease !== undefined) this.#giveBack(account.lease, free, false);
     }
   }

@@ -14,7 +14,7 @@ import {
 } from "./loan.ts";
 import { type Database, type Postgres, type Queryable, TakenBack } from "./postgres.ts";
 import { currentPeriod, type LockedLease } from "./posting.ts";
-import type { Recalls } from "./recalls.ts";
+import { type Recalls, recallWaitMs } from "./recalls.ts";
 
 /** What a Lender is made of. */
 export interface LenderParts {
@@ -53,15 +53,16 @@ export class Lender {
    *   Postgres throws.
    */
   async acquire(ask: LeaseAsk, signal?: AbortSignal): Promise<LeaseAnswer> {
-    const { postgres, recalls } = this.#parts;
+    const { postgres, recalls, clock } = this.#parts;
     const books = signal === undefined ? postgres : postgres.until(signal);
-    for (;;) {
+    for (let untilMs: number | undefined; ; ) {
       const answer = await this.#lend(ask, books);
       if (answer.outcome !== "refused" || ask.ahead >= ask.want) return answer;
       const { budget, periodStart, spent, reserved } = answer;
       const taken = spent + reserved;
       const lacking = ask.min + taken - (budget.max_nanos ?? 0n);
-      const refused = { podId: ask.podId, budgetId: budget.budget_id, periodStart, taken, lacking };
+      untilMs ??= clock.monotonicMs() + recallWaitMs;
+      const refused = { podId: ask.podId, budgetId: budget.budget_id, periodStart, taken, lacking, untilMs };
       if (!(await recalls.wait(refused))) return answer;
     }
   }

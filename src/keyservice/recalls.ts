@@ -21,8 +21,12 @@ export interface RecallsParts {
 /** When a recall looks at what has come back, in milliseconds from its beginning. */
 const looksMs = [20, 60, 140, 300];
 const lastLookMs = Math.max(...looksMs);
+/** So long an ask waits for recalls, whichever budgets refuse it, in milliseconds. */
+export const recallWaitMs = lastLookMs + 20;
 /** With the last look a recall is over. For so long after that its budget is not called back again by this replica, in milliseconds. */
-const restMs = 2_000;
+const firstRestMs = 2_000;
+/** Each recall that brings nothing doubles the rest, up to this, in milliseconds. */
+const longestRestMs = 60_000;
 /** Postgres takes 8,000 bytes in one notification. */
 const noticeBytesMax = 7_000;
 
@@ -36,6 +40,8 @@ export interface RefusedAsk {
   readonly taken: Nanos;
   /** What the ask lacked, in nano-dollars. */
   readonly lacking: Nanos;
+  /** How long the ask can wait (monotonic, milliseconds). */
+  readonly untilMs: number;
 }
 
 /** One for all asks of its time. */
@@ -49,6 +55,14 @@ interface Recall {
   readonly looks: Promise<Nanos>[];
 }
 
+/** A budget is left alone for a while after a recall. */
+interface Rest {
+  /** Monotonic, milliseconds. */
+  readonly untilMs: number;
+  /** How long it rests if the next one brings nothing, in milliseconds. */
+  readonly nextMs: number;
+}
+
 /**
  * Money that pods hold ahead of need, called back when calls of another pod lack it, so that none is refused for money that lies idle
  * elsewhere. One recall of a budget serves all asks that come in its time. It may go unheard, as where a pod is cut off, or bring nothing
@@ -57,7 +71,9 @@ interface Recall {
 export class Recalls {
   readonly #books: Queryable;
   readonly #clock: Clock;
+  /** Those under way, by budget, the oldest first. */
   readonly #recalls = new Map<string, Recall>();
+  readonly #rests = new Map<string, Rest>();
   #count = 0;
 
   constructor(parts: RecallsParts) {
@@ -79,30 +95,41 @@ export class Recalls {
   async wait(ask: RefusedAsk): Promise<boolean> {
     const recall = this.#recallOf(ask.budgetId);
     try {
-      return await this.#hasCome(recall, ask);
+      return recall !== undefined && (await this.#hasCome(recall, ask));
     } catch {
       this.#recalls.delete(ask.budgetId);
       return false;
     }
   }
 
-  #recallOf(budgetId: string): Recall {
+  /** @returns the one under way, or one that begins; undefined while the budget rests. */
+  #recallOf(budgetId: string): Recall | undefined {
     const nowMs = this.#clock.monotonicMs();
-    // All last equally long, so the first is the oldest.
-    for (const [id, { beganAtMs }] of this.#recalls) {
-      if (nowMs < beganAtMs + lastLookMs + restMs) break;
-      this.#recalls.delete(id);
-    }
+    this.#forgetOld(nowMs);
     const known = this.#recalls.get(budgetId);
     if (known !== undefined) return known;
+    const rest = this.#rests.get(budgetId);
+    if (rest !== undefined && nowMs < rest.untilMs) return undefined;
     const recall = { beganAtMs: nowMs, lent: this.#lent(budgetId), notified: undefined, looks: [] };
     this.#recalls.set(budgetId, recall);
     return recall;
   }
 
-  async #hasCome(recall: Recall, { podId, budgetId, periodStart, taken, lacking }: RefusedAsk): Promise<boolean> {
+  #forgetOld(nowMs: number): void {
+    for (const [budgetId, { beganAtMs }] of this.#recalls) {
+      if (nowMs < beganAtMs + lastLookMs) break;
+      this.#recalls.delete(budgetId);
+    }
+    // One that rests for long keeps those behind it for as long.
+    for (const [budgetId, { untilMs, nextMs }] of this.#rests) {
+      if (nowMs < untilMs + nextMs) break;
+      this.#rests.delete(budgetId);
+    }
+  }
+
+  async #hasCome(recall: Recall, ask: RefusedAsk): Promise<boolean> {
+    const { podId, budgetId, periodStart, taken, lacking, untilMs } = ask;
     const agoMs = this.#clock.monotonicMs() - recall.beganAtMs;
-    if (agoMs >= lastLookMs) return false;
     const lent = await recall.lent;
     let others = 0n;
     for (const [holder, amount] of lent) if (holder !== podId) others += amount;
@@ -111,12 +138,15 @@ export class Recalls {
       if (recall.notified === undefined) this.#recalls.delete(budgetId);
       return false;
     }
-    recall.notified ??= this.#notify(budgetId, [...lent.keys()]);
+    recall.notified ??= this.#notify(recall, budgetId, [...lent.keys()]);
     await recall.notified;
     for (const [index, lookMs] of looksMs.entries()) {
       if (lookMs <= agoMs) continue;
+      if (recall.beganAtMs + lookMs > untilMs) return false;
       recall.looks[index] ??= this.#look(budgetId, periodStart, recall.beganAtMs + lookMs);
-      if ((await recall.looks[index]) <= taken - lacking) return true;
+      if ((await recall.looks[index]) > taken - lacking) continue;
+      this.#rest(budgetId, { untilMs: restsFromMs(recall) + firstRestMs, nextMs: firstRestMs });
+      return true;
     }
     return false;
   }
@@ -144,13 +174,28 @@ export class Recalls {
     return new Map(rows.map(({ pod_id: podId, lent }) => [podId, lent]));
   }
 
-  async #notify(budgetId: string, podIds: readonly string[]): Promise<void> {
+  #rest(budgetId: string, rest: Rest): void {
+    this.#rests.delete(budgetId);
+    this.#rests.set(budgetId, rest);
+  }
+
+  async #notify(recall: Recall, budgetId: string, podIds: readonly string[]): Promise<void> {
     this.#count++;
+    // Until it brings something.
+    const restMs = this.#rests.get(budgetId)?.nextMs ?? firstRestMs;
+    this.#rest(budgetId, {
+      untilMs: restsFromMs(recall) + restMs,
+      nextMs: Math.min(2 * restMs, longestRestMs),
+    });
     await this.#books.query("SELECT pg_notify($1, notice) FROM unnest($2::text[]) AS n (notice)", [
       recallsChannel,
       notices(budgetId, podIds),
     ]);
   }
+}
+
+function restsFromMs({ beganAtMs }: Recall): number {
+  return beganAtMs + lastLookMs;
 }
 
 /** @returns undefined if it is none, as one of another version may be. */

@@ -185,6 +185,23 @@ describe("leases", () => {
     a.settle(held, 300n);
   });
 
+  it("what ended calls have left in pods that all ask at once is lent where it suffices for a call", async () => {
+    const { pods, budget, clock, grant } = setUp(2_000n, 20);
+    const together = async () => {
+      const answers = pods.map(async (pod) => [pod, await pod.leases.reserve(grant, 100n)] as const);
+      await clock.advance(300);
+      return await Promise.all(answers);
+    };
+    for (const [pod, answer] of await together()) {
+      assert.ok(answer instanceof Reservation);
+      pod.settle(answer, 10n);
+    }
+    await Promise.all(pods.map((pod) => settled(clock, pod.ship())));
+    assert.equal(budget.spent, 200n);
+    const passed = (await together()).filter(([, answer]) => answer instanceof Reservation);
+    assert.equal(passed.length, 18);
+  });
+
   it("a refusal names the budget, and is not asked for again for each of a flood of calls", async () => {
     const { pod, authority, clock, grant } = setUp(50n);
     const answers = Array.from({ length: 200 }, () => Promise.resolve(pod.leases.reserve(grant, 100n)));

@@ -1,9 +1,13 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { systemClock } from "../../src/clock.ts";
 import { Recalls, readNotice, recallsChannel } from "../../src/keyservice/recalls.ts";
+import { HandClock } from "../keys/hand-clock.ts";
 import { BooksStage } from "./books-stage.ts";
+
+const nobodys = { podId: "", periodStart: new Date(0), untilMs: Number.POSITIVE_INFINITY };
 
 describe("recalls", () => {
   let stage: BooksStage;
@@ -97,14 +101,67 @@ describe("recalls", () => {
     const podIds = Array.from({ length: 1_000 }, (_, index) => `${index} ü${"x".repeat(index % 200)}`);
     for (const podId of podIds) await stage.acquire(keyId, 1n, 1n, { podId });
     const recalls = new Recalls({ books: stage.postgres, clock: systemClock });
-    assert.equal(
-      await recalls.wait({ podId: "", budgetId, periodStart: new Date(0), taken: 1_000n, lacking: 1_000n }),
-      false,
-    );
+    assert.equal(await recalls.wait({ ...nobodys, budgetId, taken: 1_000n, lacking: 1_000n }), false);
     await told();
     assert.ok(notices.length > 1 && notices.every(({ bytes }) => bytes < 8_000));
     assert.deepEqual(notices.flatMap((notice) => notice.podIds).toSorted(), podIds.toSorted());
     assert.equal(recalls.count, 1);
+  });
+
+  it("asks seldom where it brings nothing, and as often as before once it has brought something", async () => {
+    const keyId = await stage.key(100n);
+    const budgetId = await budgetOf(keyId);
+    const leaseId = "33333333-3333-4333-8333-333333333333";
+    await stage.acquire(keyId, 60n, 60n, { podId: "a", leaseId });
+    const clock = new HandClock();
+    const recalls = new Recalls({ books: stage.postgres, clock });
+    const begunAtS: number[] = [];
+    /** An ask each second, each answered before the next. */
+    const ask = async (seconds: number, taken: bigint) => {
+      for (let second = 0; second < seconds; second++) {
+        const { count } = recalls;
+        let isOver = false;
+        const waiting = recalls.wait({ ...nobodys, budgetId, taken, lacking: 60n }).finally(() => {
+          isOver = true;
+        });
+        // PostgreSQL's answers take time that this clock does not see.
+        for (; !isOver; await sleep(2)) await clock.advance(10);
+        await waiting;
+        if (recalls.count > count) begunAtS.push(Math.floor(clock.monotonicMs() / 1_000));
+        await clock.advance(1_000 - (clock.monotonicMs() % 1_000));
+      }
+    };
+    /** A recall itself takes 0.3 s, and asks come each second. */
+    const pauses = () =>
+      begunAtS.slice(1).map((atS, index) => {
+        const pauseS = atS - (begunAtS[index] ?? 0);
+        const rest = [2, 4, 8, 16, 32, 60].find((restS) => pauseS >= restS && pauseS <= restS + 2);
+        return rest === undefined ? `${pauseS}` : `about ${rest}`;
+      });
+    await ask(200, 60n);
+    assert.deepEqual(pauses(), ["about 2", "about 4", "about 8", "about 16", "about 32", "about 60", "about 60"]);
+    begunAtS.length = 0;
+    // More was taken than is now: that has come back.
+    await ask(66, 120n);
+    assert.deepEqual(new Set(pauses()), new Set(["about 2"]));
+  });
+
+  it("waits no longer than the ask can, which other budgets have made wait", async () => {
+    const keyId = await stage.key(100n);
+    const budgetId = await budgetOf(keyId);
+    await stage.acquire(keyId, 60n, 60n, { podId: "a" });
+    const clock = new HandClock();
+    const recalls = new Recalls({ books: stage.postgres, clock });
+    const startMs = clock.monotonicMs();
+    let isOver = false;
+    const waiting = recalls
+      .wait({ ...nobodys, budgetId, taken: 60n, lacking: 60n, untilMs: startMs + 100 })
+      .finally(() => {
+        isOver = true;
+      });
+    for (; !isOver && clock.monotonicMs() < startMs + 100; await sleep(2)) await clock.advance(1);
+    assert.ok(isOver);
+    assert.equal(await waiting, false);
   });
 
   it("takes a notification of another kind for none", () => {
