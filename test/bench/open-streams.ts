@@ -1,8 +1,7 @@
-import { residentMb } from "./cpu.ts";
 import { median, quantile } from "./figures.ts";
 import { bodyOf, type Lane } from "./lanes.ts";
 import type { Stage, Subject } from "./stage.ts";
-import { runStreamLoad, type StreamLoadResult } from "./stream-load.ts";
+import { runStreamLoad } from "./stream-load.ts";
 import type { StreamShape } from "./stream-shape.ts";
 
 /** So many streams at once, in which a chunk comes so often. */
@@ -11,16 +10,13 @@ interface Crowd {
   readonly shape: StreamShape;
 }
 
-/** What a crowd of streams met, through the floor and through the sidecar. */
-export interface CrowdResult {
-  readonly count: number;
+/** What a crowd of streams met, through the floor and then through the sidecar. */
+export interface CrowdTurn {
   readonly lost: number;
   /** What the sidecar adds, in milliseconds. */
   readonly firstAddedP50Ms: number;
   readonly gapAddedP99Ms: number;
   readonly chunksPerSecond: number;
-  /** With all of them open, in megabytes. */
-  readonly residentMb: number;
 }
 
 export const crowds = {
@@ -31,32 +27,35 @@ export const crowds = {
   twoThousand: { count: 2_000, shape: { chunkCount: 8, pauseMs: 1_000 } },
 } as const satisfies Record<string, Crowd>;
 
-/** Each is done so often, floor and sidecar in turns. */
-const rounds = 5;
+/** Each is done so often with the same processes, floor and sidecar in turns. */
+const turnCount = 2;
 
-export async function measureCrowd(stage: Stage, lane: Lane, { count, shape }: Crowd): Promise<CrowdResult> {
+/** With processes that are warm. */
+export async function measureCrowd(stage: Stage, lane: Lane, { count, shape }: Crowd): Promise<readonly CrowdTurn[]> {
   const [key, body] = [stage.keyOf(lane), bodyOf({ ...lane, stream: shape })];
-  let [resident, lost, chunks, tookMs] = [0, 0, 0, 0];
-  const through = ({ port, pid }: Subject, isSubject: boolean): Promise<StreamLoadResult> =>
-    runStreamLoad({
-      ...{ port, key, body, count, shape },
-      onAllOpen: () => {
-        if (isSubject) resident = Math.max(resident, residentMb(pid));
-      },
-    });
-  const [firsts, gaps]: [number[], number[]] = [[], []];
-  for (let round = 0; round < rounds; round++) {
-    const floor = await through(stage.floorOf(lane), false);
+  const through = ({ port }: Subject) => runStreamLoad({ port, key, body, count, shape });
+  const turns: CrowdTurn[] = [];
+  for (let turn = 0; turn < turnCount; turn++) {
+    const floor = await through(stage.floorOf(lane));
     const startedMs = performance.now();
-    const subject = await through(stage.subjectOf(lane), true);
-    tookMs += performance.now() - startedMs;
-    chunks += subject.chunks;
-    lost += subject.lost;
-    firsts.push(quantile(subject.firstMs, 0.5) - quantile(floor.firstMs, 0.5));
-    gaps.push(quantile(subject.gapsMs, 0.99) - quantile(floor.gapsMs, 0.99));
+    const subject = await through(stage.subjectOf(lane));
+    const tookMs = performance.now() - startedMs;
+    turns.push({
+      ...{ lost: subject.lost, chunksPerSecond: (subject.chunks * 1_000) / tookMs },
+      firstAddedP50Ms: quantile(subject.firstMs, 0.5) - quantile(floor.firstMs, 0.5),
+      gapAddedP99Ms: quantile(subject.gapsMs, 0.99) - quantile(floor.gapsMs, 0.99),
+    });
   }
+  return turns;
+}
+
+/** Of all turns: the streams that were lost, and the median of the rest. */
+export function crowdResult(turns: readonly CrowdTurn[]): CrowdTurn {
+  const middle = (figure: keyof CrowdTurn) => median(turns.map((turn) => turn[figure]));
   return {
-    ...{ count, lost, residentMb: resident, chunksPerSecond: (chunks * 1_000) / tookMs },
-    ...{ firstAddedP50Ms: median(firsts), gapAddedP99Ms: median(gaps) },
+    lost: turns.reduce((sum, { lost }) => sum + lost, 0),
+    firstAddedP50Ms: middle("firstAddedP50Ms"),
+    gapAddedP99Ms: middle("gapAddedP99Ms"),
+    chunksPerSecond: middle("chunksPerSecond"),
   };
 }

@@ -12,12 +12,13 @@ import { writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { commit, median, spread } from "./figures.ts";
-import { measureFootprint, soak } from "./footprint.ts";
+import { type Footprint, measureFootprint, soak } from "./footprint.ts";
 import { type Frontier, measureFrontier, medianFrontier } from "./frontier.ts";
 import { type Lane, lanes } from "./lanes.ts";
-import { crowds, measureCrowd } from "./open-streams.ts";
-import { addedMs, fastest, type LaneResult, laneResult, measureRound, type Round, renewWarm } from "./pairs.ts";
+import { type CrowdTurn, crowdResult, crowds, measureCrowd } from "./open-streams.ts";
+import { addedMs, fastest, type LaneResult, laneResult, measureRound, type Round } from "./pairs.ts";
 import { Stage } from "./stage.ts";
+import { measureStarts, type Starts } from "./starts.ts";
 import { type BenchResults, targetTable } from "./targets.ts";
 
 const { values } = parseArgs({
@@ -32,7 +33,7 @@ const { values } = parseArgs({
 });
 const pace = { rounds: Number(values.rounds), forMs: Number(values.seconds) * 1000 };
 const say = (line: string) => process.stdout.write(`${line}\n`);
-const usual = laneNamed("governed, 1 KB");
+const [usual, streams] = [laneNamed("governed, 1 KB"), laneNamed("governed stream")];
 if (cpus().length < 2) throw new Error("The bench needs two cores.");
 const chosen = values.lane === undefined ? undefined : laneNamed(values.lane);
 
@@ -41,7 +42,7 @@ try {
   const facts = { commit: commit(), node: process.version, cpu: cpus()[0]?.model, ...pace };
   say(`${facts.cpu}, Node ${facts.node}, commit ${facts.commit}\n`);
   if (values.soak !== undefined) write({ ...facts, soak: await soaked(Number(values.soak)) });
-  else if (chosen !== undefined) write({ ...facts, lanes: (await measured([chosen])).lanes });
+  else if (chosen !== undefined) write({ ...facts, lanes: await measured([chosen]) });
   else await bench(Number(values.runs), (runs) => write({ ...facts, runs }));
 } finally {
   await stage.close();
@@ -61,37 +62,55 @@ async function bench(runCount: number, keep: (runs: readonly object[]) => void):
 async function benchOnce(): Promise<BenchResults> {
   const footprint = await measureFootprint(stage, usual);
   say(`Idle: ${footprint.idleMb.toFixed(0)} MB, ${footprint.idleCpuPercent.toFixed(1)} % of a core.\n`);
-  const { lanes: results, frontiers } = await measured(lanes);
+  const besides: Besides = { frontiers: [], starts: [], crowds: { fifty: [], hundred: [], fiveHundred: [] } };
+  const results = await measured(lanes, besides);
+  return resultsOf(results, footprint, besides);
+}
+
+/** What a whole bench measures besides the lanes. */
+interface Besides {
+  readonly frontiers: Frontier[];
+  readonly starts: Starts[];
+  readonly crowds: Record<"fifty" | "hundred" | "fiveHundred", CrowdTurn[]>;
+}
+
+function resultsOf(results: readonly LaneResult[], footprint: Footprint, besides: Besides): BenchResults {
+  const { frontiers, starts, crowds: turns } = besides;
   const frontier = medianFrontier(frontiers);
   const { floorPerSecond, subjectPerSecond } = frontier;
   say(`\nWith p99 <= 20 ms: ${subjectPerSecond.toFixed(0)} calls a second (floor ${floorPerSecond.toFixed(0)}).`);
-  await renewWarm(stage, laneNamed("governed stream"));
   const [fifty, hundred, fiveHundred] = [
-    await measureCrowd(stage, usual, crowds.fifty),
-    await measureCrowd(stage, usual, crowds.hundred),
-    await measureCrowd(stage, usual, crowds.fiveHundred),
+    crowdResult(turns.fifty),
+    crowdResult(turns.hundred),
+    crowdResult(turns.fiveHundred),
   ];
-  for (const { count, chunksPerSecond, gapAddedP99Ms, firstAddedP50Ms } of [fifty, hundred, fiveHundred])
+  for (const [name, { chunksPerSecond, gapAddedP99Ms, firstAddedP50Ms }] of Object.entries({
+    fifty,
+    hundred,
+    fiveHundred,
+  }))
     say(
-      `${count} streams: ${chunksPerSecond.toFixed(0)} chunks a second, first +${firstAddedP50Ms.toFixed(2)} ms (p50), ` +
+      `${name} streams: ${chunksPerSecond.toFixed(0)} chunks a second, first +${firstAddedP50Ms.toFixed(2)} ms (p50), ` +
         `between chunks +${gapAddedP99Ms.toFixed(2)} ms (p99).`,
     );
   return {
-    ...{ lanes: new Map(results.map((result) => [result.lane, result])), frontiers, frontier },
-    ...{ crowds: { fifty, hundred, fiveHundred }, footprint },
+    ...{ lanes: new Map(results.map((result) => [result.lane, result])), footprint, besides },
+    ...{ frontier, crowds: { fifty, hundred, fiveHundred } },
+    readyMs: median(starts.flatMap(({ readyMs }) => readyMs)),
+    npmStartMs: median(starts.flatMap(({ npmStartMs }) => npmStartMs)),
   };
 }
 
-/** All lanes in each round, so that a lane's figures are of the whole time and not of one part of it, in which the machine may have been slow. */
-async function measured(chosenLanes: readonly Lane[]) {
+/** All in each round, so that a figure is of the whole time and not of one part of it, in which the machine may have been slow. */
+async function measured(chosenLanes: readonly Lane[], besides?: Besides): Promise<readonly LaneResult[]> {
   const rounds = new Map<Lane, Round[]>(chosenLanes.map((lane) => [lane, []]));
-  const frontiers: Frontier[] = [];
   for (let round = 0; round < pace.rounds; round++) {
     for (const [lane, done] of rounds) {
       const one = await measureRound(stage, lane, pace.forMs);
       done.push(one);
-      if (lane === usual && chosen === undefined) frontiers.push(await measureFrontier(stage, lane, fastest(one)));
+      if (besides !== undefined) await measureBesides(besides, lane, one);
     }
+    besides?.starts.push(await measureStarts(stage, usual));
   }
   const results = [...rounds].map(([lane, done]) => laneResult(lane, done));
   say(
@@ -99,7 +118,16 @@ async function measured(chosenLanes: readonly Lane[]) {
   );
   say("|---|---|---|---|---|");
   for (const result of results) say(rowOf(result));
-  return { lanes: results, frontiers };
+  return results;
+}
+
+/** What is measured with the processes of a lane, while they are warm. */
+async function measureBesides({ frontiers, crowds: turns }: Besides, lane: Lane, round: Round): Promise<void> {
+  if (lane === usual) frontiers.push(await measureFrontier(stage, lane, fastest(round)));
+  if (lane !== streams) return;
+  turns.fifty.push(...(await measureCrowd(stage, lane, crowds.fifty)));
+  turns.hundred.push(...(await measureCrowd(stage, lane, crowds.hundred)));
+  turns.fiveHundred.push(...(await measureCrowd(stage, lane, crowds.fiveHundred)));
 }
 
 function rowOf(result: LaneResult): string {

@@ -1,17 +1,21 @@
 import type { Footprint } from "./footprint.ts";
 import type { Frontier } from "./frontier.ts";
-import type { CrowdResult } from "./open-streams.ts";
+import type { CrowdTurn } from "./open-streams.ts";
 import { addedMs, type LaneResult } from "./pairs.ts";
 
 /** All that a whole bench measures. */
 export interface BenchResults {
   /** By name. */
   readonly lanes: ReadonlyMap<string, LaneResult>;
-  /** Of each round, and the one with the median of the ratios. */
-  readonly frontiers: readonly Frontier[];
+  /** The one with the median of the ratios. */
   readonly frontier: Frontier;
-  readonly crowds: { readonly fifty: CrowdResult; readonly hundred: CrowdResult; readonly fiveHundred: CrowdResult };
+  readonly crowds: { readonly fifty: CrowdTurn; readonly hundred: CrowdTurn; readonly fiveHundred: CrowdTurn };
   readonly footprint: Footprint;
+  /** Medians of all starts. */
+  readonly readyMs: number;
+  readonly npmStartMs: number;
+  /** What of it was measured in each round. */
+  readonly besides: object;
 }
 
 /** What Tollgate means to reach. */
@@ -70,8 +74,8 @@ const targets: readonly Target[] = [
   ratio("gRPC, 1 KB: CPU of a call", "gRPC, 1 KB", 0.6, "a bare echo by connect-node"),
   atMost("idle sidecar: resident", 100, "MB", ({ footprint }) => footprint.idleMb),
   atMost("2,000 open streams: resident", 220, "MB", ({ footprint }) => footprint.streamsMb),
-  atMost("`tollgate sidecar`: ready after exec", 500, "ms", ({ footprint }) => footprint.readyMs),
-  atMost("`npm start` on a warm checkout", 3_000, "ms", ({ footprint }) => footprint.npmStartMs),
+  atMost("`tollgate sidecar`: ready after exec", 500, "ms", ({ readyMs }) => readyMs),
+  atMost("`npm start` on a warm checkout", 3_000, "ms", ({ npmStartMs }) => npmStartMs),
 ];
 
 /** The table of what is meant to be reached, and what was; a column for each run. */
