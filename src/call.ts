@@ -1,6 +1,6 @@
 import type { Named } from "./admission/payer.ts";
 import type { Ticket } from "./admission/ticket.ts";
-import type { AcceptedEvent, Caller, CompletionRequest } from "./completion.ts";
+import type { AcceptedEvent, Caller, CompletionRequest, EventSink } from "./completion.ts";
 import type { Deployment } from "./config/config.ts";
 import type { Continuation } from "./continuation.ts";
 import type { GatewayError } from "./errors.ts";
@@ -38,6 +38,8 @@ export class Call implements CallParts {
   readonly continuation: Continuation | undefined;
   /** Undefined until the call is admitted. */
   ticket: Ticket | undefined;
+  /** Takes the events between a stream's first and its last, where nothing here is to be done with them. */
+  sink: EventSink | undefined;
   /** How the last attempt in the group that was asked for failed. */
   failure: GatewayError | undefined;
   #attempts = 0;

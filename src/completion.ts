@@ -255,7 +255,16 @@ export interface EndEvent {
  * What a provider yields: either `start`, `delta`s, `finish`es and `end` (neutral), or `raw`s and `end` (pass-through, when
  * the caller's wire is the deployment's). Nothing follows `end`. A failure is thrown, as a GatewayError.
  */
-export type CompletionEvent = StartEvent | DeltaEvent | FinishEvent | RawEvent | EndEvent;
+export type CompletionEvent = OutputEvent | EndEvent;
+
+/** An event before the last. */
+export type OutputEvent = StartEvent | DeltaEvent | FinishEvent | RawEvent;
+
+/**
+ * Takes a stream's events as they come, without an iteration: that makes three promises an event in each of its floors, which cost as much as all
+ * else that a chunk needs. @returns a promise where nothing more should come before it is resolved.
+ */
+export type EventSink = (event: OutputEvent) => Promise<unknown> | undefined;
 
 /** What the gateway tells a door before anything else: the call is under way, and these facts belong in the head. */
 export interface AcceptedEvent {
@@ -296,7 +305,7 @@ export interface SettledEvent {
 }
 
 /** What a door receives: `accepted`, then the provider's events, then `settled`. */
-export type CallEvent = AcceptedEvent | StartEvent | DeltaEvent | FinishEvent | RawEvent | SettledEvent;
+export type CallEvent = AcceptedEvent | OutputEvent | SettledEvent;
 
 /** Who asks, and on what terms. */
 export interface Caller {
@@ -323,4 +332,6 @@ export interface Caller {
   readonly cacheControl: string | undefined;
   /** Aborts when the caller goes away or its deadline passes; `reason` is then a GatewayError. */
   readonly signal: AbortSignal;
+  /** May be given the events between a stream's first and its last, which are not iterated then. It does not throw. Absent: all are iterated. */
+  readonly sink?: EventSink | undefined;
 }

@@ -132,6 +132,7 @@ export class Gateway {
         return;
       }
       recording = found?.recording;
+      if (recording === undefined && continuation === undefined) call.sink = caller.sink;
       let refused = found?.refused;
       // One loop with one counter: an attempt that fails before its first event is repeated, elsewhere if there is elsewhere. It stands
       // here since a generator of its own took about a twentieth of the CPU of each chunk.
@@ -316,6 +317,7 @@ export class Gateway {
     const attempt = new Attempt({ spending, trace, clock: this.#clock, board: this.#board, request });
     const limit = this.#firstEventLimit(caller, timeouts, control);
     const signal = limit?.signal ?? control?.signal ?? caller.signal;
+    const { sink } = call;
     try {
       const events = this.#providerOf(deployment).complete({
         request,
@@ -325,6 +327,7 @@ export class Gateway {
         ...keepingFor(call, deployment, this.#responseIds),
         traceparent: trace.traceparent,
         signal,
+        sink: sink && ((event) => sink(attempt.meter(event))),
       });
       for await (const event of events) {
         const isFirst = !attempt.answered;

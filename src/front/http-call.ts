@@ -1,6 +1,6 @@
 import type { ServerResponse } from "node:http";
 import type { Clock, Random } from "../clock.ts";
-import type { AcceptedEvent, CallEvent, Caller, CompletionRequest, SettledEvent } from "../completion.ts";
+import type { AcceptedEvent, CallEvent, Caller, CompletionRequest, OutputEvent, SettledEvent } from "../completion.ts";
 import { GatewayError, type Trail } from "../errors.ts";
 import { formatUsd } from "../money.ts";
 import type { OnBug } from "../server/rpc-handlers.ts";
@@ -45,7 +45,11 @@ export class HttpCall {
     this.#format = parts.format;
     this.#res = res;
     this.#request = request;
-    this.#caller = { ...caller, signal: this.#abort.signal };
+    this.#caller = {
+      ...caller,
+      signal: this.#abort.signal,
+      sink: request.stream ? (event) => this.#pour(event) : undefined,
+    };
     this.#headers.push("x-request-id", caller.requestId);
     const { requestIdHeader } = parts.format;
     if (requestIdHeader !== undefined) this.#headers.push(requestIdHeader, caller.requestId);
@@ -106,11 +110,29 @@ export class HttpCall {
         // Not left here: an iteration ended by its reader counts as abandoned.
         continue;
       }
-      const frames = event.type === "raw" ? event.bytes : encoder.encode(event);
-      if (frames === undefined) this.#stream.flush();
-      else if (!this.#stream.write(frames) && !(await this.#stream.drained())) return;
+      const full = this.#write(event, this.#stream, encoder);
+      if (full !== undefined && !(await full)) return;
     }
     if (!settled) throw new GatewayError("internal_error", "The answer has no end.");
+  }
+
+  /** What comes after a stream's first event. A failure here is a bug of ours, and ends the call as its caller's going away would. */
+  #pour(event: OutputEvent): Promise<boolean> | undefined {
+    if (this.#gone || this.#stream === undefined || this.#encoder === undefined) return undefined;
+    try {
+      return this.#write(event, this.#stream, this.#encoder);
+    } catch (thrown) {
+      this.#abort.abort(GatewayError.from(thrown));
+      return undefined;
+    }
+  }
+
+  /** @returns undefined if more may be written at once, else whether the reader has caught up. */
+  #write(event: OutputEvent, stream: StreamWriter, encoder: StreamEncoder): Promise<boolean> | undefined {
+    const frames = event.type === "raw" ? event.bytes : encoder.encode(event);
+    if (frames === undefined) stream.flush();
+    else if (!stream.write(frames)) return stream.drained();
+    return undefined;
   }
 
   #writer(mediaType: string | undefined): StreamWriter {

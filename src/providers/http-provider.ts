@@ -1,5 +1,5 @@
 import type { Clock } from "../clock.ts";
-import type { CompletionEvent, Json } from "../completion.ts";
+import type { CompletionEvent, EventSink, Json, OutputEvent } from "../completion.ts";
 import { type GatewayError, ProviderFailure } from "../errors.ts";
 import { dropOrRefuse, unsupported } from "../wires/chat-params.ts";
 import { parseJson } from "../wires/json.ts";
@@ -19,7 +19,7 @@ export interface AnswerReader {
   /** Why the answer is not whole. What came before it has been given out. */
   readonly failure: GatewayError | undefined;
   /** Takes what one read brought. */
-  push(chunk: Buffer): readonly CompletionEvent[];
+  push(chunk: Buffer): readonly OutputEvent[];
   /** The body is over. @returns the last events, ending with `end` unless there is a `failure`. */
   end(): readonly CompletionEvent[];
 }
@@ -92,11 +92,16 @@ export class HttpProvider implements Provider {
     const reader = this.#dialect.reader(call, answer.headers);
     let isWhole = false;
     try {
+      const { sink } = call;
       for (let piece = await answer.next(); piece !== undefined; piece = await answer.next()) {
+        const events = reader.push(piece);
         // Here and not in a generator of its own, which would make two promises more for each event.
-        for (const event of reader.push(piece)) yield event;
+        for (const event of events) yield event;
         // Not read on: a provider may hold the connection open after its last word.
         if (reader.over) break;
+        if (sink === undefined || events.length === 0) continue;
+        await answer.flow((next) => pour(reader.push(next), sink), reader);
+        break;
       }
       const last = reader.end();
       // Told before the events are out: whoever has the last of them does not come back.
@@ -170,6 +175,13 @@ export class HttpProvider implements Provider {
       cause: new Error(`provider status 404: ${said}`),
     });
   }
+}
+
+/** @returns a promise where nothing more should come before it is resolved. */
+function pour(events: readonly OutputEvent[], sink: EventSink): Promise<unknown> | undefined {
+  let full: Promise<unknown> | undefined;
+  for (const event of events) full = sink(event) ?? full;
+  return full;
 }
 
 /** Whether a call by OpenAI's responses goes on as it came. */

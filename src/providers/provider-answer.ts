@@ -13,6 +13,20 @@ const waitingBytesMax = 64 * 1024;
 /** An answer's headers, names in lower case. */
 export type AnswerHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
+/** Takes what has come of a body. @returns a promise where nothing more should come before it is resolved. */
+type TakePiece = (piece: Buffer) => Promise<unknown> | undefined;
+
+/** A body that is taken as it comes. */
+interface Flow {
+  readonly take: TakePiece;
+  /** Says after each piece whether it was the last that is wanted. */
+  readonly reader: { readonly over: boolean };
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+  /** Will go on by itself: at the end of a read, or when its taker has caught up. */
+  isDue: boolean;
+}
+
 interface Waiting<Value> {
   resolve(value: Value): void;
   reject(failure: ProviderFailure): void;
@@ -28,6 +42,7 @@ export class ProviderAnswer implements Dispatcher.DispatchHandler {
   readonly #onAborted = () => this.#cut(asError(this.#signal.reason));
   #awaitingHead: Waiting<ProviderAnswer> | undefined;
   #awaitingPiece: Waiting<Buffer | undefined> | undefined;
+  #flow: Flow | undefined;
   #controller: Dispatcher.DispatchController | undefined;
   /** Come, and not asked for yet. */
   #waiting: Buffer[] = [];
@@ -128,6 +143,57 @@ export class ProviderAnswer implements Dispatcher.DispatchHandler {
   }
 
   /**
+   * Gives what comes of the body to `take`, without a promise for each piece, until it is over or its reader wants no more; then `drop` or
+   * `finish` it.
+   *
+   * @param reader looked at after each piece.
+   * @throws ProviderFailure (as a rejection) when the body breaks off, once what came before is taken; and what `take` throws.
+   */
+  flow(take: TakePiece, reader: { readonly over: boolean }): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const flow = { take, reader, resolve, reject, isDue: false };
+      this.#flow = flow;
+      this.#goOn(flow);
+    });
+  }
+
+  #goOn(flow: Flow): void {
+    // It may have stopped since this was due.
+    if (this.#flow !== flow) return;
+    flow.isDue = false;
+    const piece = this.#take();
+    let full: Promise<unknown> | undefined;
+    try {
+      full = piece && flow.take(piece);
+    } catch (error) {
+      this.#stop(flow, error);
+      return;
+    }
+    if (flow.reader.over) this.#stop(flow, undefined);
+    else if (full !== undefined) {
+      flow.isDue = true;
+      full.then(
+        () => this.#goOn(flow),
+        (error) => this.#stop(flow, error),
+      );
+    } else if (this.#isOver) this.#stop(flow, this.#failure);
+    else this.#controller?.resume();
+  }
+
+  #stop(flow: Flow, failure: unknown): void {
+    this.#flow = undefined;
+    if (failure === undefined) flow.resolve();
+    else flow.reject(failure);
+  }
+
+  /** At the end of the read: all that it brought is taken at once. */
+  #goOnSoon(flow: Flow): void {
+    if (flow.isDue) return;
+    flow.isDue = true;
+    queueMicrotask(() => this.#goOn(flow));
+  }
+
+  /**
    * The answer's last word has been read. Usually the end of the body is right behind it, and then the connection can be used
    * again; a provider that goes on, or holds the connection open, is cut off.
    */
@@ -171,6 +237,7 @@ export class ProviderAnswer implements Dispatcher.DispatchHandler {
     }
     this.#waiting.push(piece);
     this.#waitingBytes += piece.length;
+    if (this.#flow !== undefined) this.#goOnSoon(this.#flow);
     if (this.#waitingBytes > waitingBytesMax) controller.pause();
   }
 
@@ -212,6 +279,7 @@ export class ProviderAnswer implements Dispatcher.DispatchHandler {
     }
     this.#awaitingHead = undefined;
     this.#awaitingPiece = undefined;
+    if (this.#flow !== undefined) this.#goOnSoon(this.#flow);
   }
 }
 

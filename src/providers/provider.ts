@@ -1,4 +1,4 @@
-import type { CompletionEvent, CompletionRequest } from "../completion.ts";
+import type { CompletionEvent, CompletionRequest, EventSink } from "../completion.ts";
 import type { Deployment } from "../config/config.ts";
 
 /** One attempt at one deployment. */
@@ -19,6 +19,8 @@ export interface ProviderCall {
   readonly traceparent: string | undefined;
   /** Aborts when nobody wants the answer any more. */
   readonly signal: AbortSignal;
+  /** May be given the events between a stream's first and its last in place of the iteration. */
+  readonly sink?: EventSink | undefined;
 }
 
 /** What is to become of an answer that the provider keeps. */

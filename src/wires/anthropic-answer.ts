@@ -1,6 +1,6 @@
 /** Anthropic's Messages: reading a whole answer. */
 
-import type { CompletionEvent, Json, JsonObject, Usage } from "../completion.ts";
+import type { CompletionEvent, Json, JsonObject, OutputEvent, Usage } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { BlockReader } from "./anthropic-blocks.ts";
 import { readUsage } from "./anthropic-usage.ts";
@@ -50,25 +50,24 @@ export function messageEvents(
 ): readonly CompletionEvent[] {
   const { body } = answer;
   const blocks = new BlockReader({ lane: "whole", readsJsonTool: options.readsJsonTool });
-  const events: CompletionEvent[] = [startEvent(body, options.nowMs)];
+  const events: OutputEvent[] = [startEvent(body, options.nowMs)];
   for (const [index, block] of arrayOf(body.content).entries()) {
     if (!isObject(block)) continue;
     blocks.start(events, index, block);
     blocks.stop(events, index);
   }
   pushFinish(events, blocks, body);
-  events.push({ type: "end", usage: answer.usage, responseId: answer.responseId, raw: undefined });
-  return events;
+  return [...events, { type: "end", usage: answer.usage, responseId: answer.responseId, raw: undefined }];
 }
 
 /** The `start` event of a message. */
-export function startEvent(message: JsonObject, nowMs: number): CompletionEvent {
+export function startEvent(message: JsonObject, nowMs: number): OutputEvent {
   const createdS = Math.floor(nowMs / 1000);
   return { type: "start", id: textOf(message.id) ?? "", model: textOf(message.model) ?? "", createdS };
 }
 
 /** Adds why a message stopped; what a refusal says of itself goes before. */
-export function pushFinish(events: CompletionEvent[], blocks: BlockReader, message: JsonObject): void {
+export function pushFinish(events: OutputEvent[], blocks: BlockReader, message: JsonObject): void {
   const refusal = textOf(objectOf(message.stop_details)?.explanation as Json | undefined);
   if (refusal !== undefined) events.push({ type: "delta", choice: 0, refusal });
   events.push({ type: "finish", choice: 0, reason: blocks.reasonOf(textOf(message.stop_reason) ?? "end_turn") });

@@ -1,6 +1,6 @@
 /** Anthropic's Messages: reading the content blocks of an answer, whole or as they come. */
 
-import type { CompletionEvent, DeltaEvent, Json, JsonObject } from "../completion.ts";
+import type { DeltaEvent, Json, JsonObject, OutputEvent } from "../completion.ts";
 import { jsonToolName } from "./anthropic-format.ts";
 import { arrayOf, isObject, objectOf, textOf } from "./json.ts";
 
@@ -33,7 +33,7 @@ export class BlockReader {
   }
 
   /** A block begins; of a whole answer it is all there. */
-  start(events: CompletionEvent[], index: number, block: JsonObject): void {
+  start(events: OutputEvent[], index: number, block: JsonObject): void {
     const type = textOf(block.type) ?? "";
     const isTool = type === "tool_use";
     const isJson = isTool && this.#readsJsonTool && block.name === jsonToolName;
@@ -57,7 +57,7 @@ export class BlockReader {
   }
 
   /** A piece of a block. */
-  delta(events: CompletionEvent[], index: number, delta: JsonObject): void {
+  delta(events: OutputEvent[], index: number, delta: JsonObject): void {
     const open = this.#open.get(index);
     if (open === undefined) return;
     if (delta.type === "text_delta") this.#text(events, textOf(delta.text));
@@ -71,7 +71,7 @@ export class BlockReader {
   }
 
   /** A block is whole. */
-  stop(events: CompletionEvent[], index: number): void {
+  stop(events: OutputEvent[], index: number): void {
     const open = this.#open.get(index);
     if (open === undefined) return;
     this.#open.delete(index);
@@ -87,31 +87,31 @@ export class BlockReader {
     return reasons.get(stopReason) ?? stopReason;
   }
 
-  #text(events: CompletionEvent[], text: string | undefined): void {
+  #text(events: OutputEvent[], text: string | undefined): void {
     if (text === undefined) return;
     this.#textLength += text.length;
     push(events, { text });
   }
 
-  #think(events: CompletionEvent[], reasoning: string | undefined, signature: string | undefined): void {
+  #think(events: OutputEvent[], reasoning: string | undefined, signature: string | undefined): void {
     if (reasoning === undefined && signature === undefined) return;
     push(events, { ...(reasoning !== undefined && { reasoning }), ...(signature !== undefined && { signature }) });
   }
 
-  #input(events: CompletionEvent[], open: OpenBlock, json: string | undefined): void {
+  #input(events: OutputEvent[], open: OpenBlock, json: string | undefined): void {
     if (json === undefined || open.type !== "tool_use") return;
     open.hasInput = true;
     if (open.call === undefined) this.#text(events, json);
     else push(events, { toolCalls: [{ index: open.call, arguments: json }] });
   }
 
-  #cite(events: CompletionEvent[], open: OpenBlock, citation: JsonObject): void {
+  #cite(events: OutputEvent[], open: OpenBlock, citation: JsonObject): void {
     open.citations.push(citation);
     // LiteLLM's streams name each citation as it comes; its whole answers have a list for each block of text.
     if (this.#lane === "stream") push(events, { providerFields: { citation } });
   }
 
-  #endCitations(events: CompletionEvent[], { citations, textStart }: OpenBlock): void {
+  #endCitations(events: OutputEvent[], { citations, textStart }: OpenBlock): void {
     const annotations = citations.flatMap((citation) => annotation(citation, textStart, this.#textLength));
     push(events, {
       ...(annotations.length > 0 && { annotations }),
@@ -143,12 +143,12 @@ function isForeign(type: string): boolean {
   return !["text", "thinking", "redacted_thinking", "tool_use"].includes(type);
 }
 
-function pushForeign(events: CompletionEvent[], type: string, block: JsonObject): void {
+function pushForeign(events: OutputEvent[], type: string, block: JsonObject): void {
   const field =
     type === "web_search_tool_result" ? "web_search_results" : type.endsWith("_result") ? "tool_results" : type;
   push(events, { providerFields: { [field]: [block] as Json[] } });
 }
 
-function push(events: CompletionEvent[], delta: Omit<DeltaEvent, "type" | "choice">): void {
+function push(events: OutputEvent[], delta: Omit<DeltaEvent, "type" | "choice">): void {
   if (Object.keys(delta).length > 0) events.push({ type: "delta", choice: 0, ...delta });
 }

@@ -1,6 +1,6 @@
 /** Amazon Bedrock's Converse: reading a whole answer, and the parts a stream's events share with it. */
 
-import type { CompletionEvent, DeltaEvent, Json, JsonObject, Usage } from "../completion.ts";
+import type { CompletionEvent, DeltaEvent, Json, JsonObject, OutputEvent, Usage } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { jsonToolName } from "./anthropic-format.ts";
 import { arrayOf, countOf, isObject, objectOf, parseJson, textOf } from "./json.ts";
@@ -61,7 +61,7 @@ export function readBedrockAnswer(bytes: Buffer, facts: BedrockFacts): readonly 
   return events;
 }
 
-export function startEvent({ id, model, nowS }: BedrockFacts): CompletionEvent {
+export function startEvent({ id, model, nowS }: BedrockFacts): OutputEvent {
   return { type: "start", id, model, createdS: nowS };
 }
 
@@ -111,7 +111,7 @@ export function readCitation(citation: JsonObject): Pick<DeltaEvent, "annotation
 }
 
 /** A block of a whole answer that calls no tool. */
-function readBlock(block: JsonObject): CompletionEvent[] {
+function readBlock(block: JsonObject): OutputEvent[] {
   const delta = (fields: Omit<DeltaEvent, "type" | "choice">): DeltaEvent => ({ type: "delta", choice: 0, ...fields });
   const text = textOf(block.text);
   if (text !== undefined) return [delta({ text })];

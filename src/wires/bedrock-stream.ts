@@ -1,6 +1,6 @@
 /** Amazon Bedrock's ConverseStream: reading an answer as it comes. */
 
-import type { CompletionEvent, DeltaEvent, JsonObject, ToolCallDelta, Usage } from "../completion.ts";
+import type { CompletionEvent, DeltaEvent, JsonObject, OutputEvent, ToolCallDelta, Usage } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { jsonToolName } from "./anthropic-format.ts";
 import { type BedrockFacts, readBedrockUsage, readCitation, startEvent, stopReason } from "./bedrock-answer.ts";
@@ -22,7 +22,7 @@ export class BedrockStreamReader {
   /** By the number of the block they stand in. */
   readonly #calls = new Map<number, Call>();
   #callCount = 0;
-  #events: CompletionEvent[] = [];
+  #events: OutputEvent[] = [];
   #failure: GatewayError | undefined;
   #started = false;
   #reason: string | undefined;
@@ -43,7 +43,7 @@ export class BedrockStreamReader {
     return this.#failure;
   }
 
-  push(chunk: Buffer): readonly CompletionEvent[] {
+  push(chunk: Buffer): readonly OutputEvent[] {
     if (this.over) return [];
     for (const message of this.#splitter.push(chunk)) {
       this.#take(message);
@@ -70,7 +70,7 @@ export class BedrockStreamReader {
       this.#failure = new GatewayError("stream_interrupted", "The provider broke off in the middle of its answer.");
     } else {
       this.#events.push({ type: "finish", choice: 0, reason: this.#reason });
-      this.#events.push({ type: "end", usage: this.#usage, responseId: this.#facts.id, raw: undefined });
+      return [...this.#drain(), { type: "end", usage: this.#usage, responseId: this.#facts.id, raw: undefined }];
     }
     return this.#drain();
   }
@@ -181,7 +181,7 @@ export class BedrockStreamReader {
     this.#events.push({ type: "delta", choice: 0, ...fields });
   }
 
-  #drain(): readonly CompletionEvent[] {
+  #drain(): readonly OutputEvent[] {
     const events = this.#events;
     this.#events = [];
     return events;

@@ -1,6 +1,14 @@
 /** Google's generateContent: reading an answer, whole or piece by piece: the pieces of a stream have a whole answer's form. */
 
-import type { CompletionEvent, DeltaEvent, Json, JsonObject, ToolCallDelta, Usage } from "../completion.ts";
+import type {
+  CompletionEvent,
+  DeltaEvent,
+  Json,
+  JsonObject,
+  OutputEvent,
+  ToolCallDelta,
+  Usage,
+} from "../completion.ts";
 import { readAnnotations } from "./gemini-grounding.ts";
 import { readGeminiUsage } from "./gemini-usage.ts";
 import { arrayOf, countOf, objectOf, textOf } from "./json.ts";
@@ -56,8 +64,8 @@ export class GeminiAnswer {
   }
 
   /** Takes a piece. @returns its events. */
-  push(body: JsonObject): CompletionEvent[] {
-    const events: CompletionEvent[] = [];
+  push(body: JsonObject): OutputEvent[] {
+    const events: OutputEvent[] = [];
     this.#usage = readGeminiUsage(body.usageMetadata) ?? this.#usage;
     const candidates = arrayOf(body.candidates);
     const feedback = objectOf(body.promptFeedback);
@@ -96,7 +104,7 @@ export class GeminiAnswer {
     return events;
   }
 
-  #start(body: JsonObject): CompletionEvent {
+  #start(body: JsonObject): OutputEvent {
     this.#started = true;
     this.#responseId = textOf(body.responseId);
     const createdMs = Date.parse(textOf(body.createTime) ?? "");
@@ -108,7 +116,7 @@ export class GeminiAnswer {
     };
   }
 
-  #readCandidate(events: CompletionEvent[], choice: number, value: JsonObject): void {
+  #readCandidate(events: OutputEvent[], choice: number, value: JsonObject): void {
     let candidate = this.#candidates.get(choice);
     if (candidate === undefined) {
       candidate = { text: "", calls: 0, reason: undefined, grounding: undefined };

@@ -1,6 +1,14 @@
 /** OpenAI's chat completions: reading a whole answer, and the parts a stream's chunks share with it. */
 
-import type { CompletionEvent, DeltaEvent, Json, JsonObject, ToolCallDelta, Usage } from "../completion.ts";
+import type {
+  CompletionEvent,
+  DeltaEvent,
+  Json,
+  JsonObject,
+  OutputEvent,
+  ToolCallDelta,
+  Usage,
+} from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { arrayOf, countOf, isObject, objectOf, parseJson, textOf } from "./json.ts";
 import { inBandError } from "./openai-error.ts";
@@ -40,15 +48,14 @@ export function endFacts({ body }: ChatAnswer): { model: string | undefined; fin
 
 /** A whole answer as neutral events, `start` to `end`. */
 export function answerEvents(answer: ChatAnswer): readonly CompletionEvent[] {
-  const events: CompletionEvent[] = [startEvent(answer.body)];
+  const events: OutputEvent[] = [startEvent(answer.body)];
   arrayOf(answer.body.choices).forEach((value, position) => {
     const choice = objectOf(value) ?? {};
     const index = countOf(choice.index) ?? position;
     pushDelta(events, index, objectOf(choice.message) ?? {}, choice.logprobs);
     events.push({ type: "finish", choice: index, reason: textOf(choice.finish_reason) ?? "stop" });
   });
-  events.push({ type: "end", usage: answer.usage, responseId: answer.responseId, raw: undefined });
-  return events;
+  return [...events, { type: "end", usage: answer.usage, responseId: answer.responseId, raw: undefined }];
 }
 
 /** Whether a body or chunk is an error though its status was 200. */
@@ -58,7 +65,7 @@ export function hasError(body: JsonObject): boolean {
 }
 
 /** The `start` event of an answer or of a stream's first chunk. */
-export function startEvent(body: JsonObject): CompletionEvent {
+export function startEvent(body: JsonObject): OutputEvent {
   return {
     type: "start",
     id: textOf(body.id) ?? "",
@@ -69,7 +76,7 @@ export function startEvent(body: JsonObject): CompletionEvent {
 
 /** Adds the `delta` event for a choice's `message` or `delta`, unless there is nothing in it. */
 export function pushDelta(
-  events: CompletionEvent[],
+  events: OutputEvent[],
   choice: number,
   content: JsonObject,
   logprobsValue: Json | undefined,

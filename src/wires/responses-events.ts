@@ -1,6 +1,6 @@
 /** OpenAI's responses: what an answer says, as neutral events. */
 
-import type { CompletionEvent, DeltaEvent, JsonObject } from "../completion.ts";
+import type { DeltaEvent, JsonObject, OutputEvent } from "../completion.ts";
 import { arrayOf, countOf, isObject, objectOf, parseJson, textOf } from "./json.ts";
 import { SseSplitter } from "./sse.ts";
 
@@ -12,7 +12,7 @@ export class ResponseEvents {
   readonly #calls = new Map<number, number>();
 
   /** @param event of a stream. */
-  read(event: JsonObject): readonly CompletionEvent[] {
+  read(event: JsonObject): readonly OutputEvent[] {
     const response = objectOf(event.response) ?? {};
     switch (event.type) {
       case "response.created":
@@ -43,8 +43,8 @@ export class ResponseEvents {
   }
 
   /** A whole response, `start` to `finish`. */
-  whole(response: JsonObject): readonly CompletionEvent[] {
-    const events: CompletionEvent[] = [startOf(response)];
+  whole(response: JsonObject): readonly OutputEvent[] {
+    const events: OutputEvent[] = [startOf(response)];
     for (const [place, value] of arrayOf(response.output).entries()) {
       const item = objectOf(value) ?? {};
       if (item.type === "reasoning") {
@@ -61,7 +61,7 @@ export class ResponseEvents {
     return [...events, this.#finish(response)];
   }
 
-  #beginCall(item: JsonObject, place: number, text: string): readonly CompletionEvent[] {
+  #beginCall(item: JsonObject, place: number, text: string): readonly OutputEvent[] {
     if (item.type !== "function_call") return [];
     const index = this.#calls.size;
     this.#calls.set(place, index);
@@ -69,13 +69,13 @@ export class ResponseEvents {
     return delta({ toolCalls: [{ index, id, name: textOf(item.name) ?? "", arguments: text }] });
   }
 
-  #finish(response: JsonObject): CompletionEvent {
+  #finish(response: JsonObject): OutputEvent {
     return { type: "finish", choice: 0, reason: finishReasonOf(response, this.#calls.size > 0) };
   }
 }
 
 /** Everything a response says, given its stream or its body. @returns nothing if it is no response. */
-export function eventsOfResponse(bytes: Buffer, isStream: boolean): readonly CompletionEvent[] {
+export function eventsOfResponse(bytes: Buffer, isStream: boolean): readonly OutputEvent[] {
   const events = new ResponseEvents();
   if (!isStream) {
     const body = parseJson(bytes.toString());
@@ -100,7 +100,7 @@ function finishReasonOf(response: JsonObject, hasCalls: boolean): string {
   return why === "content_filter" ? why : "length";
 }
 
-function startOf(response: JsonObject): CompletionEvent {
+function startOf(response: JsonObject): OutputEvent {
   return {
     type: "start",
     id: textOf(response.id) ?? "",
@@ -109,7 +109,7 @@ function startOf(response: JsonObject): CompletionEvent {
   };
 }
 
-function partEvents(part: JsonObject): readonly CompletionEvent[] {
+function partEvents(part: JsonObject): readonly OutputEvent[] {
   if (part.type === "refusal") return delta({ refusal: textOf(part.refusal) ?? "" });
   return delta({ ...textIn(part.text), ...annotationsOf(part.annotations), ...logprobsOf(part.logprobs) });
 }
@@ -132,6 +132,6 @@ function logprobsOf(value: JsonObject[string] | undefined): Pieces {
   return content.length === 0 ? {} : { logprobs: { content: [...content] } };
 }
 
-function delta(pieces: Pieces): readonly CompletionEvent[] {
+function delta(pieces: Pieces): readonly OutputEvent[] {
   return Object.keys(pieces).length === 0 ? [] : [{ type: "delta", choice: 0, ...pieces }];
 }

@@ -1,6 +1,6 @@
 /** Spoken answers: bytes of audio that pass as they come. */
 
-import type { CompletionEvent } from "../completion.ts";
+import type { CompletionEvent, OutputEvent } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 
 /** Reads a spoken answer. An AnswerReader. Its last byte leaves when it is booked. */
@@ -25,7 +25,7 @@ export class SpeechReader {
     return this.#failure;
   }
 
-  push(chunk: Buffer): readonly CompletionEvent[] {
+  push(chunk: Buffer): readonly OutputEvent[] {
     if (chunk.length === 0) return [];
     const rest = chunk.subarray(0, -1);
     const bytes = this.#lastByte === undefined ? rest : Buffer.concat([this.#lastByte, rest]);

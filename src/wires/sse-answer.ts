@@ -1,6 +1,6 @@
 /** The loop that the readers of all answers in server-sent events have in common. */
 
-import type { CompletionEvent, JsonObject } from "../completion.ts";
+import type { CompletionEvent, JsonObject, OutputEvent } from "../completion.ts";
 import { GatewayError } from "../errors.ts";
 import { isObject, parseJson } from "./json.ts";
 import { joinAdjacent, type SseFrame, SseSplitter } from "./sse.ts";
@@ -29,7 +29,7 @@ export abstract class SseAnswerReader {
   #frames: Buffer[] = [];
   #outputTokens = 0;
   /** What has been made of the frames and not handed over. */
-  protected events: CompletionEvent[] = [];
+  protected events: OutputEvent[] = [];
 
   /** @param frameBytesMax the longest frame. Default: 1 MiB. */
   constructor(frameBytesMax = frameBytesMaxDefault) {
@@ -50,7 +50,7 @@ export abstract class SseAnswerReader {
   }
 
   /** Takes what one read brought. @returns at most one event where frames are passed on, else any number. */
-  push(chunk: Buffer): readonly CompletionEvent[] {
+  push(chunk: Buffer): readonly OutputEvent[] {
     if (this.over) return [];
     for (const frame of this.#splitter.push(chunk)) {
       this.#take(frame);
@@ -135,7 +135,7 @@ export abstract class SseAnswerReader {
   }
 
   /** Hands over what has gathered. */
-  #drain(): readonly CompletionEvent[] {
+  #drain(): readonly OutputEvent[] {
     if (this.#frames.length > 0) {
       const outputTokens = Math.ceil(this.#outputTokens);
       this.events.push({ type: "raw", bytes: joinAdjacent(this.#frames), outputTokens });

@@ -72,7 +72,7 @@ function ratioOf(pairs: readonly Pair[]): number {
 }
 
 /** Starts a lane's floor and sidecar anew, and calls them until they are compiled. */
-export async function renewWarm(stage: Stage, lane: Lane): Promise<void> {
+async function renewWarm(stage: Stage, lane: Lane): Promise<void> {
   const { connections, against } = lane;
   await stage.renew(lane);
   const forMs = against === "untraced sidecar" ? sidecarWarmMs : pipeWarmMs;

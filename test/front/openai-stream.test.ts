@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { after, before, test } from "node:test";
 import type { Caller } from "../../src/completion.ts";
 import { GatewayError } from "../../src/errors.ts";
-import { accepted, chatBody, hear, settled, TestDoor } from "./openai-door.ts";
+import { accepted, type CallScript, chatBody, hear, settled, TestDoor } from "./openai-door.ts";
 
 let door: TestDoor;
 
@@ -36,6 +36,28 @@ function aborted(signal: AbortSignal): Promise<never> {
     signal.addEventListener("abort", () => reject(signal.reason), { once: true });
   });
 }
+
+/** The same events, those between the first and the last by the door's sink, as a provider that need not be iterated gives them. */
+function poured(script: CallScript): CallScript {
+  return async function* (request, caller) {
+    const { sink, signal } = caller;
+    assert.ok(sink);
+    let begun = false;
+    for await (const event of script(request, caller)) {
+      if (event.type === "accepted" || event.type === "settled" || !begun) yield event;
+      else {
+        await sink(event);
+        signal.throwIfAborted();
+      }
+      begun ||= event.type !== "accepted";
+    }
+  };
+}
+
+const ways: readonly (readonly [string, (script: CallScript) => CallScript])[] = [
+  ["iterated", (script) => script],
+  ["poured", poured],
+];
 
 test("a silent stream is kept alive by comments, which clients do not see", async () => {
   door.gateway.scripts.set("slow", async function* () {
@@ -140,47 +162,58 @@ test("a caller that has its whole answer aborts nothing, and the call comes to i
   assert.equal(caller.signal.aborted, false);
 });
 
-test("frames of any length arrive byte for byte, by HTTP/1.1 and by HTTP/1.0", async () => {
-  const frames = [0, 1, 15, 16, 4_095, 4_096, 4_097, 255, 70_000, 3, 0, 256].map((length) => Buffer.alloc(length, "x"));
-  const all = `${Buffer.concat(frames)}data: [DONE]\n\n`;
-  door.gateway.scripts.set("lengths", async function* () {
-    yield accepted;
-    for (const [index, bytes] of frames.entries()) {
-      yield { type: "raw", bytes, outputTokens: 1 };
-      if (index % 3 === 0) await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-    yield settled("data: [DONE]\n\n");
+for (const [way, by] of ways)
+  test(`frames of any length arrive byte for byte, by HTTP/1.1 and by HTTP/1.0, ${way}`, async () => {
+    const frames = [0, 1, 15, 16, 4_095, 4_096, 4_097, 255, 70_000, 3, 0, 256].map((length) =>
+      Buffer.alloc(length, "x"),
+    );
+    const all = `${Buffer.concat(frames)}data: [DONE]\n\n`;
+    door.gateway.scripts.set(
+      "lengths",
+      by(async function* () {
+        yield accepted;
+        for (const [index, bytes] of frames.entries()) {
+          yield { type: "raw", bytes, outputTokens: 1 };
+          if (index % 3 === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+        }
+        yield settled("data: [DONE]\n\n");
+      }),
+    );
+    const bodies = [1, 2].map(async () => (await door.post(chatBody("lengths", { stream: true }))).text());
+    for (const text of await Promise.all(bodies)) assert.equal(text, all);
+    const socket = await door.connect();
+    const body = JSON.stringify(chatBody("lengths", { stream: true }));
+    socket.write(`POST /v1/chat/completions HTTP/1.0\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+    const heard = await hear(socket);
+    assert.equal(heard.slice(heard.indexOf("\r\n\r\n") + 4), all);
   });
-  const bodies = [1, 2].map(async () => (await door.post(chatBody("lengths", { stream: true }))).text());
-  for (const text of await Promise.all(bodies)) assert.equal(text, all);
-  const socket = await door.connect();
-  const body = JSON.stringify(chatBody("lengths", { stream: true }));
-  socket.write(`POST /v1/chat/completions HTTP/1.0\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
-  const heard = await hear(socket);
-  assert.equal(heard.slice(heard.indexOf("\r\n\r\n") + 4), all);
-});
 
 for (const [what, length] of [
   ["short", 100],
   ["long", 1_000_000],
 ] as const)
-  test(`a reader of ${what} frames that stops reading is cut off, and the call ends`, () => cutsOff(length));
+  for (const [way, by] of ways)
+    test(`a reader of ${what} ${way} frames that stops reading is cut off, and the call ends`, () =>
+      cutsOff(length, by));
 
-async function cutsOff(length: number): Promise<void> {
+async function cutsOff(length: number, by: (script: CallScript) => CallScript): Promise<void> {
   const ending = new Ending();
   const big = Buffer.from(`data: {"x":"${"y".repeat(length)}"}\n\n`);
   let made = 0;
-  door.gateway.scripts.set("flood", async function* (_request, caller) {
-    try {
-      yield accepted;
-      for (;;) {
-        made += 1;
-        yield { type: "raw", bytes: big, outputTokens: 1 };
+  door.gateway.scripts.set(
+    "flood",
+    by(async function* (_request, caller) {
+      try {
+        yield accepted;
+        for (;;) {
+          made += 1;
+          yield { type: "raw", bytes: big, outputTokens: 1 };
+        }
+      } finally {
+        ending.note(caller);
       }
-    } finally {
-      ending.note(caller);
-    }
-  });
+    }),
+  );
   const socket = await door.connect();
   const body = JSON.stringify(chatBody("flood", { stream: true }));
   socket.pause();
@@ -197,28 +230,55 @@ async function cutsOff(length: number): Promise<void> {
   socket.destroy();
 }
 
-test("a slow reader gets everything", async () => {
-  const big = Buffer.from(`data: {"x":"${"y".repeat(200_000)}"}\n\n`);
-  door.gateway.scripts.set("large", async function* () {
-    yield accepted;
-    for (let sent = 0; sent < 50; sent += 1) yield { type: "raw", bytes: big, outputTokens: 1 };
-    yield settled("data: [DONE]\n\n");
+for (const [way, by] of ways)
+  test(`a slow reader gets everything, ${way}`, async () => {
+    const big = Buffer.from(`data: {"x":"${"y".repeat(200_000)}"}\n\n`);
+    door.gateway.scripts.set(
+      "large",
+      by(async function* () {
+        yield accepted;
+        for (let sent = 0; sent < 50; sent += 1) yield { type: "raw", bytes: big, outputTokens: 1 };
+        yield settled("data: [DONE]\n\n");
+      }),
+    );
+    const socket = await door.connect();
+    const body = JSON.stringify(chatBody("large", { stream: true }));
+    socket.write(
+      `POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+    );
+    let bytes = 0;
+    let tail = "";
+    socket.on("data", (chunk: Buffer) => {
+      bytes += chunk.length;
+      tail = (tail + chunk.toString("latin1")).slice(-40);
+      if (bytes % 7 !== 0) return;
+      socket.pause();
+      setTimeout(() => socket.resume(), 5);
+    });
+    await once(socket, "close");
+    assert.ok(bytes > 50 * big.length);
+    assert.match(tail, /data: \[DONE\]\n\n/);
   });
-  const socket = await door.connect();
-  const body = JSON.stringify(chatBody("large", { stream: true }));
-  socket.write(
-    `POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+
+test("an event that cannot be written ends the call, and is told of as a bug", async () => {
+  const ending = new Ending();
+  door.gateway.scripts.set(
+    "unwritable",
+    poured(async function* (_request, caller) {
+      try {
+        yield accepted;
+        yield { type: "start", id: "1", model: "m", createdS: 1 };
+        yield { type: "delta", choice: 0, text: "a" };
+        yield { type: "delta", choice: 0, text: 1n as unknown as string };
+        await aborted(caller.signal);
+      } finally {
+        ending.note(caller);
+      }
+    }),
   );
-  let bytes = 0;
-  let tail = "";
-  socket.on("data", (chunk: Buffer) => {
-    bytes += chunk.length;
-    tail = (tail + chunk.toString("latin1")).slice(-40);
-    if (bytes % 7 !== 0) return;
-    socket.pause();
-    setTimeout(() => socket.resume(), 5);
-  });
-  await once(socket, "close");
-  assert.ok(bytes > 50 * big.length);
-  assert.match(tail, /data: \[DONE\]\n\n/);
+  const answer = await door.post(chatBody("unwritable", { stream: true }));
+  assert.match(await answer.text(), /"content":"a"[\s\S]*internal_error/);
+  const { signal } = await ending.reached;
+  assert.equal(signal.aborted, true);
+  assert.equal(door.bugs.splice(0).length, 1);
 });
