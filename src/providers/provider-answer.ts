@@ -23,9 +23,13 @@ interface Flow {
   readonly reader: { readonly over: boolean };
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
+  readonly goOn: () => void;
   /** Will go on by itself: at the end of a read, or when its taker has caught up. */
   isDue: boolean;
 }
+
+/** What waits for it has its turn once all that one read has brought is there. */
+const endOfRead = Promise.resolve();
 
 interface Waiting<Value> {
   resolve(value: Value): void;
@@ -151,7 +155,7 @@ export class ProviderAnswer implements Dispatcher.DispatchHandler {
    */
   flow(take: TakePiece, reader: { readonly over: boolean }): Promise<void> {
     return new Promise((resolve, reject) => {
-      const flow = { take, reader, resolve, reject, isDue: false };
+      const flow: Flow = { take, reader, resolve, reject, goOn: () => this.#goOn(flow), isDue: false };
       this.#flow = flow;
       this.#goOn(flow);
     });
@@ -172,10 +176,7 @@ export class ProviderAnswer implements Dispatcher.DispatchHandler {
     if (flow.reader.over) this.#stop(flow, undefined);
     else if (full !== undefined) {
       flow.isDue = true;
-      full.then(
-        () => this.#goOn(flow),
-        (error) => this.#stop(flow, error),
-      );
+      full.then(flow.goOn, (error) => this.#stop(flow, error));
     } else if (this.#isOver) this.#stop(flow, this.#failure);
     else this.#controller?.resume();
   }
@@ -190,7 +191,8 @@ export class ProviderAnswer implements Dispatcher.DispatchHandler {
   #goOnSoon(flow: Flow): void {
     if (flow.isDue) return;
     flow.isDue = true;
-    queueMicrotask(() => this.#goOn(flow));
+    // `queueMicrotask` would make an asynchronous resource of each.
+    void endOfRead.then(flow.goOn);
   }
 
   /**
