@@ -1,9 +1,11 @@
+import { create, toBinary, type UnknownField } from "@bufbuild/protobuf";
+import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import type { Clock, Random } from "../clock.ts";
 import type { FileValue } from "../file-value.ts";
-import { KeyService } from "../gen/tollgate/keys/v1/keys_pb.ts";
+import { KeyService, SettleRequestSchema, SpendRecordSchema } from "../gen/tollgate/keys/v1/keys_pb.ts";
 import type { Secret } from "../secret.ts";
 import { errorInfo } from "../server/rpc-error.ts";
 import { clientSpans } from "../telemetry/rpc-spans.ts";
@@ -38,6 +40,8 @@ import { SturdySession } from "./sturdy-session.ts";
 const callerWaitsMs = 2_000;
 /** Nobody waits for these. */
 const backgroundMs = 10_000;
+/** Records written for the KeyService in one go: some tenths of a millisecond's work. */
+const encodedAtOnce = 16;
 
 /** What a RemoteAuthority is made of. */
 export interface RemoteAuthorityParts {
@@ -134,7 +138,8 @@ export class RemoteAuthority implements Authority {
   }
 
   async settle(records: readonly SpendRecord[]): Promise<void> {
-    const request = { podId: this.#podId, records: writeAll(records) };
+    const request = create(SettleRequestSchema, { podId: this.#podId });
+    request.$unknown = await encodeAll(records);
     await this.#call(backgroundMs, (options) => this.#client.settle(request, options));
   }
 
@@ -214,13 +219,25 @@ function connectionTo({ url, token, tls }: RemoteAuthorityParts): Connection {
   return { session, client: createClient(KeyService, transport) };
 }
 
-/** @throws AuthorityRejected if one cannot be written: it never will be. */
-function writeAll(records: readonly SpendRecord[]): ReturnType<typeof writeSpendRecord>[] {
+/**
+ * The request's records, each as the field that it is on the wire. Some at a time: a batch that is written in one go, as a message is, holds up
+ * all calls that are under way for as long, and its parts live long enough to end up in the old generation.
+ *
+ * @throws AuthorityRejected (as a rejection) if one cannot be written: it never will be.
+ */
+async function encodeAll(records: readonly SpendRecord[]): Promise<UnknownField[]> {
+  const fields: UnknownField[] = [];
+  const { number: no } = SettleRequestSchema.field.records;
   try {
-    return records.map(writeSpendRecord);
+    for (const record of records) {
+      if (fields.length > 0 && fields.length % encodedAtOnce === 0) await new Promise(setImmediate);
+      const message = toBinary(SpendRecordSchema, writeSpendRecord(record));
+      fields.push({ no, wireType: WireType.LengthDelimited, data: new BinaryWriter().bytes(message).finish() });
+    }
   } catch (error) {
     throw new AuthorityRejected(error);
   }
+  return fields;
 }
 
 function bearer(token: Secret): Interceptor {

@@ -205,6 +205,17 @@ describe("the KeyService, asked over gRPC", () => {
     assert.equal((await booksOf(grant.keyId)).logged, 700n);
   });
 
+  it("a batch is written a little at a time, and booked whole", async (t) => {
+    const authority = authorityAt(service.port);
+    t.after(() => authority.close());
+    const grant = await authority.resolve(hash("sha256", await newKey({}), "buffer"));
+    assert.ok(grant);
+    const open = sampleOpen({ keyId: grant.keyId });
+    const records = Array.from({ length: 200 }, (_, index) => ({ ...sampleSettled(open), attempt: index + 1 }));
+    await authority.settle(records);
+    assert.equal((await booksOf(grant.keyId)).logged, 200n * 700n);
+  });
+
   it("no KeyService, or a silent one, is unavailable in time", async (t) => {
     const silent = createServer();
     silent.listen(0, "127.0.0.1");
