@@ -261,8 +261,8 @@ export type CompletionEvent = OutputEvent | EndEvent;
 export type OutputEvent = StartEvent | DeltaEvent | FinishEvent | RawEvent;
 
 /**
- * Takes a stream's events as they come, without an iteration: that makes three promises an event in each of its floors, which cost as much as all
- * else that a chunk needs. @returns a promise where nothing more should come before it is resolved.
+ * Takes a stream's events as they come, without an iteration: that makes three promises an event in each of its floors, an eighth of a chunk's CPU.
+ * @returns a promise where nothing more should come before it is resolved.
  */
 export type EventSink = (event: OutputEvent) => Promise<unknown> | undefined;
 

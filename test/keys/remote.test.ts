@@ -205,7 +205,7 @@ describe("the KeyService, asked over gRPC", () => {
     assert.equal((await booksOf(grant.keyId)).logged, 700n);
   });
 
-  it("a batch is written a little at a time, and booked whole", async (t) => {
+  it("a batch that is written in several turns is booked whole", async (t) => {
     const authority = authorityAt(service.port);
     t.after(() => authority.close());
     const grant = await authority.resolve(hash("sha256", await newKey({}), "buffer"));

@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { systemClock } from "../../src/clock.ts";
-import type { CompletionEvent, CompletionRequest, EventSink, OutputEvent } from "../../src/completion.ts";
+import type { CompletionEvent, CompletionRequest, EventSink } from "../../src/completion.ts";
 import { GatewayError } from "../../src/errors.ts";
 import { EntraTokenStore } from "../../src/providers/entra-token.ts";
 import { ProviderHttp } from "../../src/providers/http.ts";
@@ -44,7 +44,7 @@ describe("a stream with a sink", () => {
   /** Makes a call. @param onPoured what the sink answers. @returns what came, and why it ended. */
   async function call(
     request: CompletionRequest,
-    onPoured: (event: OutputEvent, heard: readonly Heard[]) => ReturnType<EventSink> = () => undefined,
+    onPoured: EventSink = () => undefined,
     signal: AbortSignal = new AbortController().signal,
   ): Promise<{ heard: Heard[]; failure: unknown }> {
     const heard: Heard[] = [];
@@ -54,7 +54,7 @@ describe("a stream with a sink", () => {
       ...{ outputTokensMax: undefined, traceparent: undefined, timeoutMs: 5_000, idleTimeoutMs: 5_000, signal },
       sink: (event) => {
         heard.push({ event, way: "poured" });
-        return onPoured(event, heard);
+        return onPoured(event);
       },
     });
     try {
