@@ -1,7 +1,7 @@
 /** The contract's messages in the pod's words, and back. */
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { compileOwnRules } from "../config/own-rules.ts";
 import {
   type AcquireLeaseResponse,
@@ -15,8 +15,6 @@ import {
   type PartySchema,
   type Rule as RuleMessage,
   Scope as ScopeMessage,
-  type SpendRecord as SpendRecordMessage,
-  SpendStatus as SpendStatusMessage,
   type WatchResponse,
 } from "../gen/tollgate/keys/v1/keys_pb.ts";
 import type {
@@ -31,8 +29,6 @@ import type {
   PartyScope,
   Rule,
   Scope,
-  SpendRecord,
-  SpendStatus,
 } from "./authority.ts";
 import { CallPolicy } from "./call-policy.ts";
 import type { ModelsAnswer } from "./model-sync.ts";
@@ -66,13 +62,6 @@ const limitKinds: ReadonlyMap<LimitKind, Limit["kind"]> = new Map([
   [LimitKind.TOKENS_PER_MINUTE, "tokens"],
   [LimitKind.PARALLEL_REQUESTS, "parallel"],
 ]);
-
-const statuses: Readonly<Record<SpendStatus, SpendStatusMessage>> = {
-  success: SpendStatusMessage.SUCCESS,
-  failure: SpendStatusMessage.FAILURE,
-  cancelled: SpendStatusMessage.CANCELLED,
-  unconfirmed: SpendStatusMessage.UNCONFIRMED,
-};
 
 /**
  * A grant as the KeyService sent it.
@@ -227,46 +216,4 @@ export function readModels(message: GetModelsResponse): ModelsAnswer {
     unreadableModels: message.unreadableModelIds,
     unreadableCredentials: message.unreadableCredentialNames,
   };
-}
-
-/** A booked attempt, for the KeyService. Written out with all its fields, since there is one for each call and `create` looks each field up. */
-export function writeSpendRecord(record: SpendRecord): SpendRecordMessage {
-  return {
-    $typeName: "tollgate.keys.v1.SpendRecord",
-    callId: record.callId,
-    attempt: record.attempt,
-    keyId: record.keyId,
-    leaseId: record.leaseId,
-    reservedNanos: record.reserved,
-    costNanos: record.cost,
-    status: statuses[record.status],
-    usageEstimated: record.usageEstimated,
-    modelGroup: record.modelGroup,
-    model: record.model,
-    provider: record.provider,
-    deploymentId: record.deploymentId,
-    inputTokens: BigInt(record.inputTokens),
-    outputTokens: BigInt(record.outputTokens),
-    cacheReadInputTokens: BigInt(record.cacheReadInputTokens),
-    cacheWriteInputTokens: BigInt(record.cacheWriteInputTokens),
-    reasoningOutputTokens: BigInt(record.reasoningOutputTokens),
-    startTime: timestamp(record.startedAtMs),
-    endTime: timestamp(record.endedAtMs),
-    ...(record.firstOutputAtMs !== undefined && { firstOutputTime: timestamp(record.firstOutputAtMs) }),
-    priceVersion: record.priceVersion,
-    endUser: record.endUser,
-    tags: [...record.tags],
-    providerResponseId: record.providerResponseId,
-    traceId: record.traceId,
-    operation: record.operation,
-    budgetIds: [...record.budgetIds],
-    cacheHit: record.cacheHit,
-  };
-}
-
-function timestamp(ms: number): Timestamp {
-  const wholeMs = Math.trunc(ms);
-  const seconds = Math.floor(wholeMs / 1000);
-  const nanos = (wholeMs - seconds * 1000) * 1_000_000;
-  return { $typeName: "google.protobuf.Timestamp", seconds: BigInt(seconds), nanos };
 }

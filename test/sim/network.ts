@@ -3,7 +3,7 @@
 import { create } from "@bufbuild/protobuf";
 import { GatewayError } from "../../src/errors.ts";
 import type { WatchResponse } from "../../src/gen/tollgate/keys/v1/keys_pb.ts";
-import { PartySchema, SpendRecordSchema } from "../../src/gen/tollgate/keys/v1/keys_pb.ts";
+import { PartySchema } from "../../src/gen/tollgate/keys/v1/keys_pb.ts";
 import {
   type Authority,
   AuthorityRejected,
@@ -18,14 +18,7 @@ import {
   type SpendRecord,
 } from "../../src/keys/authority.ts";
 import { Backoff } from "../../src/keys/backoff.ts";
-import {
-  readGrant,
-  readLeaseAnswer,
-  readNews,
-  readPartyGrant,
-  writeParty,
-  writeSpendRecord,
-} from "../../src/keys/messages.ts";
+import { readGrant, readLeaseAnswer, readNews, readPartyGrant, writeParty } from "../../src/keys/messages.ts";
 import { isConfigured } from "../../src/keyservice/configured-budgets.ts";
 import {
   readParty,
@@ -34,6 +27,7 @@ import {
   writeLeaseAnswer,
   writePartyGrant,
 } from "../../src/keyservice/messages.ts";
+import { messageOf } from "../keys/spend-record-message.ts";
 import type { Replica } from "./key-service.ts";
 import type { Tables } from "./memory-books.ts";
 import type { ProcessClock, World } from "./world.ts";
@@ -134,7 +128,7 @@ export class SimAuthority implements Authority {
   }
 
   async settle(records: readonly SpendRecord[]): Promise<void> {
-    const sent = records.map((record) => create(SpendRecordSchema, writeSpendRecord(record)));
+    const sent = records.map(messageOf);
     await this.#call("settle", backgroundMs, ({ books }) => books.settle(this.#podId, sent.map(readSpendRecord)));
   }
 
