@@ -26,9 +26,9 @@ export async function measureFrontier(
   from: { readonly floorPerSecond: number; readonly subjectPerSecond: number },
 ): Promise<Frontier> {
   const [key, body] = [stage.keyOf(lane), bodyOf(lane)];
-  const most = async ({ port }: Subject, fastest: number) => {
+  const search = ({ port }: Subject, fastest: number) => {
     let [low, high] = [0, fastest];
-    for (let step = 0; step < steps; step++) {
+    return async () => {
       const perSecond = (low + high) / 2;
       const isInTime = async () => {
         const { timesMs, failures } = await runOpenLoad({ port, key, body, perSecond, forMs: stepMs });
@@ -37,11 +37,14 @@ export async function measureFrontier(
       // The best of three: a moment in which the machine did something else must not decide on half of all rates.
       if ((await isInTime()) || (await isInTime()) || (await isInTime())) low = perSecond;
       else high = perSecond;
-    }
-    return low;
+      return low;
+    };
   };
-  const floorPerSecond = await most(stage.floorOf(lane), from.floorPerSecond);
-  const subjectPerSecond = await most(stage.subjectOf(lane), from.subjectPerSecond);
+  const floor = search(stage.floorOf(lane), from.floorPerSecond);
+  const subject = search(stage.subjectOf(lane), from.subjectPerSecond);
+  let [floorPerSecond, subjectPerSecond] = [0, 0];
+  // By turns, as all else: what slows the machine down for a minute slows both.
+  for (let step = 0; step < steps; step++) [floorPerSecond, subjectPerSecond] = [await floor(), await subject()];
   return { floorPerSecond, subjectPerSecond, ratio: subjectPerSecond / floorPerSecond };
 }
 

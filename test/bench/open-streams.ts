@@ -8,6 +8,8 @@ import type { StreamShape } from "./stream-shape.ts";
 interface Crowd {
   readonly count: number;
   readonly shape: StreamShape;
+  /** How often it is measured with the same processes, floor and sidecar by turns. */
+  readonly turns: number;
 }
 
 /** What a crowd of streams met, through the floor and then through the sidecar. */
@@ -20,22 +22,20 @@ export interface CrowdTurn {
 }
 
 export const crowds = {
-  fifty: { count: 50, shape: { chunkCount: 100, pauseMs: 20 } },
-  hundred: { count: 100, shape: { chunkCount: 150, pauseMs: 20 } },
-  fiveHundred: { count: 500, shape: { chunkCount: 250, pauseMs: 20 } },
+  fifty: { count: 50, shape: { chunkCount: 100, pauseMs: 20 }, turns: 6 },
+  hundred: { count: 100, shape: { chunkCount: 150, pauseMs: 20 }, turns: 6 },
+  fiveHundred: { count: 500, shape: { chunkCount: 250, pauseMs: 20 }, turns: 2 },
   /** A chunk each second: what is measured is that they are open. */
-  twoThousand: { count: 2_000, shape: { chunkCount: 8, pauseMs: 1_000 } },
+  twoThousand: { count: 2_000, shape: { chunkCount: 8, pauseMs: 1_000 }, turns: 1 },
 } as const satisfies Record<string, Crowd>;
 
-/** Each is done so often with the same processes, floor and sidecar in turns. */
-const turnCount = 2;
-
 /** With processes that are warm. */
-export async function measureCrowd(stage: Stage, lane: Lane, { count, shape }: Crowd): Promise<readonly CrowdTurn[]> {
+export async function measureCrowd(stage: Stage, lane: Lane, crowd: Crowd): Promise<readonly CrowdTurn[]> {
+  const { count, shape } = crowd;
   const [key, body] = [stage.keyOf(lane), bodyOf({ ...lane, stream: shape })];
   const through = ({ port }: Subject) => runStreamLoad({ port, key, body, count, shape });
   const turns: CrowdTurn[] = [];
-  for (let turn = 0; turn < turnCount; turn++) {
+  for (let turn = 0; turn < crowd.turns; turn++) {
     const floor = await through(stage.floorOf(lane));
     const startedMs = performance.now();
     const subject = await through(stage.subjectOf(lane));

@@ -47,10 +47,11 @@ export interface Round {
  */
 export async function measureRound(stage: Stage, lane: Lane, forMs: number): Promise<Round> {
   await renewWarm(stage, lane);
-  const { connections, turnMs } = lane;
+  const { connections, turnMs, aloneTimes } = lane;
   const turnCount = Math.max(1, Math.round(forMs / turnMs));
   const busy = await takePairs(stage, lane, turnCount, { connections, forMs: turnMs });
-  return { busy, alone: await takePairs(stage, lane, turnCount, { connections: 1, forMs: turnMs / 2 }) };
+  const alone = await takePairs(stage, lane, turnCount * aloneTimes, { connections: 1, forMs: turnMs / 2 });
+  return { busy, alone };
 }
 
 export function laneResult(lane: Lane, rounds: readonly Round[]): LaneResult {

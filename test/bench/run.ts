@@ -32,6 +32,8 @@ const { values } = parseArgs({
   },
 });
 const pace = { rounds: Number(values.rounds), forMs: Number(values.seconds) * 1000 };
+/** With each pair of processes. */
+const frontierSearches = 2;
 const say = (line: string) => process.stdout.write(`${line}\n`);
 const [usual, streams] = [laneNamed("governed, 1 KB"), laneNamed("governed stream")];
 if (cpus().length < 2) throw new Error("The bench needs two cores.");
@@ -42,29 +44,50 @@ try {
   const facts = { commit: commit(), node: process.version, cpu: cpus()[0]?.model, ...pace };
   say(`${facts.cpu}, Node ${facts.node}, commit ${facts.commit}\n`);
   if (values.soak !== undefined) write({ ...facts, soak: await soaked(Number(values.soak)) });
-  else if (chosen !== undefined) write({ ...facts, lanes: await measured([chosen]) });
+  else if (chosen !== undefined) write({ ...facts, lanes: await measuredByItself(chosen) });
   else await bench(Number(values.runs), (runs) => write({ ...facts, runs }));
 } finally {
   await stage.close();
 }
 
-/** @param keep takes all that was measured so far. */
+/**
+ * Runs take turns, round by round: so one that differs from the other does so by itself, and not since the machine was slower in its hour.
+ *
+ * @param keep takes all that was measured.
+ */
 async function bench(runCount: number, keep: (runs: readonly object[]) => void): Promise<void> {
-  const runs: BenchResults[] = [];
-  for (let run = 0; run < runCount; run++) {
-    runs.push(await benchOnce());
-    say(`\n${targetTable(runs)}\n`);
-    keep(runs.map(({ lanes: byName, ...others }) => ({ lanes: [...byName.values()], ...others })));
-  }
+  const runs = Array.from({ length: runCount }, begun);
+  // Before any lane: a process that was loaded keeps memory.
+  for (const run of runs) run.footprint = await measureFootprint(stage, usual);
+  for (let round = 0; round < pace.rounds; round++) for (const run of runs) await takeRound(run);
+  const results = runs.map(resultsOf);
+  say(`\n${targetTable(results)}\n`);
+  keep(results.map(({ lanes: byName, ...others }) => ({ lanes: [...byName.values()], ...others })));
 }
 
-/** The footprint first: a process that was loaded keeps memory. */
-async function benchOnce(): Promise<BenchResults> {
-  const footprint = await measureFootprint(stage, usual);
-  say(`Idle: ${footprint.idleMb.toFixed(0)} MB, ${footprint.idleCpuPercent.toFixed(1)} % of a core.\n`);
-  const besides: Besides = { frontiers: [], starts: [], crowds: { fifty: [], hundred: [], fiveHundred: [] } };
-  const results = await measured(lanes, besides);
-  return resultsOf(results, footprint, besides);
+/** What a run has measured so far. */
+interface Run {
+  readonly lanes: ReadonlyMap<Lane, Round[]>;
+  readonly besides: Besides;
+  footprint: Footprint | undefined;
+}
+
+function begun(): Run {
+  return {
+    lanes: new Map(lanes.map((lane) => [lane, []])),
+    besides: { frontiers: [], starts: [], crowds: { fifty: [], hundred: [], fiveHundred: [] } },
+    footprint: undefined,
+  };
+}
+
+/** All in each round, so that a figure is of the whole time and not of one part of it, in which the machine may have been slow. */
+async function takeRound({ lanes: rounds, besides }: Run): Promise<void> {
+  for (const [lane, done] of rounds) {
+    const one = await measureRound(stage, lane, pace.forMs);
+    done.push(one);
+    await measureBesides(besides, lane, one);
+  }
+  besides.starts.push(await measureStarts(stage, usual));
 }
 
 /** What a whole bench measures besides the lanes. */
@@ -74,7 +97,10 @@ interface Besides {
   readonly crowds: Record<"fifty" | "hundred" | "fiveHundred", CrowdTurn[]>;
 }
 
-function resultsOf(results: readonly LaneResult[], footprint: Footprint, besides: Besides): BenchResults {
+function resultsOf({ lanes: rounds, footprint, besides }: Run): BenchResults {
+  if (footprint === undefined) throw new Error("the footprint was not measured");
+  say(`\nIdle: ${footprint.idleMb.toFixed(0)} MB, ${footprint.idleCpuPercent.toFixed(1)} % of a core.\n`);
+  const results = told(rounds);
   const { frontiers, starts, crowds: turns } = besides;
   const frontier = medianFrontier(frontiers);
   const { floorPerSecond, subjectPerSecond } = frontier;
@@ -101,17 +127,13 @@ function resultsOf(results: readonly LaneResult[], footprint: Footprint, besides
   };
 }
 
-/** All in each round, so that a figure is of the whole time and not of one part of it, in which the machine may have been slow. */
-async function measured(chosenLanes: readonly Lane[], besides?: Besides): Promise<readonly LaneResult[]> {
-  const rounds = new Map<Lane, Round[]>(chosenLanes.map((lane) => [lane, []]));
-  for (let round = 0; round < pace.rounds; round++) {
-    for (const [lane, done] of rounds) {
-      const one = await measureRound(stage, lane, pace.forMs);
-      done.push(one);
-      if (besides !== undefined) await measureBesides(besides, lane, one);
-    }
-    besides?.starts.push(await measureStarts(stage, usual));
-  }
+async function measuredByItself(lane: Lane): Promise<readonly LaneResult[]> {
+  const rounds: Round[] = [];
+  for (let round = 0; round < pace.rounds; round++) rounds.push(await measureRound(stage, lane, pace.forMs));
+  return told(new Map([[lane, rounds]]));
+}
+
+function told(rounds: ReadonlyMap<Lane, readonly Round[]>): readonly LaneResult[] {
   const results = [...rounds].map(([lane, done]) => laneResult(lane, done));
   say(
     "| lane | CPU us a call or chunk (floor) | ratio to the floor | calls a second (floor) | alone: added p50, p99 ms |",
@@ -123,7 +145,9 @@ async function measured(chosenLanes: readonly Lane[], besides?: Besides): Promis
 
 /** What is measured with the processes of a lane, while they are warm. */
 async function measureBesides({ frontiers, crowds: turns }: Besides, lane: Lane, round: Round): Promise<void> {
-  if (lane === usual) frontiers.push(await measureFrontier(stage, lane, fastest(round)));
+  if (lane === usual)
+    for (let search = 0; search < frontierSearches; search++)
+      frontiers.push(await measureFrontier(stage, lane, fastest(round)));
   if (lane !== streams) return;
   turns.fifty.push(...(await measureCrowd(stage, lane, crowds.fifty)));
   turns.hundred.push(...(await measureCrowd(stage, lane, crowds.hundred)));
