@@ -72,16 +72,19 @@ export const keyServiceRows: readonly Row[] = [
     run: async (scene) => {
       const { world } = scene;
       const facts: string[] = [];
+      const lateMs = 3_000;
       // Not one of those with traffic: what it asks the KeyService for is counted.
       const incident = await scene.incident({
         inject: async () => {
           const idle = await world.addPod();
           await ready(idle);
-          for (const pod of world.pods) pod.toKeyService.latencyMs = 3000;
+          for (const pod of world.pods) pod.toKeyService.latencyMs = lateMs;
           facts.push(...(await askAboutNewKeys(scene, idle)));
         },
-        heal: () => {
+        heal: async () => {
           for (const pod of world.pods) pod.toKeyService.latencyMs = 0;
+          // What is asked meanwhile waits behind what was on its way already.
+          await pause(lateMs);
         },
       });
       onlyStatuses(ofKey(incident.outcomes, incident.keys.unlimited.name), 200);
