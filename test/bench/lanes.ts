@@ -28,18 +28,18 @@ export interface Lane {
   readonly connections: number;
   /** How long a turn is, in milliseconds: it holds whole calls. One call after the other, half as long. */
   readonly turnMs: number;
-  /** How many of these for each turn of a crowd: a single call's time differs more than a crowd's CPU, so where it is a target, several. */
-  readonly aloneTimes: number;
+  /** So many times as many turns, where they differ much from each other and something is to be reached: of a crowd, and of one call after the other. */
+  readonly times: { readonly busy: number; readonly alone: number };
 }
 
 const unary: Omit<Lane, "name"> = {
   ...{ bodyBytes: 1_000, stream: undefined, key: "governed", model: "bench", traced: "tenth", by: "http" },
-  ...{ against: "pipe", connections: 64, turnMs: 500, aloneTimes: 1 },
+  ...{ against: "pipe", connections: 64, turnMs: 500, times: { busy: 1, alone: 1 } },
 };
 
 export const lanes: readonly Lane[] = [
   { ...unary, name: "plain, 1 KB", key: "plain", traced: "none" },
-  { ...unary, name: "governed, 1 KB", aloneTimes: 4 },
+  { ...unary, name: "governed, 1 KB", times: { busy: 1, alone: 4 } },
   { ...unary, name: "governed, 1 KB, every call traced", traced: "all" },
   {
     ...unary,
@@ -48,8 +48,15 @@ export const lanes: readonly Lane[] = [
     against: "untraced sidecar",
   },
   { ...unary, name: "governed, 20 KB", bodyBytes: 20_000 },
-  { ...unary, name: "governed, 200 KB", bodyBytes: 200_000, connections: 16, aloneTimes: 4 },
-  { ...unary, name: "governed stream", stream: usualShape, connections: 100, turnMs: 1_000 },
+  { ...unary, name: "governed, 200 KB", bodyBytes: 200_000, connections: 16, times: { busy: 1, alone: 4 } },
+  {
+    ...unary,
+    name: "governed stream",
+    stream: usualShape,
+    connections: 100,
+    turnMs: 1_000,
+    times: { busy: 4, alone: 1 },
+  },
   { ...unary, name: "translated, 1 KB", model: "translated" },
   { ...unary, name: "gRPC, 1 KB", by: "grpc", against: "connect-node" },
 ];

@@ -47,10 +47,10 @@ export interface Round {
  */
 export async function measureRound(stage: Stage, lane: Lane, forMs: number): Promise<Round> {
   await renewWarm(stage, lane);
-  const { connections, turnMs, aloneTimes } = lane;
+  const { connections, turnMs, times } = lane;
   const turnCount = Math.max(1, Math.round(forMs / turnMs));
-  const busy = await takePairs(stage, lane, turnCount, { connections, forMs: turnMs });
-  const alone = await takePairs(stage, lane, turnCount * aloneTimes, { connections: 1, forMs: turnMs / 2 });
+  const busy = await takePairs(stage, lane, turnCount * times.busy, { connections, forMs: turnMs });
+  const alone = await takePairs(stage, lane, turnCount * times.alone, { connections: 1, forMs: turnMs / 2 });
   return { busy, alone };
 }
 

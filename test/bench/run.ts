@@ -59,7 +59,11 @@ async function bench(runCount: number, keep: (runs: readonly object[]) => void):
   const runs = Array.from({ length: runCount }, begun);
   // Before any lane: a process that was loaded keeps memory.
   for (const run of runs) run.footprint = await measureFootprint(stage, usual);
-  for (let round = 0; round < pace.rounds; round++) for (const run of runs) await takeRound(run);
+  for (let round = 1; round <= pace.rounds; round++)
+    for (const [index, run] of runs.entries()) {
+      say(`Round ${round} of ${pace.rounds}, run ${index + 1} of ${runCount}.`);
+      await takeRound(run);
+    }
   const results = runs.map(resultsOf);
   say(`\n${targetTable(results)}\n`);
   keep(results.map(({ lanes: byName, ...others }) => ({ lanes: [...byName.values()], ...others })));
