@@ -56,9 +56,8 @@ try {
  * @param keep takes all that was measured.
  */
 async function bench(runCount: number, keep: (runs: readonly object[]) => void): Promise<void> {
-  const runs = Array.from({ length: runCount }, begun);
-  // Before any lane: a process that was loaded keeps memory.
-  for (const run of runs) run.footprint = await measureFootprint(stage, usual);
+  const runs: Run[] = [];
+  for (let run = 0; run < runCount; run++) runs.push(await begun());
   for (let round = 1; round <= pace.rounds; round++)
     for (const [index, run] of runs.entries()) {
       say(`Round ${round} of ${pace.rounds}, run ${index + 1} of ${runCount}.`);
@@ -73,14 +72,15 @@ async function bench(runCount: number, keep: (runs: readonly object[]) => void):
 interface Run {
   readonly lanes: ReadonlyMap<Lane, Round[]>;
   readonly besides: Besides;
-  footprint: Footprint | undefined;
+  readonly footprint: Footprint;
 }
 
-function begun(): Run {
+/** The footprint before any lane: a process that was loaded keeps memory. */
+async function begun(): Promise<Run> {
   return {
     lanes: new Map(lanes.map((lane) => [lane, []])),
     besides: { frontiers: [], starts: [], crowds: { fifty: [], hundred: [], fiveHundred: [] } },
-    footprint: undefined,
+    footprint: await measureFootprint(stage, usual),
   };
 }
 
@@ -102,7 +102,6 @@ interface Besides {
 }
 
 function resultsOf({ lanes: rounds, footprint, besides }: Run): BenchResults {
-  if (footprint === undefined) throw new Error("the footprint was not measured");
   say(`\nIdle: ${footprint.idleMb.toFixed(0)} MB, ${footprint.idleCpuPercent.toFixed(1)} % of a core.\n`);
   const results = told(rounds);
   const { frontiers, starts, crowds: turns } = besides;
