@@ -129,8 +129,6 @@ class Port implements Listener {
   readonly #undecided = new Set<Socket>();
   readonly #hosts: HostCheck | undefined;
   readonly #cancelRenewals: (() => void)[] = [];
-  /** The last response begun on each HTTP/1 connection. */
-  readonly #responses = new WeakMap<Socket, ServerResponse>();
   #port: number;
   #draining = false;
 
@@ -268,8 +266,7 @@ class Port implements Listener {
     server.on("request", (req, res) => this.#onRequest(req, res));
     server.on("clientError", (error, socket) => {
       // node's types promise a Duplex only, for TLS.
-      const peer = socket as Socket;
-      this.#malformed.refuse(error, peer, this.#responses.get(peer));
+      this.#malformed.refuse(error, socket as Socket);
     });
     // The http.Server itself must be the one that listens: its timeouts and its shutdown do not work on sockets of others.
     const toHttp1 = server.listeners(connected).at(-1);
@@ -297,7 +294,6 @@ class Port implements Listener {
   }
 
   #onRequest(req: IncomingMessage, res: ServerResponse): void {
-    this.#responses.set(req.socket, res);
     res.on("timeout", cutOffStalled);
     if (this.#draining) res.setHeader("connection", "close");
     if (this.#isMisled(req.headers.host)) {

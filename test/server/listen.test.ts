@@ -7,6 +7,7 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { collectAll } from "../../sidecar/quiet-collection.ts";
 import { openPort, readResponse, Wire } from "./port.ts";
 
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -114,6 +115,42 @@ test("garbage in the middle of a response ends the connection and does not enter
   await wire.until(/first/);
   wire.send("garbage\r\n\r\n");
   assert.doesNotMatch(await wire.ended(), /400/);
+});
+
+test("garbage behind a second request does not enter the response to the first", async (t) => {
+  const { port } = await openPort(t, {
+    fallback: (req, res) => {
+      if (req.url === "/first") res.write("first");
+    },
+  });
+  const wire = new Wire(port);
+  wire.send("GET /first HTTP/1.1\r\nhost: localhost\r\n\r\n");
+  await wire.until(/first/);
+  wire.send("GET /second HTTP/1.1\r\nhost: localhost\r\n\r\ngarbage\r\n\r\n");
+  assert.doesNotMatch(await wire.ended(), /400/);
+});
+
+test("an idle connection holds on to nothing of its last call", async (t) => {
+  const responses: WeakRef<object>[] = [];
+  const { port } = await openPort(t, {
+    fallback: (req, res) => {
+      responses.push(new WeakRef(res));
+      req.resume().on("end", () => res.end(`${req.method} ${req.url}`));
+    },
+  });
+  const wire = new Wire(port);
+  wire.send("POST /last HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\nabc");
+  await wire.until(/POST \/last/);
+  // A WeakRef holds until what is running now has ended.
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  collectAll();
+  assert.deepEqual(
+    responses.map((response) => response.deref()),
+    [undefined],
+  );
+  wire.send("GET /next HTTP/1.1\r\nhost: localhost\r\n\r\n");
+  await wire.until(/GET \/next/);
+  wire.socket.destroy();
 });
 
 test("a connection without HTTP, or with half a header, is closed in time", async (t) => {
