@@ -7,11 +7,14 @@ const main = readFileSync(new URL("../../sidecar/main.ts", import.meta.url), "ut
 
 test("each flag that a program sets is one this engine has, and sets it to what it is not by itself", () => {
   const known = execFileSync(process.execPath, ["--v8-options"], { encoding: "utf8" });
-  const set = Array.from(main.matchAll(/setFlagsFromString\("--(no-)?([a-z-]+)"\)/g), ([, no, name]) => ({ no, name }));
-  assert.ok(set.length > 0);
-  for (const { no, name } of set) {
-    const itself = new RegExp(`^  --${name} .*\\n +type: bool +default: --(no-)?${name}$`, "m").exec(known);
+  const set = Array.from(main.matchAll(/setFlagsFromString\("(--(?:no-)?([a-z-]+)(=\d+)?)"\)/g), ([, flag, name]) => ({
+    flag,
+    name,
+  }));
+  assert.equal(set.length, main.split("setFlagsFromString(").length - 1);
+  for (const { flag, name } of set) {
+    const itself = new RegExp(`^  --${name} .*\\n +type: (?:bool|int) +default: (--\\S+)$`, "m").exec(known);
     assert.ok(itself, `there is no flag ${name}`);
-    assert.notEqual(no, itself[1], `${name} is so by itself`);
+    assert.notEqual(flag, itself[1], `${name} is so by itself`);
   }
 });
