@@ -26,3 +26,9 @@ export function pin(pid: number, core: number): void {
   const done = spawnSync("taskset", ["-acp", String(core), String(pid)]);
   if (done.status !== 0) throw new Error("taskset is needed to pin processes to cores (util-linux)");
 }
+
+/** Has a process, and those it will start, run only while nobody else wants their core. */
+export function yieldAlways(pid: number): void {
+  const done = spawnSync("chrt", ["--idle", "--all-tasks", "--pid", "0", String(pid)]);
+  if (done.status !== 0) throw new Error("chrt is needed to have processes give way (util-linux)");
+}

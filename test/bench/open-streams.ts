@@ -23,7 +23,7 @@ export interface CrowdTurn {
 
 export const crowds = {
   fifty: { count: 50, shape: { chunkCount: 100, pauseMs: 20 }, turns: 6 },
-  hundred: { count: 100, shape: { chunkCount: 150, pauseMs: 20 }, turns: 6 },
+  hundred: { count: 100, shape: { chunkCount: 150, pauseMs: 20 }, turns: 10 },
   fiveHundred: { count: 500, shape: { chunkCount: 250, pauseMs: 20 }, turns: 2 },
   /** A chunk each second: what is measured is that they are open. */
   twoThousand: { count: 2_000, shape: { chunkCount: 8, pauseMs: 1_000 }, turns: 1 },

@@ -13,7 +13,7 @@ import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { commit, median, spread } from "./figures.ts";
 import { type Footprint, measureFootprint, soak } from "./footprint.ts";
-import { type Frontier, measureFrontier, medianFrontier } from "./frontier.ts";
+import { type FrontierTurns, frontierOf, measureFrontier } from "./frontier.ts";
 import { type Lane, lanes } from "./lanes.ts";
 import { type CrowdTurn, crowdResult, crowds, measureCrowd } from "./open-streams.ts";
 import { addedMs, fastest, type LaneResult, laneResult, measureRound, type Round } from "./pairs.ts";
@@ -32,8 +32,6 @@ const { values } = parseArgs({
   },
 });
 const pace = { rounds: Number(values.rounds), forMs: Number(values.seconds) * 1000 };
-/** With each pair of processes. */
-const frontierSearches = 2;
 const say = (line: string) => process.stdout.write(`${line}\n`);
 const [usual, streams] = [laneNamed("governed, 1 KB"), laneNamed("governed stream")];
 if (cpus().length < 2) throw new Error("The bench needs two cores.");
@@ -96,7 +94,7 @@ async function takeRound({ lanes: rounds, besides }: Run): Promise<void> {
 
 /** What a whole bench measures besides the lanes. */
 interface Besides {
-  readonly frontiers: Frontier[];
+  readonly frontiers: FrontierTurns[];
   readonly starts: Starts[];
   readonly crowds: Record<"fifty" | "hundred" | "fiveHundred", CrowdTurn[]>;
 }
@@ -105,7 +103,7 @@ function resultsOf({ lanes: rounds, footprint, besides }: Run): BenchResults {
   say(`\nIdle: ${footprint.idleMb.toFixed(0)} MB, ${footprint.idleCpuPercent.toFixed(1)} % of a core.\n`);
   const results = told(rounds);
   const { frontiers, starts, crowds: turns } = besides;
-  const frontier = medianFrontier(frontiers);
+  const frontier = frontierOf(frontiers);
   const { floorPerSecond, subjectPerSecond } = frontier;
   say(`\nWith p99 <= 20 ms: ${subjectPerSecond.toFixed(0)} calls a second (floor ${floorPerSecond.toFixed(0)}).`);
   const [fifty, hundred, fiveHundred] = [
@@ -148,9 +146,7 @@ function told(rounds: ReadonlyMap<Lane, readonly Round[]>): readonly LaneResult[
 
 /** What is measured with the processes of a lane, while they are warm. */
 async function measureBesides({ frontiers, crowds: turns }: Besides, lane: Lane, round: Round): Promise<void> {
-  if (lane === usual)
-    for (let search = 0; search < frontierSearches; search++)
-      frontiers.push(await measureFrontier(stage, lane, fastest(round)));
+  if (lane === usual) frontiers.push(await measureFrontier(stage, lane, fastest(round)));
   if (lane !== streams) return;
   turns.fifty.push(...(await measureCrowd(stage, lane, crowds.fifty)));
   turns.hundred.push(...(await measureCrowd(stage, lane, crowds.hundred)));

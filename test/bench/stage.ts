@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { setPriority, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { environment, nodeFlags } from "../../deploy/runtime.ts";
@@ -10,7 +10,7 @@ import { bundled } from "../bundled.ts";
 import { Stack, type TestSidecar } from "../e2e/stack.ts";
 import { databaseCount, startRedis } from "../redis.ts";
 import { installRedis } from "../redis-program.ts";
-import { pin } from "./cpu.ts";
+import { pin, yieldAlways } from "./cpu.ts";
 import type { Floor, Lane, Traced } from "./lanes.ts";
 
 /** One core for what is measured, the other for the rest. */
@@ -18,8 +18,6 @@ const [subjectCore, loadCore] = [0, 1];
 const bundleFolder = fileURLToPath(new URL("../../.cache/bundle", import.meta.url));
 /** For all that has the load's core: of five threads on it one in five turns is the load's, whenever V8 collects its garbage. `npm run bench` starts so, too. */
 const withoutHelpers: readonly string[] = ["--single-threaded-gc"];
-/** KeyService and PostgreSQL stand elsewhere in earnest: here they have what upstream, Redis and load leave of the core. */
-const elsewherePriority = 15;
 
 /** A line for each call: kept as they come, they made the load's own collection of garbage stop it for 30 to 100 ms, four times a second. */
 const outputCharsMax = 65_536;
@@ -132,7 +130,7 @@ export class Stage {
     if (profiling.length > 0)
       this.#cleanUps.push(() => Promise.all(stack.sidecars.map(({ process: program }) => program.kill("SIGTERM"))));
     pin(stack.keyService.pid, loadCore);
-    setPriority(stack.keyService.pid, elsewherePriority);
+    yieldAlways(stack.keyService.pid);
     for (const [index, sidecar] of stack.sidecars.entries()) {
       this.#sidecars.set(envs[index]?.[0] ?? "none", sidecar);
       sidecar.process.outputCharsMax = outputCharsMax;
@@ -157,7 +155,8 @@ export class Stage {
     this.#cleanUps.push(() => rmSync(dataDir, { recursive: true, force: true }));
     const postgres = await startEmbeddedPostgres({ dataDir, log: () => {}, parameters: {} });
     this.#cleanUps.push(() => postgres.stop());
-    setPriority(postgres.pid, elsewherePriority);
+    // It and the KeyService stand elsewhere in earnest. Of a lower priority alone, they made the load wait for their turn's end, up to 3 ms.
+    yieldAlways(postgres.pid);
     installRedis();
     const redis = await startRedis({ args: ["--databases", String(databaseCount)] });
     this.#cleanUps.push(() => redis.stop());

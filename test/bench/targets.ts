@@ -7,7 +7,6 @@ import { addedMs, type LaneResult } from "./pairs.ts";
 export interface BenchResults {
   /** By name. */
   readonly lanes: ReadonlyMap<string, LaneResult>;
-  /** The one with the median of the ratios. */
   readonly frontier: Frontier;
   readonly crowds: { readonly fifty: CrowdTurn; readonly hundred: CrowdTurn; readonly fiveHundred: CrowdTurn };
   readonly footprint: Footprint;
