@@ -50,6 +50,7 @@ export async function measureRound(stage: Stage, lane: Lane, forMs: number): Pro
   const { connections, turnMs, times } = lane;
   const turnCount = Math.max(1, Math.round(forMs / turnMs));
   const busy = await takePairs(stage, lane, turnCount * times.busy, { connections, forMs: turnMs });
+  await stage.booked(lane);
   const alone = await takePairs(stage, lane, turnCount * times.alone, { connections: 1, forMs: turnMs / 2 });
   return { busy, alone };
 }

@@ -22,6 +22,9 @@ const withoutHelpers: readonly string[] = ["--single-threaded-gc"];
 /** A line for each call: kept as they come, they made the load's own collection of garbage stop it for 30 to 100 ms, four times a second. */
 const outputCharsMax = 65_536;
 
+/** Spend records that wait in a sidecar that is up to date: those of its last moment. */
+const pendingMax = 500;
+
 /** What is measured: a process that answers at a port. */
 export interface Subject {
   readonly port: number;
@@ -93,6 +96,18 @@ export class Stage {
     if (against === "untraced sidecar") await this.#restart("none");
     else await this.#startFloor(against);
     this.pinSidecars();
+  }
+
+  /** Waits until what a lane's sidecar has spent is booked: elsewhere a KeyService keeps up, here it comes after the load. */
+  async booked({ traced }: Pick<Lane, "traced">): Promise<void> {
+    const { adminUrl } = this.sidecarOf(traced);
+    for (let pending = Number.POSITIVE_INFINITY; pending > pendingMax; ) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      const metrics = await (await fetch(`${adminUrl}/metrics`)).text();
+      const [, text] = /^tollgate_usage_wal_pending (\d+)$/m.exec(metrics) ?? [];
+      if (text === undefined) throw new Error("the sidecar does not tell how many spend records wait");
+      pending = Number(text);
+    }
   }
 
   async #restart(traced: Traced): Promise<void> {
