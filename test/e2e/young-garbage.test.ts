@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { Agent, request } from "node:http";
 import { test } from "node:test";
+import { nodeFlags } from "../../deploy/runtime.ts";
 import { Stack } from "./stack.ts";
 
 const calls = 6_000;
@@ -12,7 +13,7 @@ const keptShareMax = 0.05;
 
 test("what governed calls make is collected with the young, but for what they are booked by", async () => {
   const agent = new Agent({ keepAlive: true, maxSockets: atOnce });
-  const stack = await Stack.start({ sidecars: 1, nodeFlags: ["--trace-gc", "--max-semi-space-size=12"] });
+  const stack = await Stack.start({ sidecars: 1, nodeFlags: ["--trace-gc", ...nodeFlags] });
   try {
     const [sidecar] = stack.sidecars;
     const limits = { max_budget: 1_000, rpm_limit: 1_000_000, tpm_limit: 1_000_000_000 };
