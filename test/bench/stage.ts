@@ -24,6 +24,7 @@ const outputCharsMax = 65_536;
 
 /** Spend records that wait in a sidecar that is up to date: those of its last moment. */
 const pendingMax = 500;
+const bookedWithinMs = 120_000;
 
 /** What is measured: a process that answers at a port. */
 export interface Subject {
@@ -101,12 +102,14 @@ export class Stage {
   /** Waits until what a lane's sidecar has spent is booked: elsewhere a KeyService keeps up, here it comes after the load. */
   async booked({ traced }: Pick<Lane, "traced">): Promise<void> {
     const { adminUrl } = this.sidecarOf(traced);
+    const untilMs = performance.now() + bookedWithinMs;
     for (let pending = Number.POSITIVE_INFINITY; pending > pendingMax; ) {
       await new Promise((resolve) => setTimeout(resolve, 100));
       const metrics = await (await fetch(`${adminUrl}/metrics`)).text();
       const [, text] = /^tollgate_usage_wal_pending (\d+)$/m.exec(metrics) ?? [];
       if (text === undefined) throw new Error("the sidecar does not tell how many spend records wait");
       pending = Number(text);
+      if (performance.now() > untilMs) throw new Error(`${pending} spend records are not booked in time`);
     }
   }
 
